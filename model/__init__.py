@@ -1,0 +1,12 @@
+"""What training writes and the service reads.
+
+Array names end in their axes, one letter each:
+
+    B queries    N entities    C candidates    D width     M modalities
+    K experts    F features    R relations     P positives (query, true answer)
+
+Relations inside this package run over ``[0, 2R)``: ``r + R`` is the inverse of ``r``, so every query asks
+for a tail.
+"""
+
+__version__ = "0.1.0"

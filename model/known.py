@@ -1,0 +1,115 @@
+"""KnownAnswers: which entities already complete a query, and by which split we know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+UInt8 = npt.NDArray[np.uint8]
+
+SPLITS = ("train", "valid", "test")
+"""Split names; split ``i`` is bit ``1 << i`` of a split code, as a fact may stand in several."""
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Answers of every query that has any, as compressed rows.
+
+    ``queries`` int64[num_queries], sorted, ``relation * num_entities + entity``; row ``i`` is
+    ``answers[offsets[i]:offsets[i + 1]]`` (int64, sorted) with ``splits`` (uint8 bit sets of ``SPLITS``).
+    """
+
+    num_entities: int
+    num_relations: int
+    queries: Int64
+    offsets: Int64
+    answers: Int64
+    splits: UInt8
+
+    @classmethod
+    def from_facts(
+        cls, facts: Mapping[str, Int64], *, num_entities: int, num_relations: int
+    ) -> KnownAnswers:
+        """Rows of both directions from ``split -> int64[num_facts, 3]`` (head, relation, tail)."""
+        queries, answers, codes = [], [], []
+        for bit, split in enumerate(SPLITS):
+            if split not in facts:
+                continue
+            head, relation, tail = facts[split].T
+            inverse = relation + num_relations
+            queries += [relation * num_entities + head, inverse * num_entities + tail]
+            answers += [tail, head]
+            codes.append(np.full(2 * len(head), 1 << bit, dtype=np.uint8))
+        return cls._grouped(
+            num_entities,
+            num_relations,
+            np.concatenate([*queries, np.empty(0, np.int64)]),
+            np.concatenate([*answers, np.empty(0, np.int64)]),
+            np.concatenate([*codes, np.empty(0, np.uint8)]),
+        )
+
+    @classmethod
+    def _grouped(
+        cls, num_entities: int, num_relations: int, queries: Int64, answers: Int64, codes: UInt8
+    ) -> KnownAnswers:
+        order = np.lexsort((answers, queries))
+        queries, answers, codes = queries[order], answers[order], codes[order]
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = (queries[1:] != queries[:-1]) | (answers[1:] != answers[:-1])
+        starts = np.flatnonzero(first)
+        merged = np.bitwise_or.reduceat(codes, starts) if len(starts) else codes
+        unique, counts = np.unique(queries[starts], return_counts=True)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(num_entities, num_relations, unique, offsets, answers[starts], merged)
+
+    def of(self, entity: int, relation: int) -> tuple[Int64, UInt8]:
+        """Answers (int64, sorted) and split codes of one query; empty where nothing is known."""
+        query = relation * self.num_entities + entity
+        row = int(np.searchsorted(self.queries, query))
+        if row == len(self.queries) or self.queries[row] != query:
+            return self.answers[:0], self.splits[:0]
+        return self._row(row)
+
+    def observed(self, relation: int) -> Int64:
+        """Entities (int64, sorted, unique) known as the answer of any query with this relation."""
+        low, high = np.searchsorted(
+            self.queries, [relation * self.num_entities, (relation + 1) * self.num_entities]
+        )
+        return np.unique(self.answers[self.offsets[low] : self.offsets[high]])
+
+    def rows(self, entity_B: Int64, relation_B: Int64) -> tuple[Int64, Int64]:
+        """All answers of a batch as pairs ``(row int64[P], answer int64[P])``, rows ascending."""
+        wanted_B = relation_B * self.num_entities + entity_B
+        found_B = np.searchsorted(self.queries, wanted_B)
+        found_B[found_B == len(self.queries)] = 0
+        hit_B = self.queries[found_B] == wanted_B if len(self.queries) else np.zeros(len(wanted_B), bool)
+        start_B = np.where(hit_B, self.offsets[found_B], 0)
+        count_B = np.where(hit_B, self.offsets[found_B + 1] - start_B, 0) if len(self.queries) else start_B
+        row_P = np.repeat(np.arange(len(wanted_B)), count_B)
+        within_P = np.arange(len(row_P)) - np.repeat(np.cumsum(count_B) - count_B, count_B)
+        return row_P, self.answers[start_B[row_P] + within_P]
+
+    def facts(self, split: str) -> Int64:
+        """The distinct facts of one split, int64[num_facts, 3], rebuilt from the tail queries."""
+        keep = (self.splits & split_bit(split)) != 0
+        query = np.repeat(self.queries, np.diff(self.offsets))[keep]
+        relation, head = np.divmod(query, self.num_entities)
+        facts = np.stack([head, relation, self.answers[keep]], axis=1)
+        return facts[relation < self.num_relations]
+
+    def _row(self, row: int) -> tuple[Int64, UInt8]:
+        span = slice(self.offsets[row], self.offsets[row + 1])
+        return self.answers[span], self.splits[span]
+
+
+def split_bit(split: str) -> int:
+    return 1 << SPLITS.index(split)
+
+
+def first_split(code: int) -> str:
+    """The earliest split in a code: a fact of train and test is known from train."""
+    return next(split for bit, split in enumerate(SPLITS) if code & (1 << bit))
