@@ -1,0 +1,44 @@
+"""Decision: how the scores of the branches become the one score by which candidates are ranked.
+
+Every decision is monotone in each branch score. So the decision of per-branch upper bounds is an upper bound
+of the decision, which is what retrieval's certificate rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Decision = Literal["sum", "mean_sigmoid"]
+"""``sum`` adds the branch scores (the paper); ``mean_sigmoid`` averages their sigmoids (the released code)."""
+
+Float64 = npt.NDArray[np.float64]
+
+SCORE_KINDS: dict[Decision, str] = {"sum": "logit_sum", "mean_sigmoid": "mean_probability"}
+"""What a decided score means, by decision."""
+
+
+def decide(scores: Sequence[Tensor], decision: Decision) -> Tensor:
+    """One score from the branch scores, each float[B, N], in the precision given."""
+    if decision == "sum":
+        return torch.stack(list(scores)).sum(dim=0) if len(scores) != 1 else scores[0]
+    return torch.stack([score.sigmoid() for score in scores]).mean(dim=0)
+
+
+def branch_values(score_CB: Float64, decision: Decision) -> Float64:
+    """What each branch (last axis) adds to the decision, in the unit in which answers report it."""
+    if decision == "sum":
+        return score_CB
+    # exp(-log(1 + exp(-z))) keeps its relative precision at both ends and never overflows.
+    return np.exp(-np.logaddexp(0.0, -score_CB))
+
+
+def decide_exactly(score_CB: Float64, decision: Decision) -> Float64:
+    """The decision in float64 over the last axis; the same row gives the same bits in any company."""
+    values_CB = branch_values(score_CB, decision)
+    return values_CB.sum(axis=-1) if decision == "sum" else values_CB.mean(axis=-1)

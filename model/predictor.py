@@ -1,0 +1,165 @@
+"""LinkPredictor: the one interface behind which every model stands, and the registry of models.
+
+A predictor factorises: a *query* (entity, relation) becomes one vector a branch, a candidate becomes one
+vector a branch that no relation enters, and a branch score is their inner product. The candidates are
+therefore computed once, at export.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from model.decision import Decision, decide
+from model.modality import ModalityInput
+
+JOINT = "joint"
+"""The branch that fuses all modalities; no modality may be called so."""
+
+
+class ModalityShape(BaseModel):
+    """Widths of one modality: of its input table, and of its branch (narrower when a learned map reduces)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    input_width: int = Field(ge=1)
+    width: int = Field(ge=1)
+
+
+class ModelConfig(BaseModel):
+    """What every model needs to be built again from its weights; each model adds its own fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(description="Name in the registry.")
+    num_entities: int = Field(ge=1)
+    num_relations: int = Field(ge=1)
+    modalities: tuple[ModalityShape, ...] = Field(min_length=1)
+    decision: Decision = Field("sum", description="How branch scores become one; goes with the loss.")
+
+    def for_inference(self) -> Self:
+        """The same model without the parameters that only training reads."""
+        return self
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One space in which a score is made; ``width`` is D."""
+
+    name: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A batch of queries, and what was trusted while encoding it.
+
+    ``query``: branch -> float32[B, D]; ``modality_weights`` float32[B, M], rows sum to 1, absent modalities
+    0; ``expert_gates``: modality -> float32[B, K], rows sum to 1; ``relation_temperature`` float32[B] in
+    (0, 1), or None where a model has none.
+    """
+
+    query: dict[str, Tensor]
+    modality_weights: Tensor
+    expert_gates: dict[str, Tensor]
+    relation_temperature: Tensor | None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every entity as a possible answer: ``vectors`` branch -> float32[N, D], and its weights and gates."""
+
+    vectors: dict[str, Tensor]
+    modality_weights: Tensor
+    expert_gates: dict[str, Tensor]
+
+
+class LinkPredictor(nn.Module, ABC):
+    """Encodes queries and candidates; relations run over [0, 2R)."""
+
+    present: Tensor
+
+    def __init__(self, config: ModelConfig, branches: Sequence[Branch]) -> None:
+        super().__init__()
+        self.config = config
+        self.branches = tuple(branches)
+        self.decision: Decision = config.decision
+        shape = (config.num_entities, len(config.modalities))
+        self.register_buffer("present", torch.ones(shape, dtype=torch.bool))
+
+    @property
+    def modality_names(self) -> tuple[str, ...]:
+        return tuple(shape.name for shape in self.config.modalities)
+
+    @abstractmethod
+    def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
+        """Start from these input tables and presence masks, in the order of ``config.modalities``."""
+
+    @abstractmethod
+    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
+        """Queries (entity int64[B], relation int64[B] in [0, 2R)) as one vector a branch."""
+
+    @abstractmethod
+    def candidates(self) -> Candidates:
+        """All N entities as candidates."""
+
+    def entity_table(self) -> dict[str, Tensor]:
+        """branch -> float32[N, D]: the candidates' vectors alone."""
+        return self.candidates().vectors
+
+    def branch_scores(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> dict[str, Tensor]:
+        """branch -> float32[B, C], the inner products of queries with the rows of ``table``."""
+        return {branch.name: query[branch.name] @ table[branch.name].T for branch in self.branches}
+
+    def score(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Tensor:
+        """Decided scores float32[B, C]."""
+        return decide(list(self.branch_scores(query, table).values()), self.decision)
+
+
+MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}
+
+
+def register(
+    name: str, config_class: type[ModelConfig]
+) -> Callable[[type[LinkPredictor]], type[LinkPredictor]]:
+    """Class decorator: make a predictor and its configuration known under ``name``."""
+
+    def add(predictor_class: type[LinkPredictor]) -> type[LinkPredictor]:
+        MODELS[name] = (config_class, predictor_class)
+        return predictor_class
+
+    return add
+
+
+def parse_config(fields: dict[str, Any]) -> ModelConfig:
+    """The configuration of the model that ``fields["model"]`` names.
+
+    Raises ``ValueError`` naming every unknown or ill-typed field.
+    """
+    name = fields.get("model")
+    if name not in MODELS:
+        raise ValueError(f"model: {name!r} is not known; known are {', '.join(sorted(MODELS))}")
+    try:
+        return MODELS[name][0].model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(describe(error)) from None
+
+
+def build_model(config: ModelConfig) -> LinkPredictor:
+    """A freshly initialised predictor for a configuration of a registered model."""
+    predictor_class: Callable[[ModelConfig], LinkPredictor] = MODELS[config.model][1]
+    return predictor_class(config)
+
+
+def describe(error: ValidationError) -> str:
+    """A pydantic error in one line: ``field: what is wrong``, one after the other."""
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'value'}: {item['msg']}" for item in error.errors()
+    )
