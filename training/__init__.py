@@ -1,0 +1,1 @@
+"""Everything offline: datasets, recipes, training, evaluation and export."""

@@ -1,0 +1,61 @@
+"""Labels files: what people call the entities and relations that a graph knows by key."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from model.names import Names, closest, shorten
+from training.checks import check_text
+from training.dataset import Dataset
+from training.files import DatasetError, read_lines
+
+
+def label_entities(dataset: Dataset, file: Path) -> Dataset:
+    """``key <tab> label [<tab> description [<tab> picture]]`` a line; others keep what they have."""
+    found = _read_labels(dataset.entities, file, num_columns=4)
+    texts = [list(dataset.entities.labels), list(dataset.descriptions), list(dataset.pictures)]
+    for index, row in found.items():
+        for column, text in zip(texts, row, strict=False):
+            column[index] = text or column[index]
+    labels, descriptions, pictures = map(tuple, texts)
+    entities = Names("entity", dataset.entities.keys, labels)
+    return dataclasses.replace(dataset, entities=entities, descriptions=descriptions, pictures=pictures)
+
+
+def label_relations(dataset: Dataset, file: Path) -> Dataset:
+    """``key <tab> label`` a line; relations not named keep theirs."""
+    labels = list(dataset.relations.labels)
+    for index, (label,) in _read_labels(dataset.relations, file, num_columns=2).items():
+        labels[index] = label or labels[index]
+    return dataclasses.replace(dataset, relations=Names("relation", dataset.relations.keys, labels))
+
+
+def _read_labels(names: Names, file: Path, *, num_columns: int) -> dict[int, list[str]]:
+    """Texts after the key, by id. Every key must be one of the graph's, and stand there once."""
+    id_of = {key: index for index, key in enumerate(names.keys)}
+    rows: dict[int, list[str]] = {}
+    for line, text in enumerate(read_lines(file), start=1):
+        if not text.strip():
+            continue
+        key, *texts = text.split("\t")
+        if not 1 <= len(texts) < num_columns:
+            message = f"{len(texts) + 1} columns; key, tab, label is needed (2 to {num_columns} columns)"
+            raise DatasetError(message, file=file, line=line)
+        index = id_of.get(key)
+        if index is None:
+            raise DatasetError(_unknown(names, key), file=file, line=line)
+        if index in rows:
+            message = f"{names.kind} {shorten(key)!r} has a label already; one line each is right"
+            raise DatasetError(message, file=file, line=line)
+        check_text(texts, file, [line] * len(texts))
+        rows[index] = texts
+    if not rows:
+        raise DatasetError(f"labels no {names.kind}; give one 'key<tab>label' a line", file=file)
+    return rows
+
+
+def _unknown(names: Names, key: str) -> str:
+    nearest = closest(key, names.keys, 3)
+    hint = f"; nearest: {', '.join(map(repr, nearest))}" if nearest else ""
+    return f"{shorten(key)!r} is not a key of any {names.kind}{hint}"
