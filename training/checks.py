@@ -10,12 +10,14 @@ import numpy as np
 
 from model.known import Int64
 from model.modality import Modality
-from model.names import Names, shorten
+from model.names import Names, closest, shorten
 from training.files import DatasetError
 
 _FORBIDDEN = re.compile("[\t\n\r\0\ud800-\udfff]")
 _MODALITY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_MODALITY = "joint"
+_SUGGEST_BELOW = 50_000
+"""Looking through more names than this for a similar one takes longer than a reader would wait."""
 
 
 def check_keys(kind: str, keys: Sequence[str], file: str | Path, lines: Sequence[int]) -> None:
@@ -29,6 +31,13 @@ def check_keys(kind: str, keys: Sequence[str], file: str | Path, lines: Sequence
             raise DatasetError(message, file=file, line=line)
         first_line[key] = line
     check_text(keys, file, lines)
+
+
+def unknown_key(kind: str, key: str, keys: Sequence[str], remedy: str) -> str:
+    """The message for a key that is none of ``keys``, with the nearest ones unless there are very many."""
+    nearest = closest(key, keys, 3) if len(keys) < _SUGGEST_BELOW else []
+    hint = f" (nearest: {', '.join(map(repr, nearest))})" if nearest else ""
+    return f"{shorten(key)!r} is not the key of any {kind}{hint}; {remedy}"
 
 
 def check_text(texts: Sequence[str], file: str | Path, lines: Sequence[int]) -> None:

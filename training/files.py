@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from model.errors import UserError
 from model.known import Int64
 from model.names import shorten
 
@@ -20,7 +21,7 @@ _THREE_INTEGERS = re.compile(rb"[ \t]*(?:\d{1,18}[ \t]+){2}\d{1,18}[ \t]*\r?")
 _LINES_OF_INTEGERS = re.compile(rb"(?:" + _THREE_INTEGERS.pattern + rb"\n)*+")
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """What is wrong with a dataset, where, and what would be right: ``file:line: wrong; right``."""
 
     def __init__(self, message: str, *, file: str | Path | None = None, line: int | None = None) -> None:
@@ -33,12 +34,12 @@ class DatasetError(ValueError):
         return DatasetError(self.message, file=directory / (self.file or ""), line=self.line)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole file; ``DatasetError`` where it cannot be read."""
+def read_bytes(path: Path, remedy: str = "is this the right directory and layout?") -> bytes:
+    """The whole file; ``DatasetError`` with the ``remedy`` where there is none, or it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise DatasetError("no such file; is this the right directory and layout?", file=path) from None
+        raise DatasetError(f"no such file; {remedy}", file=path) from None
     except OSError as error:
         raise DatasetError(
             f"cannot be read ({error.strerror}); a readable file is needed", file=path
@@ -111,10 +112,10 @@ def new_directory(target: Path) -> Iterator[Path]:
     Files in it are synced to disk before the rename; on any failure it is removed and ``target`` never
     appears. An existing target is refused.
     """
-    if target.exists() or target.is_symlink():
-        raise DatasetError("exists already; choose another place or remove it first", file=target)
     partial = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
+        if target.exists() or target.is_symlink():
+            raise DatasetError("exists already; choose another place or remove it first", file=target)
         partial.mkdir(parents=True)
         yield partial
         for path in [*partial.rglob("*"), partial]:
@@ -122,7 +123,7 @@ def new_directory(target: Path) -> Iterator[Path]:
         partial.rename(target)
         _sync(target.parent)
     except OSError as error:
-        message = f"cannot be written ({error.strerror}); is there room, and may you write there?"
+        message = f"cannot be written ({error.strerror or error}); is there room, and may you write there?"
         raise DatasetError(message, file=target) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

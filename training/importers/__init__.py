@@ -11,12 +11,17 @@ from training.checks import check_modality_name
 from training.dataset import Dataset
 from training.files import DatasetError
 from training.importers.features import read_modality
+from training.importers.holdout import hold_out
 from training.importers.labels import label_entities, label_relations
-from training.importers.layouts import import_openke
+from training.importers.layouts import import_momok, import_openke, import_tsv
 
-__all__ = ["LAYOUTS", "import_dataset", "import_openke"]
+__all__ = ["LAYOUTS", "import_dataset", "import_momok", "import_openke", "import_tsv"]
 
-LAYOUTS: dict[str, Callable[[Path], Dataset]] = {"openke": import_openke}
+LAYOUTS: dict[str, Callable[[Path], Dataset]] = {
+    "openke": import_openke,
+    "momok": import_momok,
+    "tsv": import_tsv,
+}
 
 
 def import_dataset(
@@ -28,13 +33,16 @@ def import_dataset(
     relation_labels: str | Path | None = None,
     features: Mapping[str, str | Path] | None = None,
     rows: Mapping[str, str | Path] | None = None,
+    holdout: float | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Read a graph in one of ``LAYOUTS``, add what stands beside it, and note in ``provenance`` its sources.
 
     ``labels`` and ``relation_labels`` default to ``entity_labels.tsv`` and ``relation_labels.tsv`` of ``src``
     where those exist. ``features`` maps a modality to its file, ``rows`` says whose rows they are where the
-    file does not. Nothing is cleaned silently: ``training.report`` names what public graphs have wrong with
-    them. Raises ``DatasetError``.
+    file does not. ``holdout`` replaces the valid split by this share of train, drawn with ``seed``. Nothing
+    is cleaned silently: ``training.report`` names what public graphs have wrong with them. Raises
+    ``DatasetError``.
     """
     src, features, rows = Path(src), features or {}, rows or {}
     if layout not in LAYOUTS:
@@ -49,7 +57,8 @@ def import_dataset(
         dataset, provenance["relation_labels"] = label_relations(dataset, file), str(file)
     dataset = _with_features(dataset, features, rows)
     provenance["features"] = {modality: str(file) for modality, file in features.items()}
-    return dataclasses.replace(dataset, name=name or dataset.name, provenance=provenance)
+    dataset = dataclasses.replace(dataset, name=name or dataset.name, provenance=provenance)
+    return dataset if holdout is None else hold_out(dataset, holdout, seed)
 
 
 def _beside(src: Path, given: str | Path | None, default: str) -> Path | None:

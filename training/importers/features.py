@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # only to catch what torch.load raises
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from model.known import Int64
 from model.modality import Modality
-from model.names import Names, shorten
-from training.checks import check_features, check_keys
+from model.names import Names
+from training.checks import check_features, check_keys, unknown_key
 from training.files import DatasetError, read_lines
 
 _ROWS_REMEDY = "name the entity of each row with --rows NAME=FILE (one key a line), or put rows in the file"
@@ -38,7 +38,10 @@ def read_modality(name: str, file: Path, entities: Names, rows_file: Path | None
         raise DatasetError(message, file=file)
     if not file.is_file():
         raise DatasetError("no such file; --features NAME=FILE needs one", file=file)
-    features, owners = readers[file.suffix](file)
+    try:
+        features, owners = readers[file.suffix](file)
+    except OSError as error:
+        raise DatasetError(f"cannot be read ({error}); a readable file is needed", file=file) from None
     if features.ndim != 2:
         message = f"features have shape {list(features.shape)}; one row of numbers an entity is needed"
         raise DatasetError(message, file=file)
@@ -78,7 +81,7 @@ def _ids_of(keys: list[str], entities: Names, file: Path) -> Int64:
     id_of = {key: index for index, key in enumerate(entities.keys)}
     for line, key in enumerate(keys, start=1):
         if key not in id_of:
-            message = f"{shorten(key)!r} is not an entity key of this graph; leave out its row"
+            message = unknown_key("entity", key, entities.keys, "correct it or leave out its row")
             raise DatasetError(message, file=file, line=line)
     return np.array([id_of[key] for key in keys], dtype=np.int64)
 
@@ -94,15 +97,16 @@ def _read_safetensors(file: Path) -> tuple[npt.NDArray[Any], Int64 | None]:
 
 def _read_npy(file: Path) -> tuple[npt.NDArray[Any], None]:
     try:
-        return np.load(file, allow_pickle=False), None
-    except (ValueError, EOFError) as error:
+        with file.open("rb") as stored:
+            return np.lib.format.read_array(stored, allow_pickle=False), None
+    except ValueError as error:
         raise DatasetError(f"not a plain NumPy array ({error}); save it with numpy.save", file=file) from None
 
 
 def _read_torch(file: Path) -> tuple[npt.NDArray[Any], Int64 | list[str] | None]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
         first = str(error).strip().partition("\n")[0]
         raise DatasetError(f"not a plain file of tensors ({first}); save a matrix again", file=file) from None
     if isinstance(found, Tensor):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from model.names import Names, closest, shorten
-from training.checks import check_text
+from model.names import Names, shorten
+from training.checks import check_text, unknown_key
 from training.dataset import Dataset
 from training.files import DatasetError, read_lines
 
@@ -44,7 +44,8 @@ def _read_labels(names: Names, file: Path, *, num_columns: int) -> dict[int, lis
             raise DatasetError(message, file=file, line=line)
         index = id_of.get(key)
         if index is None:
-            raise DatasetError(_unknown(names, key), file=file, line=line)
+            message = unknown_key(names.kind, key, names.keys, "correct or remove the line")
+            raise DatasetError(message, file=file, line=line)
         if index in rows:
             message = f"{names.kind} {shorten(key)!r} has a label already; one line each is right"
             raise DatasetError(message, file=file, line=line)
@@ -53,9 +54,3 @@ def _read_labels(names: Names, file: Path, *, num_columns: int) -> dict[int, lis
     if not rows:
         raise DatasetError(f"labels no {names.kind}; give one 'key<tab>label' a line", file=file)
     return rows
-
-
-def _unknown(names: Names, key: str) -> str:
-    nearest = closest(key, names.keys, 3)
-    hint = f"; nearest: {', '.join(map(repr, nearest))}" if nearest else ""
-    return f"{shorten(key)!r} is not a key of any {names.kind}{hint}"
