@@ -91,11 +91,12 @@ def read_names(kind: str, path: Path, optional: Sequence[str]) -> tuple[Names, l
 
 def read_modalities(directory: Path, headers: Sequence[ModalityHeader]) -> tuple[Modality, ...]:
     """The modalities that ``dataset.json`` lists, and no file beside them."""
+    modalities = tuple(_read_modality(directory, header) for header in headers)
     listed = {features_file(header.name) for header in headers if header.features is not None}
     for path in sorted((directory / "modalities").glob("*.safetensors")):
         if path.relative_to(directory).as_posix() not in listed:
             raise DatasetError(f"not listed in {HEADER}; list it there or remove the file", file=path)
-    return tuple(_read_modality(directory, header) for header in headers)
+    return modalities
 
 
 def _read_modality(directory: Path, header: ModalityHeader) -> Modality:
