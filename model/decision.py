@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 Decision = Literal["sum", "mean_sigmoid"]
-"""``sum`` adds the branch scores (the paper); ``mean_sigmoid`` averages their sigmoids (the released code)."""
+"""``sum`` adds the branch scores (paper); ``mean_sigmoid`` averages their sigmoids (released code)."""
 
 Float64 = npt.NDArray[np.float64]
 
@@ -35,10 +35,12 @@ def branch_values(score_CB: Float64, decision: Decision) -> Float64:
     if decision == "sum":
         return score_CB
     # exp(-log(1 + exp(-z))) keeps its relative precision at both ends and never overflows.
-    return np.exp(-np.logaddexp(0.0, -score_CB))
+    result: Float64 = np.exp(-np.logaddexp(0.0, -score_CB))
+    return result
 
 
 def decide_exactly(score_CB: Float64, decision: Decision) -> Float64:
     """The decision in float64 over the last axis; the same row gives the same bits in any company."""
     values_CB = branch_values(score_CB, decision)
-    return values_CB.sum(axis=-1) if decision == "sum" else values_CB.mean(axis=-1)
+    result: Float64 = values_CB.sum(axis=-1) if decision == "sum" else values_CB.mean(axis=-1)
+    return result

@@ -31,9 +31,7 @@ class KnownAnswers:
     splits: UInt8
 
     @classmethod
-    def from_facts(
-        cls, facts: Mapping[str, Int64], *, num_entities: int, num_relations: int
-    ) -> KnownAnswers:
+    def from_facts(cls, facts: Mapping[str, Int64], *, num_entities: int, num_relations: int) -> KnownAnswers:
         """Rows of both directions from ``split -> int64[num_facts, 3]`` (head, relation, tail)."""
         queries, answers, codes = [], [], []
         for bit, split in enumerate(SPLITS):
@@ -79,7 +77,8 @@ class KnownAnswers:
         low, high = np.searchsorted(
             self.queries, [relation * self.num_entities, (relation + 1) * self.num_entities]
         )
-        return np.unique(self.answers[self.offsets[low] : self.offsets[high]])
+        observed: Int64 = np.unique(self.answers[self.offsets[low] : self.offsets[high]])
+        return observed
 
     def rows(self, entity_B: Int64, relation_B: Int64) -> tuple[Int64, Int64]:
         """All answers of a batch as pairs ``(row int64[P], answer int64[P])``, rows ascending."""
@@ -99,7 +98,8 @@ class KnownAnswers:
         query = np.repeat(self.queries, np.diff(self.offsets))[keep]
         relation, head = np.divmod(query, self.num_entities)
         facts = np.stack([head, relation, self.answers[keep]], axis=1)
-        return facts[relation < self.num_relations]
+        result: Int64 = facts[relation < self.num_relations]
+        return result
 
     def _row(self, row: int) -> tuple[Int64, UInt8]:
         span = slice(self.offsets[row], self.offsets[row + 1])

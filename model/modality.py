@@ -140,4 +140,5 @@ def _principal_components(features_nF: Tensor, seen_n: Tensor, width: int) -> Te
     basis_FD = basis_FF[:, -width:].flip(1)
     largest_D = basis_FD.abs().argmax(dim=0)
     basis_FD = basis_FD * basis_FD[largest_D, torch.arange(basis_FD.shape[1])].sign()
-    return ((features_nF - mean_F).double() @ basis_FD).float()
+    reduced_nD: Tensor = ((features_nF - mean_F).double() @ basis_FD).float()
+    return reduced_nD

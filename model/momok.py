@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.layers import AttentionFusion, ExpertBank, RelationGroups, TuckerScorer
+from model.layers import AttentionFusion, ExpertBank, Modules, RelationGroups, TuckerScorer
 from model.modality import ModalityInput
 from model.predictor import JOINT, Branch, Candidates, Encoding, LinkPredictor, ModelConfig, register
 
@@ -19,7 +19,9 @@ class MoMoKConfig(ModelConfig):
 
     model: str = "momok"
     num_experts: int = Field(3, ge=1, description="K, the views of each modality.")
-    relation_width: int = Field(256, ge=1, description="Width of the relation tables; core size grows with it.")
+    relation_width: int = Field(
+        256, ge=1, description="Width of the relation tables; core size grows with it."
+    )
     joint_width: int = Field(256, ge=2, description="Width of the joint branch and of its relation vectors.")
     num_attentions: int = Field(2, ge=1, description="Attentions over the modalities, summed.")
     gate_noise: bool = Field(True, description="Learned noise on the gates while training.")
@@ -43,22 +45,24 @@ class MoMoK(LinkPredictor):
         branches = [Branch(shape.name, shape.width) for shape in shapes]
         super().__init__(config, [*branches, Branch(JOINT, config.joint_width)])
         # Lists, not ModuleDicts: a modality may have any name, and ModuleDict refuses names such as "type".
-        self.inputs = nn.ModuleList(nn.Embedding(config.num_entities, shape.input_width) for shape in shapes)
-        self.reducers = nn.ModuleList(
+        self.inputs: Modules[nn.Embedding] = Modules(
+            nn.Embedding(config.num_entities, shape.input_width) for shape in shapes
+        )
+        self.reducers: Modules[nn.Module] = Modules(
             nn.Identity()
             if shape.width == shape.input_width
             else nn.Linear(shape.input_width, shape.width, bias=False)
             for shape in shapes
         )
-        self.experts = nn.ModuleList(
+        self.experts: Modules[ExpertBank] = Modules(
             ExpertBank(shape.width, config.num_experts, noise=config.gate_noise) for shape in shapes
         )
-        self.relations = nn.ModuleList(
+        self.relations: Modules[nn.Embedding] = Modules(
             nn.Embedding(2 * config.num_relations, config.relation_width) for _ in shapes
         )
         self.temperature = nn.Embedding(2 * config.num_relations, 1)
         relation_widths = [config.relation_width] * len(shapes) + [config.joint_width]
-        self.scorers = nn.ModuleList(
+        self.scorers: Modules[TuckerScorer] = Modules(
             TuckerScorer(
                 branch.width,
                 relation_width,
@@ -107,7 +111,9 @@ class MoMoK(LinkPredictor):
             for table, reducer, bank in zip(self.inputs, self.reducers, self.experts, strict=True)
         ]
 
-    def _mix(self, inputs: Sequence[Tensor], temperature_B: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+    def _mix(
+        self, inputs: Sequence[Tensor], temperature_B: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         pairs = [
             bank(reducer(given), temperature_B)
             for given, reducer, bank in zip(inputs, self.reducers, self.experts, strict=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from model.errors import UserError
 
-class UnresolvedName(LookupError):
+
+class UnresolvedName(UserError):
     """A name that does not lead to exactly one id; ``str(error)`` says why and what would be right."""
 
     def __init__(self, kind: str, name: str, choices: Sequence[str], message: str) -> None:

@@ -1,0 +1,238 @@
+"""The command line, `momok …`: the one place that knows both training and service.
+
+Each command imports what it needs when it runs, so that `momok serve` never loads the training code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from model.errors import UserError
+
+LAYOUTS = ("openke", "momok", "tsv")
+SPLITS = ("train", "valid", "test")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, 2 for what the user got wrong, 130 for what the user interrupted."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments) or 0)
+    except UserError as error:
+        print(f"momok: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # The reader of our output, such as `head`, has seen enough.
+        sys.stderr.close()
+        return 0
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    from training.importers import import_dataset
+    from training.report import report
+
+    dataset = import_dataset(
+        arguments.source,
+        arguments.layout,
+        name=arguments.name,
+        labels=arguments.labels,
+        relation_labels=arguments.relation_labels,
+        features=dict(arguments.features),
+        rows=dict(arguments.rows),
+        holdout=arguments.holdout,
+        seed=arguments.seed,
+    )
+    dataset.write(arguments.dataset)
+    _print_report(report(dataset), arguments.json)
+
+
+def run_check(arguments: argparse.Namespace) -> None:
+    from training.dataset import Dataset
+    from training.report import report
+
+    _print_report(report(Dataset.open(arguments.path)), arguments.json)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    from model.device import choose_device
+    from training.dataset import Dataset
+    from training.recipe import Recipe
+    from training.trainer import resume_training, start_training
+
+    device = choose_device(arguments.device)
+    if arguments.resume:
+        trainer = resume_training(arguments.out, device, arguments.set)
+    else:
+        recipe = Recipe.load(arguments.config, arguments.set)
+        dataset = Dataset.open(arguments.dataset)
+        trainer = start_training(arguments.out, dataset, arguments.dataset, recipe, device)
+    progress = trainer.train(stop=_stop_on_interrupt(), show_progress=True)
+    if progress.finished is None:
+        print(f"interrupted; go on with: momok train --resume --out {arguments.out}", file=sys.stderr)
+        return 130
+    print(
+        f"finished ({progress.finished}) after {progress.epoch} epochs and {progress.seconds / 60:.1f} min; "
+        f"best valid MRR {progress.best_mrr:.4f} at epoch {progress.best_epoch}: {arguments.out}"
+    )
+    return 0
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    from model.bundle import MANIFEST, Bundle
+    from model.device import choose_device
+    from training.evaluation import evaluation_lines
+    from training.export import evaluate_bundle, evaluate_run
+    from training.run import Run
+
+    device = choose_device(arguments.device)
+    if (arguments.source / MANIFEST).exists():
+        if arguments.dataset is not None:
+            raise UserError("a bundle holds its own facts; give a dataset only with a run")
+        report = evaluate_bundle(Bundle.open(arguments.source, device), arguments.split)
+    else:
+        run = Run.open(arguments.source)
+        report = evaluate_run(run, run.dataset(arguments.dataset), arguments.split, device)
+    _print_lines_or_json(evaluation_lines(report), report, arguments.json)
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    from model.device import choose_device
+    from training.export import export_run
+    from training.run import Run
+
+    run = Run.open(arguments.run)
+    manifest = export_run(
+        run,
+        arguments.bundle,
+        dataset=run.dataset(arguments.dataset),
+        device=choose_device(arguments.device),
+        name=arguments.name,
+    )
+    scores = {split: round(report["metrics"]["mrr"], 4) for split, report in manifest.metrics.items()}
+    print(f"{arguments.bundle}: version {manifest.version}, MRR {scores}")
+
+
+def _print_report(report: Any, as_json: bool) -> None:
+    _print_lines_or_json(report.lines(), report.as_dict(), as_json)
+
+
+def _print_lines_or_json(lines: Sequence[str], value: Any, as_json: bool) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else "\n".join(lines))
+
+
+def _stop_on_interrupt() -> Callable[[], bool]:
+    """The first Ctrl-C (or SIGTERM) asks training to stop after its step; a second one stops it at once."""
+    asked = []
+
+    def note(number: int, _frame: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGTERM, note)
+    return lambda: bool(asked)
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not equals or not name or not file:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
+    return name, Path(file)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="momok", description="Link prediction on multi-modal knowledge graphs."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_import(commands)
+    _add_check(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_export(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], Any], text: str) -> Any:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_import(commands: Any) -> None:
+    parser = _command(commands, "import", run_import, "Turn a published graph into a dataset directory.")
+    parser.add_argument("source", type=Path, help="directory of the published files")
+    parser.add_argument("dataset", type=Path, help="dataset directory to write; must not exist")
+    parser.add_argument("--layout", choices=LAYOUTS, required=True)
+    parser.add_argument("--name", help="name of the dataset; the source directory's if not given")
+    parser.add_argument("--labels", type=Path, help="key<TAB>label[<TAB>description] of entities")
+    parser.add_argument("--relation-labels", type=Path, help="key<TAB>label of relations")
+    parser.add_argument(
+        "--features", type=_pair, action="append", default=[], metavar="NAME=FILE",
+        help="features of a modality: .safetensors, .npy or .pth; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", type=_pair, action="append", default=[], metavar="NAME=FILE",
+        help="whose features the rows are, where not all entities in id order: keys (text) or ids (.npy)",
+    )  # fmt: skip
+    parser.add_argument("--holdout", type=float, help="replace valid by this share of train, per relation")
+    parser.add_argument("--seed", type=int, default=0, help="of the holdout")
+    _add_json(parser)
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(commands, "check", run_check, "Validate a dataset or a bundle and say what is in it.")
+    parser.add_argument("path", type=Path)
+    _add_json(parser)
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands, "train", run_train, "Train a model; Ctrl-C leaves a run that --resume continues."
+    )
+    parser.add_argument("dataset", type=Path, nargs="?", help="dataset directory; not with --resume")
+    parser.add_argument("--config", type=Path, help="recipe in TOML, see configs/")
+    parser.add_argument("--out", type=Path, required=True, help="run directory; new, unless --resume")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a field of the recipe, such as training.batch_size=512; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on where --out stands")
+    _add_device(parser)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", run_evaluate, "Rank the facts of a split and report how well.")
+    parser.add_argument("source", type=Path, help="run or bundle")
+    parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    _add_device(parser)
+    _add_json(parser)
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(commands, "export", run_export, "Write the bundle of a run's best model.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle", type=Path, help="bundle directory to write; must not exist")
+    parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
+    parser.add_argument("--name", help="name of the model in answers; the dataset's if not given")
+    _add_device(parser)
+
+
+def _add_json(parser: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_device(parser: Any) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

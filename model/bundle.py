@@ -1,0 +1,204 @@
+"""Bundle: the self-contained directory that training exports and the service loads.
+
+``manifest.json`` · ``weights.safetensors`` (the model) · ``entities.safetensors`` (candidates: one table a
+branch, gates, weights, presence) · ``known.safetensors`` (known answers) · ``vocabulary.sqlite`` (names).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+
+from model.directory import new_directory
+from model.errors import UserError
+from model.known import KnownAnswers
+from model.manifest import FORMAT_VERSION, FileDigest, Manifest, digest_of
+from model.predictor import Candidates, LinkPredictor, build_model, describe, parse_config
+from model.vocabulary import Vocabulary, VocabularyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+ENTITIES = "entities.safetensors"
+KNOWN = "known.safetensors"
+VOCABULARY = "vocabulary.sqlite"
+FILES = (WEIGHTS, ENTITIES, KNOWN, VOCABULARY)
+
+_MODALITY_WEIGHTS = "modality_weights"
+_PRESENT = "present"
+_GATES, _TABLE = "expert_gates.", "table."
+
+
+class BundleError(UserError):
+    """A bundle that cannot be opened or written; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: the model in evaluation mode on its device, and everything beside it."""
+
+    path: Path
+    manifest: Manifest
+    model: LinkPredictor
+    candidates: Candidates
+    known: KnownAnswers
+    vocabulary: Vocabulary
+
+    @classmethod
+    def open(cls, path: Path, device: torch.device | None = None) -> Bundle:
+        """Verify every file, then load. Raises ``BundleError`` naming what is missing, damaged or foreign."""
+        manifest = read_manifest(path)
+        for name, digest in manifest.files.items():
+            _verify(path / name, digest)
+        with _explained(path, WEIGHTS):
+            model = build_model(parse_config(manifest.model))
+            model.load_state_dict(load_file(path / WEIGHTS))
+        with _explained(path, ENTITIES):
+            candidates = _read_candidates(path / ENTITIES, model)
+        with _explained(path, KNOWN):
+            known = KnownAnswers(
+                num_entities=model.config.num_entities,
+                num_relations=model.config.num_relations,
+                **load_arrays(path / KNOWN),
+            )
+        try:
+            vocabulary = Vocabulary.open(path / VOCABULARY)
+        except VocabularyError as error:
+            raise BundleError(str(error)) from None
+        bundle = cls(path, manifest, model.eval().to(device), candidates, known, vocabulary)
+        bundle._check_counts()
+        return bundle
+
+    def _check_counts(self) -> None:
+        named = (len(self.vocabulary.entities), len(self.vocabulary.relations))
+        expected = (self.model.config.num_entities, self.model.config.num_relations)
+        if named != expected:
+            raise BundleError(
+                f"{self.path / VOCABULARY}: names {named[0]} entities and {named[1]} relations, the model "
+                f"has {expected[0]} and {expected[1]}; export again"
+            )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read ``manifest.json`` alone. Raises ``BundleError``."""
+    file = path / MANIFEST
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        version = fields["format_version"]
+    except FileNotFoundError:
+        reason = "is not a bundle: it has no manifest.json" if path.is_dir() else "no such directory"
+        raise BundleError(f"{path}: {reason}; `momok export` writes one") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{file}: not a readable manifest ({error!r}); export again") from None
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{file}: format_version {version!r}, this momok reads {FORMAT_VERSION}; "
+            "export again or install the momok that wrote it"
+        )
+    try:
+        manifest = Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise BundleError(f"{file}: {describe(error)}; export again") from None
+    if set(manifest.files) != set(FILES):
+        raise BundleError(f"{file}: lists {sorted(manifest.files)}, expected {sorted(FILES)}; export again")
+    return manifest
+
+
+def save_bundle(
+    path: Path,
+    *,
+    model: LinkPredictor,
+    candidates: Candidates,
+    known: KnownAnswers,
+    write_names: Callable[[Path], None],
+    manifest: Callable[[dict[str, FileDigest]], Manifest],
+    check: Callable[[Bundle], None],
+) -> None:
+    """Write a bundle as a whole: it appears at ``path`` complete and checked, or not at all.
+
+    ``write_names`` writes the vocabulary; ``manifest`` is given the digests of the other files; ``check`` is
+    given the bundle as it was read back, and raises where it is not what was meant. Raises ``BundleError``
+    where ``path`` exists or cannot be written.
+    """
+    with new_directory(path, BundleError) as directory:
+        save_file(_contiguous(model.state_dict()), directory / WEIGHTS)
+        save_file(_candidate_tensors(candidates, model), directory / ENTITIES)
+        save_arrays(
+            {
+                "queries": known.queries,
+                "offsets": known.offsets,
+                "answers": known.answers,
+                "splits": known.splits,
+            },
+            directory / KNOWN,
+        )
+        write_names(directory / VOCABULARY)
+        digests = {name: digest_of(directory / name) for name in FILES}
+        text = manifest(digests).model_dump_json(indent=2)
+        (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        written = Bundle.open(directory)
+        try:
+            check(written)
+        finally:
+            written.vocabulary.close()
+
+
+def _verify(path: Path, digest: FileDigest) -> None:
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes != digest.size_bytes:
+            raise BundleError(
+                f"{path}: {size_bytes} bytes, the manifest says {digest.size_bytes}; was it copied whole? "
+                "Copy or export it again"
+            )
+        if digest_of(path).sha256 != digest.sha256:
+            raise BundleError(f"{path}: its sha256 is not the manifest's; copy or export it again")
+    except FileNotFoundError:
+        raise BundleError(f"{path}: missing; copy the whole bundle or export it again") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); may this user read it?") from None
+
+
+def _read_candidates(path: Path, model: LinkPredictor) -> Candidates:
+    tensors = load_file(path)
+    num_entities = model.config.num_entities
+    vectors = {branch.name: tensors[_TABLE + branch.name] for branch in model.branches}
+    for branch in model.branches:
+        if vectors[branch.name].shape != (num_entities, branch.width):
+            shape = tuple(vectors[branch.name].shape)
+            raise ValueError(f"{branch.name} is {shape}, expected {(num_entities, branch.width)}")
+    gates = {name: tensors[_GATES + name] for name in model.modality_names}
+    return Candidates(vectors, tensors[_MODALITY_WEIGHTS], gates)
+
+
+def _candidate_tensors(candidates: Candidates, model: LinkPredictor) -> dict[str, torch.Tensor]:
+    tensors = {_TABLE + name: rows for name, rows in candidates.vectors.items()}
+    tensors |= {_GATES + name: rows for name, rows in candidates.expert_gates.items()}
+    return _contiguous(tensors | {_MODALITY_WEIGHTS: candidates.modality_weights, _PRESENT: model.present})
+
+
+def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+@contextmanager
+def _explained(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise BundleError(
+            f"{path / name}: does not fit the manifest ({error}); export the bundle again"
+        ) from None

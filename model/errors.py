@@ -1,0 +1,17 @@
+"""UserError: the root of every error that a user can mend.
+
+    UserError                  exit code 2 and one line on the command line
+    ├── UnresolvedName         model.names       a name that leads to no id, or to several
+    ├── BundleError            model.bundle      a bundle that cannot be opened or written
+    ├── DatasetError           training.files    a dataset that cannot be opened, written or imported
+    ├── RecipeError            training.recipe   a recipe that cannot be used
+    ├── RunError               training.run      a run directory that cannot be used
+    ├── CheckpointError        training.checkpoint
+    └── TrainingError          training.trainer  training cannot go on
+
+Anything else that reaches the top is our own mistake and shows its traceback.
+"""
+
+
+class UserError(ValueError):
+    """``str(error)`` says in one line what is wrong, where, and what would be right."""

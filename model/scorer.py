@@ -1,0 +1,96 @@
+"""Scorer: answers queries with ids; one thread at a time may use one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.decision import Decision
+from model.known import Int64, KnownAnswers
+from model.predictor import Candidates, LinkPredictor
+from model.retrieval import Ranking, Retriever, Selection
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Query:
+    """``entity`` and ``relation`` in [0, 2R) ask for the best ``k`` tails.
+
+    ``candidates``: all entities (None), those known to answer any query of the relation (``"observed"``), or
+    these ids (int64).
+    """
+
+    entity: int
+    relation: int
+    k: int
+    exclude_known: bool = True
+    candidates: Literal["observed"] | Int64 | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A ranking, and what was trusted in encoding its query.
+
+    ``modality_weights`` float32[M]; ``expert_gates`` modality -> float32[K], None where the entity lacks the
+    modality; ``relation_temperature`` in (0, 1) or None.
+    """
+
+    query: Query
+    ranking: Ranking
+    modality_weights: Float32
+    expert_gates: dict[str, Float32 | None]
+    relation_temperature: float | None
+
+
+class Scorer:
+    """Encodes queries with a model and retrieves from its table of candidates."""
+
+    def __init__(self, model: LinkPredictor, candidates: Candidates, known: KnownAnswers) -> None:
+        self._model = model.eval()
+        self._known = known
+        self._present_NM = model.present.cpu().numpy()
+        table = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
+        self._retriever = Retriever(model.branches, table, model.decision)
+
+    @property
+    def decision(self) -> Decision:
+        return self._model.decision
+
+    @torch.inference_mode()
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite."""
+        device = self._model.present.device
+        entity_B = torch.tensor([query.entity for query in queries], device=device)
+        relation_B = torch.tensor([query.relation for query in queries], device=device)
+        encoding = self._model.encode(entity_B, relation_B)
+        vectors = {name: rows.cpu().numpy() for name, rows in encoding.query.items()}
+        rankings = self._retriever.top_k(vectors, [self._selection(query) for query in queries])
+        weights_BM = encoding.modality_weights.cpu().numpy()
+        gates = {name: rows.cpu().numpy() for name, rows in encoding.expert_gates.items()}
+        temperature = encoding.relation_temperature
+        temperatures = [None] * len(queries) if temperature is None else temperature.tolist()
+        return [
+            Answer(query, rankings[row], weights_BM[row], self._gates(gates, query.entity, row), heat)
+            for row, (query, heat) in enumerate(zip(queries, temperatures, strict=True))
+        ]
+
+    def _selection(self, query: Query) -> Selection:
+        known, _ = self._known.of(query.entity, query.relation)
+        candidates = query.candidates
+        if isinstance(candidates, str):
+            candidates = self._known.observed(query.relation)
+        excluded = known if query.exclude_known else known[:0]
+        return Selection(query.k, excluded, None if candidates is None else np.unique(candidates))
+
+    def _gates(self, gates: dict[str, Float32], entity: int, row: int) -> dict[str, Float32 | None]:
+        present_M = self._present_NM[entity]
+        return {
+            name: gates[name][row] if present else None
+            for name, present in zip(self._model.modality_names, present_M, strict=True)
+        }

@@ -1,0 +1,239 @@
+"""Filtered ranking over all entities, both directions, and what the gates did meanwhile.
+
+Protocol: every distinct fact of a split asks for its tail and for its head; other known answers of all splits
+are left out; ties count as their mean rank (``1 + greater + ties / 2``, "realistic").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.known import Int64, KnownAnswers
+from model.names import Names
+from model.predictor import Encoding, LinkPredictor
+
+PROTOCOL = "filtered over all splits, all entities, both directions, realistic ties, distinct facts"
+HITS = (1, 3, 10)
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """``tail`` and ``head`` float64[num_facts]: the rank of the true entity at that end of each fact."""
+
+    tail: Float64
+    head: Float64
+
+    def both(self, chosen: npt.NDArray[np.bool_] | slice = slice(None)) -> Float64:
+        return np.concatenate([self.tail[chosen], self.head[chosen]])
+
+
+class GateStatistics:
+    """Running sums that tell whether gates are uniform and whether they differ between relations."""
+
+    def __init__(self, model: LinkPredictor) -> None:
+        self._names = model.modality_names
+        self._present = model.present
+        num_relations = 2 * model.config.num_relations
+        self._weights_RM = torch.zeros(num_relations, len(self._names), dtype=torch.float64)
+        self._queries_R = torch.zeros(num_relations, dtype=torch.float64)
+        self._gates_RK: dict[str, Tensor] = {}
+        self._holders_R: dict[str, Tensor] = {}
+        self._entropy: dict[str, float] = dict.fromkeys(self._names, 0.0)
+
+    def add(self, encoding: Encoding, entity_B: Tensor, relation_B: Tensor) -> None:
+        relation_B = relation_B.cpu()
+        present_BM = self._present[entity_B].cpu()
+        self._weights_RM.index_add_(0, relation_B, encoding.modality_weights.double().cpu())
+        self._queries_R.index_add_(0, relation_B, torch.ones(len(relation_B), dtype=torch.float64))
+        for column, (name, given_BK) in enumerate(encoding.expert_gates.items()):
+            gates_bK = given_BK.double().cpu()[present_BM[:, column]]
+            relation_b = relation_B[present_BM[:, column]]
+            shape = (len(self._queries_R), gates_bK.shape[1])
+            sums = self._gates_RK.setdefault(name, torch.zeros(shape, dtype=torch.float64))
+            sums.index_add_(0, relation_b, gates_bK)
+            holders = self._holders_R.setdefault(name, torch.zeros(shape[0], dtype=torch.float64))
+            holders.index_add_(0, relation_b, torch.ones(len(relation_b), dtype=torch.float64))
+            self._entropy[name] += float(torch.special.entr(gates_bK).sum())
+
+    def summary(self) -> dict[str, Any]:
+        """Per modality: mean query weight; gates' entropy over its maximum ln K (1 = uniform) and their
+        standard deviation between relations (0 = the same for all), averaged over experts; mean gates."""
+        asked = self._queries_R.sum()
+        weights_M = self._weights_RM.sum(dim=0) / asked
+        result: dict[str, Any] = {
+            "modality_weights": dict(zip(self._names, weights_M.tolist(), strict=True)),
+            "gates": {},
+        }
+        for name, sums_RK in self._gates_RK.items():
+            holders_R = self._holders_R[name]
+            if not bool(holders_R.any()):
+                continue
+            used_R = holders_R > 0
+            mean_RK = sums_RK[used_R] / holders_R[used_R, None]
+            highest = np.log(sums_RK.shape[1]) if sums_RK.shape[1] > 1 else 1.0
+            result["gates"][name] = {
+                "mean": (sums_RK.sum(dim=0) / holders_R.sum()).tolist(),
+                "entropy": self._entropy[name] / float(holders_R.sum()) / float(highest),
+                "spread": float(mean_RK.std(dim=0, correction=0).mean()),
+            }
+        return result
+
+    def weights_of_relation(self, relation: int) -> dict[str, float] | None:
+        """Mean modality weights of the queries asked with one relation; None where there were none."""
+        if not self._queries_R[relation]:
+            return None
+        weights_M = self._weights_RM[relation] / self._queries_R[relation]
+        return dict(zip(self._names, weights_M.tolist(), strict=True))
+
+
+@torch.no_grad()
+def rank_facts(
+    model: LinkPredictor,
+    facts: Int64,
+    known: KnownAnswers,
+    *,
+    table: dict[str, Tensor] | None = None,
+    statistics: GateStatistics | None = None,
+    batch_size: int = 256,
+) -> Ranks:
+    """Ranks of both ends of ``facts`` int64[num_facts, 3] (head, relation, tail).
+
+    ``table`` are the candidates' vectors, computed from the model where not given. Puts the model into
+    evaluation mode and back. Raises ``ValueError`` where a true answer's score is not finite.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        vectors = model.entity_table() if table is None else table
+        ranks = [
+            _rank_batch(model, vectors, known, *batch, statistics)
+            for batch in _query_batches(facts, model.config.num_relations, batch_size)
+        ]
+    finally:
+        model.train(was_training)
+    tail, head = np.split(np.concatenate([*ranks, np.empty(0)]), 2)
+    return Ranks(tail, head)
+
+
+def _query_batches(facts: Int64, num_relations: int, size: int) -> Iterator[tuple[Int64, Int64, Int64]]:
+    head, relation, tail = facts.T
+    entity = np.concatenate([head, tail])
+    asked = np.concatenate([relation, relation + num_relations])
+    truth = np.concatenate([tail, head])
+    for start in range(0, len(entity), size):
+        part = slice(start, start + size)
+        yield entity[part], asked[part], truth[part]
+
+
+def _rank_batch(
+    model: LinkPredictor,
+    table: dict[str, Tensor],
+    known: KnownAnswers,
+    entity_B: Int64,
+    relation_B: Int64,
+    truth_B: Int64,
+    statistics: GateStatistics | None,
+) -> Float64:
+    device = model.present.device
+    entity, relation, truth = (torch.from_numpy(ids).to(device) for ids in (entity_B, relation_B, truth_B))
+    encoding = model.encode(entity, relation)
+    if statistics is not None:
+        statistics.add(encoding, entity, relation)
+    score_BN = model.score(encoding.query, table)
+    target_B1 = score_BN.gather(1, truth[:, None])
+    if not bool(target_B1.isfinite().all()):
+        raise ValueError("a score is not finite: these weights cannot be evaluated")
+    row_P, answer_P = known.rows(entity_B, relation_B)
+    score_BN[torch.from_numpy(row_P).to(device), torch.from_numpy(answer_P).to(device)] = float("-inf")
+    # The truth may be unknown to `known` (facts asked of another graph), and then would tie with itself.
+    score_BN.scatter_(1, truth[:, None], float("-inf"))
+    rank_B = 1 + (score_BN > target_B1).sum(dim=1) + (score_BN == target_B1).sum(dim=1) / 2
+    result: Float64 = rank_B.double().cpu().numpy()
+    return result
+
+
+def summarise(rank: Float64) -> dict[str, float]:
+    """MRR, mean rank (MR) and Hits@1/3/10 of ranks; NaN-free: an empty list gives zeros and a count of 0."""
+    empty = len(rank) == 0
+    result = {"mrr": 0.0 if empty else float((1 / rank).mean()), "mr": 0.0 if empty else float(rank.mean())}
+    for k in HITS:
+        result[f"hits@{k}"] = 0.0 if empty else float((rank <= k).mean())
+    return result | {"num_queries": len(rank)}
+
+
+def evaluate(
+    model: LinkPredictor,
+    facts: Int64,
+    known: KnownAnswers,
+    *,
+    seen: Int64,
+    relations: Names,
+    table: dict[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """The whole report on the distinct ``facts``, JSON-able.
+
+    Overall, by direction, by relation, for facts whose both entities are ``seen`` in train and for the
+    others, with gate statistics.
+    """
+    facts = np.unique(facts, axis=0)
+    statistics = GateStatistics(model)
+    ranks = rank_facts(model, facts, known, table=table, statistics=statistics)
+    is_seen = np.isin(facts[:, 0], seen) & np.isin(facts[:, 2], seen)
+    by_relation = {}
+    for relation in np.unique(facts[:, 1]).tolist():
+        chosen = facts[:, 1] == relation
+        by_relation[relations.keys[relation]] = {
+            "label": relations.labels[relation],
+            "tail": summarise(ranks.tail[chosen]),
+            "head": summarise(ranks.head[chosen]),
+            "modality_weights": {
+                "tail": statistics.weights_of_relation(relation),
+                "head": statistics.weights_of_relation(relation + len(relations)),
+            },
+        }
+    return {
+        "protocol": PROTOCOL,
+        "num_facts": len(facts),
+        "metrics": summarise(ranks.both()),
+        "by_direction": {"tail": summarise(ranks.tail), "head": summarise(ranks.head)},
+        "by_entities": {
+            "seen": summarise(ranks.both(is_seen)),
+            "unseen": summarise(ranks.both(~is_seen)),
+        },
+        "by_relation": by_relation,
+        **(statistics.summary() if len(facts) else {"modality_weights": {}, "gates": {}}),
+    }
+
+
+def evaluation_lines(report: dict[str, Any]) -> list[str]:
+    """The report as a table for people: overall, directions, entities, the gates, the largest relations."""
+    rows = [("all", report["metrics"])]
+    rows += [(f"{end} missing", metrics) for end, metrics in report["by_direction"].items()]
+    rows += [(f"{kind} entities", metrics) for kind, metrics in report["by_entities"].items()]
+    relations = sorted(report["by_relation"].values(), key=lambda row: -row["tail"]["num_queries"])
+    for relation in relations[:10]:
+        rows += [(f"{relation['label'][:24]}, {end} missing", relation[end]) for end in ("tail", "head")]
+    names = ["mrr", "mr", *(f"hits@{k}" for k in HITS), "num_queries"]
+    lines = [report["protocol"], f"{'':40}" + "".join(f"{name:>12}" for name in names)]
+    for label, metrics in rows:
+        lines.append(f"{label:40}" + "".join(_cell(metrics[name]) for name in names))
+    if len(relations) > 10:
+        lines.append(f"… {len(relations) - 10} smaller relations: --json")
+    for name, gates in report["gates"].items():
+        lines.append(
+            f"{name}: mean weight {report['modality_weights'][name]:.3f}, "
+            f"gate entropy {gates['entropy']:.4f} (1 = uniform), spread over relations {gates['spread']:.4f}"
+        )
+    return lines
+
+
+def _cell(value: float) -> str:
+    return f"{value:>12}" if isinstance(value, int) else f"{value:>12.4f}"

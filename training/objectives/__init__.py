@@ -1,0 +1,3 @@
+"""Objectives: what a model is trained to do, and everything that exists only to train it."""
+
+from training.objectives import momok as _momok  # noqa: F401  (registers the objective)

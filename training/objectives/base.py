@@ -1,0 +1,66 @@
+"""Objective: the interface between the trainer and what a model is trained to do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from model.decision import Decision
+from model.predictor import LinkPredictor, describe
+from training.batches import Batch
+
+
+@dataclass(frozen=True)
+class Loss:
+    """``total`` is minimised; ``parts`` are logged."""
+
+    total: Tensor
+    parts: dict[str, float]
+
+
+class ObjectiveConfig(BaseModel):
+    """Fields of an objective; each adds its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def paired_decision(self) -> Decision:
+        """The decision that goes with what is trained; taken where a recipe names none."""
+        return "sum"
+
+
+class Objective(nn.Module, ABC):
+    """Holds helpers such as estimators and generators, with optimisers of their own."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of one batch, with the graph to differentiate it."""
+
+    def after_step(self) -> None:
+        """Called after every optimiser step of the model: the helpers' turn to learn."""
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The helpers' optimisers by name, to be saved with the run."""
+        return {}
+
+
+ObjectiveBuilder = Callable[[Any, Any], Objective]
+OBJECTIVES: dict[str, tuple[type[ObjectiveConfig], ObjectiveBuilder]] = {}
+"""Model name -> how it is trained."""
+
+
+def parse_objective(model_name: str, fields: dict[str, Any]) -> ObjectiveConfig:
+    """The objective's configuration for a model. Raises ``ValueError`` naming every bad field."""
+    try:
+        return OBJECTIVES[model_name][0].model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(describe(error)) from None
+
+
+def build_objective(model: LinkPredictor, config: ObjectiveConfig) -> Objective:
+    return OBJECTIVES[model.config.model][1](model, config)

@@ -1,0 +1,100 @@
+"""How MoMoK is trained: a 1-to-N loss in every branch, and experts kept apart by mutual information."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from model.decision import Decision
+from model.layers import Modules
+from model.momok import MoMoK
+from training.batches import Batch
+from training.losses import LOSSES
+from training.objectives.base import OBJECTIVES, Loss, Objective, ObjectiveConfig
+from training.objectives.club import ClubEstimator, Likelihood
+
+
+class MoMoKObjectiveConfig(ObjectiveConfig):
+    """Losses of MoMoK."""
+
+    loss: Literal["ce", "bce"] = Field(
+        "ce",
+        description="ce learns within hundreds of steps; bce, as released, needs tens of thousands.",
+    )
+    club_weight: float = Field(
+        1e-4, ge=0, description="λ, weight of the experts' mutual information; 0: none."
+    )
+    club_likelihood: Likelihood = Field("complete", description="What the estimators fit.")
+    club_learning_rate: float = Field(1e-3, gt=0, description="Adam's step for the estimators.")
+
+    def paired_decision(self) -> Decision:
+        return "sum" if self.loss == "ce" else "mean_sigmoid"
+
+
+class MoMoKObjective(Objective):
+    """Per-branch losses against all entities, summed, plus λ times the CLUB bound (MoMoK section 3.4, ExID).
+
+    Each step draws one pair of experts a modality and bounds their mutual information over the batch; the
+    bounds are averaged over modalities. A single expert has no pair and no such term.
+    """
+
+    def __init__(self, model: MoMoK, config: MoMoKObjectiveConfig) -> None:
+        super().__init__()
+        self.model = (model,)  # In a tuple, so that the model's weights are not the objective's too.
+        self.config = config
+        self.estimators: Modules[ClubEstimator] = Modules()
+        if config.club_weight > 0 and model.config.num_experts > 1:
+            self.estimators.extend(ClubEstimator(shape.width) for shape in model.config.modalities)
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._optimizer = (
+            Adam(self.estimators.parameters(), lr=config.club_learning_rate) if self.estimators else None
+        )
+
+    def loss(self, batch: Batch) -> Loss:
+        (model,) = self.model
+        query = model.encode(batch.entity, batch.relation).query
+        scores = model.branch_scores(query, model.entity_table())
+        branch_loss = LOSSES[self.config.loss]
+        losses = {name: branch_loss(score_BN, batch.row, batch.answer) for name, score_BN in scores.items()}
+        total = torch.stack(list(losses.values())).sum()
+        parts = {name: value.item() for name, value in losses.items()}
+        if self.estimators:
+            bound = self._club_bound(batch.entity)
+            total = total + self.config.club_weight * bound
+            parts["club"] = bound.item()
+        return Loss(total, parts)
+
+    def after_step(self) -> None:
+        if self._optimizer is None:
+            return
+        self._optimizer.zero_grad()
+        for estimator, (x_BD, y_BD) in zip(self.estimators, self._pairs, strict=True):
+            if len(x_BD):
+                nll = estimator.negative_log_likelihood(x_BD, y_BD, self.config.club_likelihood)
+                nll.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {"club": self._optimizer} if self._optimizer is not None else {}
+
+    def _club_bound(self, entity_B: Tensor) -> Tensor:
+        (model,) = self.model
+        bounds, self._pairs = [], []
+        for estimator, views_BKD, present_B in zip(
+            self.estimators, model.expert_views(entity_B), model.present[entity_B].T, strict=True
+        ):
+            first, second = torch.randperm(views_BKD.shape[1])[:2].tolist()
+            # Rows without the modality all hold one mean embedding: they would say nothing about the experts.
+            x_BD, y_BD = views_BKD[present_B, first], views_BKD[present_B, second]
+            self._pairs.append((x_BD.detach(), y_BD.detach()))
+            if len(x_BD):
+                shuffle_B = torch.randperm(len(x_BD)).to(x_BD.device)
+                bounds.append(estimator.bound(x_BD, y_BD, shuffle_B))
+        return torch.stack(bounds).mean()
+
+
+OBJECTIVES["momok"] = (MoMoKObjectiveConfig, MoMoKObjective)

@@ -1,0 +1,95 @@
+"""Recipe: one TOML file that says everything about a training run but the data."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model.errors import UserError
+from model.modality import ModalitySpec
+from model.predictor import describe
+
+
+class RecipeError(UserError):
+    """A recipe that cannot be used; the message names the file or override, the field and the remedy."""
+
+
+class TrainingConfig(BaseModel):
+    """How long and how fast to learn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: int = Field(256, ge=2, description="Queries a step. Larger ones share the candidates' cost.")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")
+    max_epochs: int = Field(100, ge=1, description="Stop after so many passes over the queries.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Stop at the end of the epoch that passes this much training time."
+    )
+    validate_every: int = Field(1, ge=1, description="Epochs between two evaluations on valid.")
+    patience: int = Field(10, ge=1, description="Stop after so many validations without a better valid MRR.")
+    seed: int = Field(0, ge=0, description="Fixes initial weights, order, dropout and noise.")
+
+
+class Recipe(BaseModel):
+    """A model, its shape, its objective and its schedule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field("momok", description="Which model to train.")
+    use: tuple[str, ...] | None = Field(
+        None, description="Modalities to use; all of the dataset if not given."
+    )
+    modalities: dict[str, ModalitySpec] = Field(
+        default_factory=dict, description="How features become inputs, by modality; defaults elsewhere."
+    )
+    network: dict[str, Any] = Field(default_factory=dict, description="Fields of the model's configuration.")
+    objective: dict[str, Any] = Field(default_factory=dict, description="Fields of the objective.")
+    training: TrainingConfig = TrainingConfig()
+
+    @classmethod
+    def load(cls, path: Path | None, overrides: Iterable[str] = (), *, base: Recipe | None = None) -> Recipe:
+        """Read a TOML file (``base``, or all defaults, without one) and apply ``dotted.key=value`` overrides.
+
+        Raises ``RecipeError`` naming the file, the key and what is wrong.
+        """
+        fields = _read_toml(path) if path is not None else base.model_dump() if base is not None else {}
+        for override in overrides:
+            _apply(fields, override)
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise RecipeError(f"{path or 'recipe'}: {describe(error)}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; examples are in configs/") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: {error}") from None
+
+
+def _apply(fields: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override}: expected dotted.key=value, such as training.batch_size=512")
+    *parents, last = key.strip().split(".")
+    table = fields
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {override}: {parent!r} is a value, not a table")
+    table[last] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    """TOML's reading of the text, so that numbers, booleans and lists need no quotes; else the text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

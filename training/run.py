@@ -1,0 +1,140 @@
+"""Run: the directory of one training run, which explains itself.
+
+``run.json`` (recipe, model configuration, dataset, versions, command) · ``events.jsonl`` (one line an epoch
+and a validation) · ``last.safetensors`` (everything needed to go on) · ``best.safetensors`` (weights of the
+best valid MRR).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import model as model_package
+from model.errors import UserError
+from model.predictor import LinkPredictor, ModelConfig, build_model, parse_config
+from training.checkpoint import Checkpoint, CheckpointError
+from training.dataset import Dataset, DatasetError
+from training.recipe import Recipe
+
+
+class RunError(UserError):
+    """A run directory that cannot be used; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk."""
+
+    path: Path
+    recipe: Recipe
+    config: ModelConfig
+    dataset_path: Path
+    fingerprint: str
+    provenance: dict[str, Any]
+
+    @classmethod
+    def create(
+        cls, path: Path, dataset: Dataset, dataset_path: Path, recipe: Recipe, config: ModelConfig
+    ) -> Run:
+        """A new directory for training on ``dataset``. Raises ``RunError`` where one exists."""
+        if path.exists():
+            raise RunError(f"{path} exists; choose another --out, or --resume it")
+        provenance = {
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " ".join(sys.argv),
+            "versions": {
+                "momok": model_package.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+            "git": _git_commit(),
+        }
+        run = cls(path, recipe, config, dataset_path.resolve(), dataset.fingerprint, provenance)
+        path.mkdir(parents=True)
+        facts = {
+            "recipe": recipe.model_dump(),
+            "config": config.model_dump(),
+            "dataset": {"path": str(run.dataset_path), "name": dataset.name, "fingerprint": run.fingerprint},
+            "provenance": provenance,
+        }
+        (path / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Read ``run.json``. Raises ``RunError`` naming what is missing or damaged."""
+        file = path / "run.json"
+        try:
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            return cls(
+                path,
+                Recipe.model_validate(facts["recipe"]),
+                parse_config(facts["config"]),
+                Path(facts["dataset"]["path"]),
+                facts["dataset"]["fingerprint"],
+                facts["provenance"],
+            )
+        except FileNotFoundError:
+            raise RunError(f"{path} is not a run: it has no run.json; `momok train` makes one") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file}: damaged ({error}); train again") from None
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    def dataset(self, path: Path | None = None) -> Dataset:
+        """The dataset the run was trained on, from where it was or from ``path``.
+
+        Raises ``RunError`` when it is gone or is another one.
+        """
+        source = path or self.dataset_path
+        try:
+            dataset = Dataset.open(source)
+        except DatasetError as error:
+            if path is None and not source.exists():
+                raise RunError(f"{source}: the run's dataset is gone; name where it is now") from None
+            raise RunError(str(error)) from None
+        if dataset.fingerprint != self.fingerprint:
+            raise RunError(
+                f"{source} is not the dataset that {self.path} was trained on: fingerprints differ"
+            )
+        return dataset
+
+    def best_model(self) -> tuple[LinkPredictor, dict[str, Any]]:
+        """The model of the best valid MRR, in evaluation mode, and the facts stored with it."""
+        try:
+            checkpoint = Checkpoint.read(self.best)
+        except CheckpointError as error:
+            raise RunError(str(error)) from None
+        predictor = build_model(self.config)
+        predictor.load_state_dict(checkpoint.under("model"))
+        return predictor.eval(), checkpoint.facts
+
+
+def _git_commit() -> str | None:
+    """The commit of the code that runs, None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

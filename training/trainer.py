@@ -1,0 +1,253 @@
+"""Trainer: epochs, validation, early stop, and a run that goes on bit-equal wherever it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+from tqdm import tqdm
+
+from model.errors import UserError
+from model.known import KnownAnswers
+from model.predictor import LinkPredictor, build_model
+from training.batches import Batch, QueryBatches
+from training.checkpoint import Checkpoint, pack, unpack
+from training.dataset import Dataset
+from training.evaluation import rank_facts, summarise
+from training.objectives.base import Objective, build_objective
+from training.preparation import configure, fit_inputs, objective_of
+from training.recipe import Recipe, TrainingConfig
+from training.run import Run, RunError
+
+
+class TrainingError(UserError):
+    """Training cannot go on; the message says why, where, and what to try."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it travels in the checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best_mrr: float = -1.0
+    best_epoch: int = 0
+    stale_validations: int = 0
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    finished: str | None = None
+
+
+def start_training(
+    path: Path, dataset: Dataset, dataset_path: Path, recipe: Recipe, device: torch.device
+) -> Trainer:
+    """A trainer at the first step of a new run directory. Raises ``RecipeError`` or ``RunError``."""
+    inputs = fit_inputs(recipe, dataset)
+    config = configure(recipe, dataset, inputs)
+    if recipe.objective.get("loss", "ce") == "ce" and config.decision == "mean_sigmoid":
+        warnings.warn(
+            "ce with mean_sigmoid: trained scores grow past where float32 sigmoids are 1, so that good "
+            "answers tie; the pairs are ce with sum, bce with mean_sigmoid",
+            stacklevel=2,
+        )
+    run = Run.create(path, dataset, dataset_path, recipe, config)
+    torch.manual_seed(recipe.training.seed)
+    model = build_model(config)
+    model.load_inputs(inputs)
+    return Trainer(run, dataset, model.to(device), recipe.training)
+
+
+def resume_training(path: Path, device: torch.device, overrides: Sequence[str] = ()) -> Trainer:
+    """A trainer where the run's last checkpoint stands.
+
+    ``overrides`` (``training.key=value``) may change how long to train: everything else would make it another
+    run. Raises ``RecipeError``, ``RunError`` or ``CheckpointError``.
+    """
+    run = Run.open(path)
+    recipe = Recipe.load(None, overrides, base=run.recipe)
+    same = {"max_epochs", "max_minutes", "patience"}
+    if recipe.model_copy(update={"training": None}) != run.recipe.model_copy(
+        update={"training": None}
+    ) or recipe.training.model_dump(exclude=same) != run.recipe.training.model_dump(exclude=same):
+        raise RunError(f"--resume may only change training.{{{', '.join(sorted(same))}}}; start another run")
+    trainer = Trainer(run, run.dataset(), build_model(run.config).to(device), recipe.training)
+    trainer.restore()
+    return trainer
+
+
+class Trainer:
+    """Trains one model on one dataset into one run directory."""
+
+    def __init__(self, run: Run, dataset: Dataset, model: LinkPredictor, schedule: TrainingConfig) -> None:
+        self.run = run
+        self.model = model
+        self.schedule = schedule
+        self.progress = Progress()
+        self.device = model.present.device
+        train_only = KnownAnswers.from_facts(
+            {"train": dataset.facts["train"]},
+            num_entities=dataset.num_entities,
+            num_relations=dataset.num_relations,
+        )
+        self.batches = QueryBatches(train_only, schedule.batch_size)
+        self.known = dataset.known()
+        self.valid = np.unique(dataset.facts["valid"], axis=0)
+        self.objective: Objective = build_objective(model, objective_of(run.recipe)).to(self.device)
+        self.optimizer = Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
+
+    def train(self, *, stop: Callable[[], bool] = lambda: False, show_progress: bool = False) -> Progress:
+        """Train until the schedule ends or ``stop()`` is true after a step; always leaves a checkpoint.
+
+        Raises ``TrainingError`` on a loss that is not finite.
+        """
+        while self.progress.finished is None:
+            if self._train_epoch(stop, show_progress):
+                self._end_epoch()
+            self.save()
+            if stop() and self.progress.finished is None:
+                self._log("interrupted")
+                break
+        return self.progress
+
+    def save(self) -> None:
+        """Write ``last.safetensors``."""
+        Checkpoint(pack(self._modules, self._optimizers), {"progress": asdict(self.progress)}).write(
+            self.run.last
+        )
+
+    def restore(self) -> None:
+        """Go back to ``last.safetensors``; later lines of the event log are dropped with what they told."""
+        checkpoint = Checkpoint.read(self.run.last)
+        unpack(checkpoint, self._modules, self._optimizers)
+        self.progress = Progress(**checkpoint.facts["progress"])
+        if self.progress.finished and self._end_reason() is None:
+            self.progress.finished = None
+        lines = self.run.events.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if json.loads(line)["step"] <= self.progress.step]
+        self.run.events.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._log("resumed")
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "objective": self.objective}
+
+    @property
+    def _optimizers(self) -> dict[str, Optimizer]:
+        return {"model": self.optimizer} | self.objective.optimizers()
+
+    def _train_epoch(self, stop: Callable[[], bool], show_progress: bool) -> bool:
+        """True once the epoch is complete, False where ``stop`` ended it before."""
+        progress, total = self.progress, self.batches.num_batches
+        bar = tqdm(
+            total=total,
+            initial=progress.batch,
+            desc=f"epoch {progress.epoch + 1}/{self.schedule.max_epochs}",
+            unit="batch",
+            disable=not show_progress,
+        )
+        self.model.train()
+        with bar:
+            order = self.batches.epoch(self.schedule.seed, progress.epoch, start=progress.batch)
+            for batch in order:
+                started = perf_counter()
+                self._step(batch.to(self.device))
+                progress.seconds += perf_counter() - started
+                progress.batch += 1
+                progress.step += 1
+                bar.update()
+                loss = progress.loss_sums["loss"] / progress.batch
+                bar.set_postfix(loss=f"{loss:.4f}", best=self._best_text())
+                if progress.batch < total and stop():
+                    return False
+        progress.batch = 0
+        progress.epoch += 1
+        return True
+
+    def _step(self, batch: Batch) -> None:
+        loss = self.objective.loss(batch)
+        value = loss.total.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"loss became {value} at epoch {self.progress.epoch + 1}, step {self.progress.step + 1} "
+                f"({', '.join(f'{name} {part:.4g}' for name, part in loss.parts.items())}); try a smaller "
+                f"training.learning_rate than {self.schedule.learning_rate:g}"
+                + (f"; the last good state is {self.run.last}" if self.run.last.exists() else "")
+            )
+        self.optimizer.zero_grad()
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.objective.after_step()
+        sums = self.progress.loss_sums
+        for name, part in {"loss": value, **loss.parts}.items():
+            sums[name] = sums.get(name, 0.0) + part
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        self._log("epoch", **{k: v / self.batches.num_batches for k, v in progress.loss_sums.items()})
+        progress.loss_sums = {}
+        reason = self._end_reason()
+        if progress.epoch % self.schedule.validate_every == 0 or reason:
+            self._validate()
+            reason = reason or self._end_reason()
+        if reason:
+            progress.finished = reason
+            self._log("finished", reason=reason, best_mrr=progress.best_mrr, best_epoch=progress.best_epoch)
+
+    def _validate(self) -> None:
+        progress = self.progress
+        if not len(self.valid):  # Nothing to choose by: the newest weights are the best known.
+            progress.best_epoch = progress.epoch
+            self._save_best({})
+            return
+        started = perf_counter()
+        metrics = summarise(rank_facts(self.model, self.valid, self.known).both())
+        self._log("valid", **metrics, evaluation_seconds=perf_counter() - started)
+        if metrics["mrr"] > progress.best_mrr:
+            progress.best_mrr, progress.best_epoch = metrics["mrr"], progress.epoch
+            progress.stale_validations = 0
+            self._save_best(metrics)
+        else:
+            progress.stale_validations += 1
+
+    def _save_best(self, metrics: dict[str, float]) -> None:
+        facts = {"epoch": self.progress.epoch, "step": self.progress.step, "valid": metrics}
+        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        Checkpoint(tensors, facts).write(self.run.best)
+
+    def _end_reason(self) -> str | None:
+        if self.progress.epoch >= self.schedule.max_epochs:
+            return "max_epochs"
+        if self._out_of_time():
+            return "max_minutes"
+        if self.progress.stale_validations >= self.schedule.patience:
+            return "patience"
+        return None
+
+    def _out_of_time(self) -> bool:
+        limit = self.schedule.max_minutes
+        return limit is not None and self.progress.seconds >= 60 * limit
+
+    def _best_text(self) -> str:
+        best = self.progress.best_mrr
+        return f"{best:.4f}@{self.progress.best_epoch}" if best >= 0 else "-"
+
+    def _log(self, event: str, **values: Any) -> None:
+        line = {
+            "event": event,
+            "epoch": self.progress.epoch,
+            "step": self.progress.step,
+            "seconds": round(self.progress.seconds, 3),
+        }
+        with self.run.events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line | values) + "\n")
