@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError  # only to catch what torch.load raises
+from pickle import UnpicklingError  # the name alone: what torch.load raises
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,20 @@ from training.checks import check_features, check_keys, unknown_key
 from training.files import DatasetError, read_lines
 
 _ROWS_REMEDY = "name the entity of each row with --rows NAME=FILE (one key a line), or put rows in the file"
+
+_DAMAGED = (
+    UnpicklingError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    struct.error,
+)
+"""What ``torch.load`` was seen to raise on files cut short or with bytes changed; it promises none."""
 
 
 def read_modality(name: str, file: Path, entities: Names, rows_file: Path | None = None) -> Modality:
@@ -106,7 +121,7 @@ def _read_npy(file: Path) -> tuple[npt.NDArray[Any], None]:
 def _read_torch(file: Path) -> tuple[npt.NDArray[Any], Int64 | list[str] | None]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
+    except _DAMAGED as error:
         first = str(error).strip().partition("\n")[0]
         raise DatasetError(f"not a plain file of tensors ({first}); save a matrix again", file=file) from None
     if isinstance(found, Tensor):

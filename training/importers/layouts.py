@@ -103,7 +103,7 @@ def _read_ids(kind: str, path: Path, *, with_count: bool) -> list[str]:
     line_of = [0] * len(lines)
     for line, text in enumerate(lines, start=first_line):
         name, number = _split_id(text)
-        if not (number.isascii() and number.isdecimal()):
+        if not (name.strip() and number.isascii() and number.isdecimal()):
             message = (
                 f"{shorten(text)!r} is not a name and an id; is a count missing or too much? see --layout"
             )
