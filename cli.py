@@ -9,11 +9,15 @@ import argparse
 import json
 import signal
 import sys
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from model.errors import UserError
+
+if TYPE_CHECKING:
+    from service.answerer import Answerer
 
 LAYOUTS = ("openke", "momok", "tsv")
 SPLITS = ("train", "valid", "test")
@@ -119,6 +123,76 @@ def run_export(arguments: argparse.Namespace) -> None:
     print(f"{arguments.bundle}: version {manifest.version}, MRR {scores}")
 
 
+def run_predict(arguments: argparse.Namespace) -> None:
+    from pydantic import ValidationError
+
+    from model.predictor import describe
+    from service.answerer import Answerer
+    from service.schemas import PredictRequest
+    from service.text import answer_lines
+
+    try:
+        request = PredictRequest.model_validate(
+            {
+                "queries": [{"head": arguments.head, "relation": arguments.relation, "tail": arguments.tail}],
+                "k": arguments.k,
+                "exclude_known": not arguments.include_known,
+            }
+        )
+    except ValidationError as error:
+        raise UserError(describe(error)) from None
+    response = Answerer.open(arguments.bundle, arguments.device).predict(request)
+    if arguments.json:
+        print(response.model_dump_json(indent=2))
+    else:
+        print("\n".join(answer_lines(response)))
+
+
+def run_serve(arguments: argparse.Namespace) -> None:
+    from service.server import serve
+    from service.settings import Settings
+
+    serve(Settings(**{name: getattr(arguments, name) for name in Settings.model_fields}), _announce)
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    from service.server import serve
+    from service.settings import Settings
+    from training.world.demo import build_demo
+
+    directory = arguments.directory
+    built = (directory / "bundle").exists() and not arguments.rebuild
+    if not built and not build_demo(directory, stop=_stop_on_interrupt(), show=print):
+        print("interrupted; `momok demo` starts over", file=sys.stderr)
+        return 130
+    settings = Settings(bundle=directory / "bundle", host=arguments.host, port=arguments.port, device="cpu")
+    serve(settings, _announce, first_call=_ask_demo)
+    return 0
+
+
+def _announce(url: str) -> None:
+    print(f"serving at {url} (Ctrl-C stops); every route, with a form to try it: {url}/docs", flush=True)
+
+
+def _ask_demo(url: str, answerer: Answerer) -> None:
+    """Ask the running server for a held-out fact over HTTP, and print how it answered."""
+    from service.schemas import PredictResponse
+    from service.text import answer_lines
+    from training.world.demo import question_of
+
+    body, truth = question_of(answerer.bundle.known, answerer.bundle.vocabulary)
+    request = urllib.request.Request(
+        f"{url}/v1/predict", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        response = PredictResponse.model_validate_json(reply.read())
+    rank = next(offer.rank for offer in response.answers[0].candidates if offer.entity.key == truth)
+    print("", *answer_lines(response, limit=5), sep="\n")
+    print(f"held out of training, and right: {truth}, rank {rank} of {len(response.answers[0].candidates)}")
+    shown = json.dumps(body | {"k": 5}, ensure_ascii=False)
+    print(f"\ntry it: curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{shown}'", flush=True)
+
+
 def _print_report(report: Any, as_json: bool) -> None:
     _print_lines_or_json(report.lines(), report.as_dict(), as_json)
 
@@ -157,6 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)
+    _add_predict(commands)
+    _add_serve(commands)
+    _add_demo(commands)
     return parser
 
 
@@ -224,6 +301,41 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
     parser.add_argument("--name", help="name of the model in answers; the dataset's if not given")
     _add_device(parser)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(commands, "predict", run_predict, "Answer one query from a bundle, without a server.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--head", help="key or label; the tail is asked for")
+    parser.add_argument("--relation", required=True, help="key or label")
+    parser.add_argument("--tail", help="key or label; the head is asked for")
+    parser.add_argument("-k", type=int, default=10, help="candidates wanted (default %(default)s)")
+    parser.add_argument("--include-known", action="store_true", help="offer what the graph already holds too")
+    _add_device(parser)
+    _add_json(parser)
+
+
+def _add_serve(commands: Any) -> None:
+    from service.settings import Settings
+
+    parser = _command(commands, "serve", run_serve, "Serve a bundle over HTTP.")
+    for name, field in Settings.model_fields.items():
+        if field.is_required():
+            parser.add_argument(name, type=Path, help=field.description)
+            continue
+        choices = get_args(field.annotation) or None
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(field.default), default=field.default, choices=choices,
+            help=f"{field.description} (default {field.default})",
+        )  # fmt: skip
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", run_demo, "Build a small graph, train on it, serve it and ask it.")
+    parser.add_argument("--directory", type=Path, default=Path("build/demo"), help="default %(default)s")
+    parser.add_argument("--rebuild", action="store_true", help="start over instead of serving what was built")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default %(default)s)")
 
 
 def _add_json(parser: Any) -> None:

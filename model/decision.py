@@ -19,7 +19,9 @@ Decision = Literal["sum", "mean_sigmoid"]
 
 Float64 = npt.NDArray[np.float64]
 
-SCORE_KINDS: dict[Decision, str] = {"sum": "logit_sum", "mean_sigmoid": "mean_probability"}
+ScoreKind = Literal["logit_sum", "mean_probability"]
+
+SCORE_KINDS: dict[Decision, ScoreKind] = {"sum": "logit_sum", "mean_sigmoid": "mean_probability"}
 """What a decided score means, by decision."""
 
 

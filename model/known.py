@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,8 @@ import numpy.typing as npt
 Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
-SPLITS = ("train", "valid", "test")
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[str, ...] = get_args(Split)
 """Split names; split ``i`` is bit ``1 << i`` of a split code, as a fact may stand in several."""
 
 
@@ -72,6 +74,16 @@ class KnownAnswers:
             return self.answers[:0], self.splits[:0]
         return self._row(row)
 
+    def split_codes(self, entity: int, relation: int, candidate_C: Int64) -> UInt8:
+        """Split code uint8[C] of each candidate as an answer to one query; 0 where that is not known."""
+        answers, codes = self.of(entity, relation)
+        code_C = np.zeros(len(candidate_C), dtype=np.uint8)
+        if len(answers):
+            place_C = np.minimum(np.searchsorted(answers, candidate_C), len(answers) - 1)
+            known_C = answers[place_C] == candidate_C
+            code_C[known_C] = codes[place_C[known_C]]
+        return code_C
+
     def observed(self, relation: int) -> Int64:
         """Entities (int64, sorted, unique) known as the answer of any query with this relation."""
         low, high = np.searchsorted(
@@ -110,6 +122,7 @@ def split_bit(split: str) -> int:
     return 1 << SPLITS.index(split)
 
 
-def first_split(code: int) -> str:
+def first_split(code: int) -> Split:
     """The earliest split in a code: a fact of train and test is known from train."""
-    return next(split for bit, split in enumerate(SPLITS) if code & (1 << bit))
+    split: Split = get_args(Split)[(code & -code).bit_length() - 1]
+    return split

@@ -1,0 +1,1 @@
+"""The online half: a bundle in, ranked and explained answers out over HTTP."""

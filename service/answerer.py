@@ -1,0 +1,261 @@
+"""Answerer: names in, ranked and explained answers out. No HTTP here; the command line uses it too.
+
+Three steps, so that a server can run them where they belong: ``resolve`` (names to ids), ``score`` (one
+thread), ``render`` (ids to names).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from model.bundle import Bundle, BundleError
+from model.decision import SCORE_KINDS
+from model.device import DeviceName, choose_device
+from model.known import Int64, first_split
+from model.names import UnresolvedName
+from model.scorer import Answer, Query, Scorer
+from service.errors import InvalidRequest, ProblemItem, UnknownResource, pointer
+from service.schemas import (
+    AnswerOut,
+    CandidateOut,
+    EntitiesOut,
+    EntityDetailsOut,
+    EntityOut,
+    ModelOut,
+    ModelRef,
+    PredictRequest,
+    PredictResponse,
+    QueryOut,
+    RelationInfoOut,
+    RelationOut,
+    RelationsOut,
+)
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+GOLDEN_TOLERANCE = 1e-3
+"""Largest difference of a golden score, relative to the largest, between machines of different arithmetic."""
+DECIMALS = 6
+"""Of weights and gates in answers: float32 holds no more, and a shorter body is a faster one."""
+
+
+class Answerer:
+    """Answers from one bundle. ``score`` may run in one thread at a time; everything else in any."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._vocabulary = bundle.vocabulary
+        self._num_relations = bundle.model.config.num_relations
+        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
+        self._present_NM = bundle.model.present.cpu().numpy()
+        self._weights_NM = bundle.candidates.modality_weights.cpu().numpy()
+        self._gates_NK = {name: rows.cpu().numpy() for name, rows in bundle.candidates.expert_gates.items()}
+
+    @classmethod
+    def open(cls, path: Path, device: DeviceName = "auto") -> Answerer:
+        """Load a bundle and check that it answers as it did when exported. Raises ``BundleError``."""
+        answerer = cls(Bundle.open(path, choose_device(device)))
+        answerer.verify()
+        return answerer
+
+    @property
+    def modality_names(self) -> tuple[str, ...]:
+        return self.bundle.model.modality_names
+
+    def verify(self) -> None:
+        """Ask the golden queries; this also warms everything up. Raises ``BundleError``."""
+        golden = self.bundle.manifest.golden
+        queries = [Query(item.entity, item.relation, len(item.entities), False) for item in golden]
+        for item, answer in zip(golden, self.score(queries), strict=True):
+            allowed = GOLDEN_TOLERANCE * max(1.0, *map(abs, item.scores))
+            if not np.allclose(answer.ranking.scores, item.scores, rtol=0, atol=allowed):
+                raise BundleError(
+                    f"{self.bundle.path}: a golden query scores {answer.ranking.scores[0]:.6g} here and "
+                    f"{item.scores[0]:.6g} where the bundle was exported; export it again"
+                )
+
+    def predict(self, request: PredictRequest) -> PredictResponse:
+        """All three steps. Raises ``InvalidRequest``."""
+        queries = self.resolve(request)
+        return self.render(request, self.score(queries))
+
+    def resolve(self, request: PredictRequest) -> list[Query]:
+        """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere."""
+        problems: list[ProblemItem] = []
+        candidates = self._resolve_candidates(request.candidates, problems)
+        queries = []
+        for index, query in enumerate(request.queries):
+            given: Literal["head", "tail"] = "head" if query.missing == "tail" else "tail"
+            name = query.head if query.head is not None else query.tail
+            assert name is not None, "QueryIn has exactly one end"
+            resolve = self._vocabulary.resolve_entity
+            entity = _resolve(resolve, name, pointer("queries", index, given), problems)
+            resolve = self._vocabulary.resolve_relation
+            relation = _resolve(resolve, query.relation, pointer("queries", index, "relation"), problems)
+            asked = relation if query.missing == "tail" else relation + self._num_relations
+            queries.append(Query(entity, asked, request.k, request.exclude_known, candidates))
+        if problems:
+            raise InvalidRequest(problems)
+        return queries
+
+    def score(self, queries: Sequence[Query]) -> list[Answer]:
+        return self._scorer.answer(queries)
+
+    def render(self, request: PredictRequest, answers: Sequence[Answer]) -> PredictResponse:
+        """Answers with names, split marks and explanations."""
+        return PredictResponse(
+            model=self.reference(),
+            answers=[self._render(request, answer) for answer in answers],
+            score_kind=SCORE_KINDS[self._scorer.decision],
+        )
+
+    def reference(self) -> ModelRef:
+        manifest = self.bundle.manifest
+        return ModelRef(name=manifest.name, version=manifest.version)
+
+    def entities(self, search: str, limit: int, offset: int) -> EntitiesOut:
+        """One page of the entities whose label or key holds ``search``."""
+        found = self._vocabulary.search(search, limit=limit + 1, offset=offset)
+        return EntitiesOut(
+            entities=[self._entity(entity) for entity in found[:limit]],
+            next_offset=offset + limit if len(found) > limit else None,
+        )
+
+    def entity(self, name: str) -> EntityDetailsOut:
+        """Raises ``UnknownResource``."""
+        try:
+            entity = self._vocabulary.resolve_entity(name)
+        except UnresolvedName as error:
+            raise UnknownResource(
+                str(error), [ProblemItem(pointer="key", detail=str(error), choices=list(error.choices))]
+            ) from None
+        details = self._vocabulary.details(entity)
+        present_M = self._present_NM[entity]
+        return EntityDetailsOut(
+            **self._entity(entity).model_dump(),
+            description=details.description,
+            degree=details.degree,
+            modalities=[name for name, has in zip(self.modality_names, present_M, strict=True) if has],
+        )
+
+    def relations(self) -> RelationsOut:
+        return RelationsOut(
+            relations=[
+                RelationInfoOut(**self._relation(relation).model_dump(), num_facts=count)
+                for relation, count in enumerate(self._vocabulary.relation_counts)
+            ]
+        )
+
+    def describe(self, settings: Settings) -> ModelOut:
+        """What is being served, and within which limits."""
+        manifest, model = self.bundle.manifest, self.bundle.model
+        return ModelOut(
+            **self.reference().model_dump(),
+            kind=model.config.model,
+            created_at=manifest.created_at,
+            fingerprint=manifest.fingerprint,
+            counts=manifest.counts,
+            modalities=list(self.modality_names),
+            branches={branch.name: branch.width for branch in model.branches},
+            decision=model.decision,
+            score_kind=SCORE_KINDS[model.decision],
+            index=manifest.index.kind,
+            metrics={split: report["metrics"] for split, report in manifest.metrics.items()},
+            protocol=next((report["protocol"] for report in manifest.metrics.values()), None),
+            limits={"max_queries": settings.max_queries, "max_k": settings.max_k},
+            device=str(model.present.device),
+        )
+
+    def _resolve_candidates(
+        self, given: Literal["observed"] | list[str] | None, problems: list[ProblemItem]
+    ) -> Literal["observed"] | Int64 | None:
+        if given is None or given == "observed":
+            return given
+        resolve = self._vocabulary.resolve_entity
+        ids = [_resolve(resolve, name, pointer("candidates", i), problems) for i, name in enumerate(given)]
+        return np.array(ids, dtype=np.int64)
+
+    def _render(self, request: PredictRequest, answer: Answer) -> AnswerOut:
+        query, ranking, explain = answer.query, answer.ranking, request.explain
+        asks_head = query.relation >= self._num_relations
+        given = self._entity(query.entity)
+        codes = self.bundle.known.split_codes(query.entity, query.relation, ranking.entities).tolist()
+        kept = len(ranking.scores)
+        if request.min_score is not None:
+            kept = int((ranking.scores >= request.min_score).sum())
+        return AnswerOut(
+            query=QueryOut(
+                head=None if asks_head else given,
+                relation=self._relation(query.relation % self._num_relations),
+                tail=given if asks_head else None,
+                missing="head" if asks_head else "tail",
+            ),
+            candidates=[self._candidate(answer, row, codes[row], explain) for row in range(kept)],
+            modality_weights=self._by_modality(answer.modality_weights) if explain else None,
+            expert_gates=_rounded_gates(answer.expert_gates) if explain else None,
+            relation_temperature=answer.relation_temperature if explain else None,
+            exact=ranking.exact,
+            engine=ranking.engine,
+        )
+
+    def _candidate(self, answer: Answer, row: int, code: int, explain: bool) -> CandidateOut:
+        entity = int(answer.ranking.entities[row])
+        branches = self.bundle.model.branches
+        values = answer.ranking.branch_values[row].tolist()
+        return CandidateOut(
+            rank=row + 1,
+            entity=self._entity(entity),
+            score=float(answer.ranking.scores[row]),
+            known=first_split(code) if code else False,
+            branch_scores={b.name: value for b, value in zip(branches, values, strict=True)}
+            if explain
+            else None,
+            modality_weights=self._by_modality(self._weights_NM[entity]) if explain else None,
+            expert_gates=self._candidate_gates(entity) if explain else None,
+        )
+
+    def _candidate_gates(self, entity: int) -> dict[str, list[float] | None]:
+        present_M = self._present_NM[entity]
+        return _rounded_gates(
+            {
+                name: self._gates_NK[name][entity] if has else None
+                for name, has in zip(self.modality_names, present_M, strict=True)
+            }
+        )
+
+    def _by_modality(self, weights_M: npt.NDArray[np.float32]) -> dict[str, float]:
+        return dict(zip(self.modality_names, _rounded(weights_M), strict=True))
+
+    def _entity(self, entity: int) -> EntityOut:
+        names = self._vocabulary.entities
+        return EntityOut(key=names.keys[entity], label=names.labels[entity])
+
+    def _relation(self, relation: int) -> RelationOut:
+        names = self._vocabulary.relations
+        return RelationOut(key=names.keys[relation], label=names.labels[relation])
+
+
+def _resolve(resolve: Callable[[str], int], name: str, where: str, problems: list[ProblemItem]) -> int:
+    """The id, or -1 and one problem more."""
+    try:
+        return resolve(name)
+    except UnresolvedName as error:
+        problems.append(ProblemItem(pointer=where, detail=str(error), choices=list(error.choices)))
+        return -1
+
+
+def _rounded(values: npt.NDArray[np.float32]) -> list[float]:
+    rounded: list[float] = values.astype(np.float64).round(DECIMALS).tolist()
+    return rounded
+
+
+def _rounded_gates(
+    gates: dict[str, npt.NDArray[np.float32] | None],
+) -> dict[str, list[float] | None]:
+    return {name: None if values is None else _rounded(values) for name, values in gates.items()}

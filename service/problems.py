@@ -1,0 +1,83 @@
+"""Handlers that turn every error into a problem document (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from service.errors import (
+    InternalError,
+    InvalidRequest,
+    Problem,
+    ProblemItem,
+    ServiceError,
+    pointer,
+    problem_type,
+)
+
+MEDIA_TYPE = "application/problem+json"
+logger = logging.getLogger("momok.service")
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers; after this no other error body leaves the app."""
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_exception)
+
+
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return respond(error.problem(_request_id(request)))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    items = [_item(given["loc"], given["type"], given["msg"]) for given in error.errors()]
+    return respond(InvalidRequest(items).problem(_request_id(request)))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    problem = Problem(
+        type=problem_type(phrase.lower().replace(" ", "-")),
+        title=phrase,
+        status=error.status_code,
+        detail=error.detail if error.detail != phrase else f"{phrase}: see /docs for what there is",
+        request_id=_request_id(request),
+    )
+    return respond(problem, dict(error.headers or {}))
+
+
+async def _on_exception(request: Request, error: Exception) -> Response:
+    logger.error("request %s failed", _request_id(request), exc_info=error)
+    problem = InternalError("an unexpected error; the log has it under request_id")
+    return respond(problem.problem(_request_id(request)))
+
+
+def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        problem.model_dump_json(), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers
+    )
+
+
+def _item(location: tuple[int | str, ...], kind: str, message: str) -> ProblemItem:
+    source, *path = location
+    if kind == "json_invalid":
+        return ProblemItem(pointer="", detail=f"not JSON (at character {path[0] if path else 0})")
+    if source == "body" and not path:
+        return ProblemItem(pointer="", detail="expected a JSON object, sent as application/json")
+    where = pointer(*path) if source == "body" else ".".join(map(str, path))
+    return ProblemItem(pointer=where, detail=message.removeprefix("Value error, "))
+
+
+def _request_id(request: Request) -> str | None:
+    request_id: str | None = request.scope.get("state", {}).get("request_id")
+    return request_id

@@ -1,0 +1,53 @@
+"""POST /v1/predict."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from service.errors import InvalidRequest, ProblemItem, pointer
+from service.routes.context import Context, Served, problems
+from service.schemas import PredictRequest, PredictResponse
+
+router = APIRouter(prefix="/v1", tags=["prediction"])
+
+
+@router.post("/predict", response_model=PredictResponse, responses=problems(422, 500))
+async def predict(body: PredictRequest, served: Served) -> Response:
+    """Which entities complete these facts, how well, and which modality and expert was trusted."""
+    _check_limits(body, served)
+    started = perf_counter()
+    try:
+        queries = await run_in_threadpool(served.answerer.resolve, body)
+    except InvalidRequest as error:
+        served.metrics.unknown_names.inc(len(error.errors))
+        raise
+    resolved = perf_counter()
+    answers = await served.scorer.run(lambda: served.answerer.score(queries))
+    scored = perf_counter()
+    response = await run_in_threadpool(served.answerer.render, body, answers)
+    content = response.model_dump_json()
+    served.metrics.count(response)
+    for stage, seconds in (
+        ("resolve", resolved - started),
+        ("score", scored - resolved),
+        ("render", perf_counter() - scored),
+    ):
+        served.metrics.stage_seconds.labels(stage).observe(seconds)
+    return Response(content, media_type="application/json")
+
+
+def _check_limits(body: PredictRequest, served: Context) -> None:
+    settings = served.settings
+    items = []
+    if len(body.queries) > settings.max_queries:
+        detail = f"{len(body.queries)} queries; this server takes {settings.max_queries} in one request"
+        items.append(ProblemItem(pointer=pointer("queries"), detail=detail))
+    if body.k > settings.max_k:
+        detail = f"{body.k} candidates; this server gives at most {settings.max_k}"
+        items.append(ProblemItem(pointer=pointer("k"), detail=detail))
+    if items:
+        raise InvalidRequest(items)

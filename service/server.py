@@ -1,0 +1,65 @@
+"""serve: the app behind a socket, until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+
+from model.errors import UserError
+from service.answerer import Answerer
+from service.app import create_app
+from service.settings import Settings
+
+GRACE_S = 30
+"""How long a stopping server waits for requests in flight."""
+
+
+def serve(
+    settings: Settings,
+    announce: Callable[[str], None],
+    *,
+    first_call: Callable[[str, Answerer], None] | None = None,
+) -> None:
+    """Load the bundle, listen, call ``announce(url)``, and serve until SIGINT or SIGTERM.
+
+    ``first_call(url, answerer)`` runs in a thread of its own beside the server. Raises ``BundleError``, or
+    ``UserError`` where the port cannot be had.
+    """
+    answerer = Answerer.open(settings.bundle, settings.device)
+    app = create_app(settings, answerer)
+    listener = _listen(settings.host, settings.port)
+    url = f"http://{_authority(settings.host, listener.getsockname()[1])}"
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level=settings.log_level,
+            access_log=settings.log_level == "debug",
+            timeout_graceful_shutdown=GRACE_S,
+            server_header=False,
+        )
+    )
+    # uvicorn drains on these signals and then raises them again; a drained server has ended well.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    announce(url)
+    if first_call is not None:
+        threading.Thread(target=first_call, args=(url, answerer), daemon=True).start()
+    with listener:
+        server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot listen on {_authority(host, port)}: {reason}; try another --port") from None
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,1 @@
+"""The demo graph, made from nothing but a seed."""

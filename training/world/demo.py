@@ -1,0 +1,68 @@
+"""The demo: build the graph, train on it, export it; and the held-out question that shows it at work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.known import KnownAnswers
+from model.vocabulary import Vocabulary
+from training.export import export_run
+from training.recipe import Recipe
+from training.run import Run
+from training.trainer import start_training
+from training.world.towns import build_towns
+
+SEED = 7
+RECIPE = Recipe.model_validate(
+    {
+        "modalities": {"structure": {"width": 64}},
+        "network": {"relation_width": 64, "joint_width": 64},
+        "training": {"batch_size": 64, "learning_rate": 3e-3, "max_epochs": 60, "patience": 10, "seed": SEED},
+    }
+)
+
+
+def build_demo(directory: Path, *, stop: Callable[[], bool], show: Callable[[str], None]) -> bool:
+    """Put ``dataset``, ``run`` and ``bundle`` into ``directory``; False where ``stop`` ended it before.
+
+    What an earlier build left there is removed first.
+    """
+    for part in ("bundle", "run", "dataset"):
+        shutil.rmtree(directory / part, ignore_errors=True)
+    dataset = build_towns(SEED)
+    dataset.write(directory / "dataset")
+    show(
+        f"1/3 the towns graph: {dataset.num_entities} entities, {dataset.num_relations} relations, "
+        f"{sum(map(len, dataset.facts.values()))} facts; modalities "
+        + ", ".join(modality.name for modality in dataset.modalities)
+    )
+    show("2/3 training MoMoK on the CPU")
+    # Threads that wait for one another cost more than they bring on matrices this small, above all on a
+    # machine that has other things to do.
+    torch.set_num_threads(1)
+    cpu = torch.device("cpu")
+    trainer = start_training(directory / "run", dataset, directory / "dataset", RECIPE, cpu)
+    if trainer.train(stop=stop, show_progress=True).finished is None:
+        return False
+    manifest = export_run(Run.open(directory / "run"), directory / "bundle", dataset=dataset, device=cpu)
+    metrics = manifest.metrics["test"]["metrics"]
+    show(
+        f"3/3 exported {directory / 'bundle'}: on held-out facts MRR {metrics['mrr']:.3f}, "
+        f"the truth is first for {metrics['hits@1']:.0%} and among ten for {metrics['hits@10']:.0%}"
+    )
+    return True
+
+
+def question_of(known: KnownAnswers, vocabulary: Vocabulary) -> tuple[dict[str, Any], str]:
+    """A request that asks for the tail of a test fact drawn by seed, and the key that would be right."""
+    facts = known.facts("test")
+    head, relation, tail = facts[np.random.default_rng(SEED).integers(len(facts))].tolist()
+    query = {"head": vocabulary.entities.labels[head], "relation": vocabulary.relations.keys[relation]}
+    body = {"queries": [query], "k": len(vocabulary.entities), "exclude_known": False}
+    return body, vocabulary.entities.keys[tail]
