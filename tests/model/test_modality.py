@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,6 @@ N = 30
 ROWS = np.array([3, 29, 0, 7, 8, 11, 5, 20, 21, 22, 2, 14])
 TRAIN = np.array([0, 2, 3, 5, 7, 8, 14, 25, 26])  # 11, 20, 21, 22 and 29 have features but no place in train
 SEEN = np.isin(ROWS, TRAIN)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On a busy machine, threads that wait for one another take most of the time of small decompositions."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def random_features(width: int, num_rows: int = len(ROWS)) -> npt.NDArray[np.float32]:

@@ -36,6 +36,14 @@ def whole(file: str, content: bytes) -> Damage:
     return damage
 
 
+def folder_instead(file: str) -> Damage:
+    def damage(root: Path) -> None:
+        (root / file).unlink()
+        (root / file).mkdir()
+
+    return damage
+
+
 def gone(file: str) -> Damage:
     return lambda root: (root / file).unlink()
 
@@ -83,6 +91,8 @@ DAMAGES: list[tuple[Damage, str]] = [
     (whole("entities.tsv", b"id\tkey\tlabel\n0\tQ\xe9\tx\n"), r"entities.tsv:2: not UTF-8 .byte 0xe9"),
     (text("relations.tsv", "P1", "P0"), r"relations.tsv:3: relation key 'P0' stands on line 2 already"),
     (gone("relations.tsv"), r"relations.tsv: no such file; is this the right directory"),
+    (folder_instead("valid.tsv"), r"valid.tsv: cannot be read \(Is a directory\); a readable file is needed"),
+    (folder_instead("modalities/text.safetensors"), r"text.safetensors: not readable as safetensors"),
     (gone("valid.tsv"), r"valid.tsv: no such file; is this the right directory"),
     (text("train.tsv", "2\t1\t3", "2\t1"), r"train.tsv:4: '2\\t1' is not a fact; three ids are needed"),
     (text("train.tsv", "2\t1\t3", "2\t1\t3\t4"), r"train.tsv:4: .* is not a fact; three ids"),

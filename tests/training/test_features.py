@@ -200,3 +200,15 @@ def test_damaged_torch_files_are_refused_whatever_the_damage(
         except DatasetError:
             refused += 1
     assert refused > 50  # the last bytes may be padding
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    np.save(tmp_path / "x.npy", np.array(MATRIX))
+    monkeypatch.setattr("training.importers.features._read_npy", refuse)
+    with pytest.raises(DatasetError, match=r"x.npy: cannot be read \(.*Permission denied\); a readable file"):
+        read(graph, tmp_path / "x.npy")

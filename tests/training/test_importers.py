@@ -126,7 +126,7 @@ def test_importing_what_was_exported_gives_the_same_graph(
 
 def test_labels_beside_the_graph_are_found(tmp_path: Path) -> None:
     lay_out(tmp_path, TSV)
-    lay_out(tmp_path, {"entity_labels.tsv": "Rome\tRoma\ta city\trome.png\nParis\t\tanother\n\n"})
+    lay_out(tmp_path, {"entity_labels.tsv": "Rome\tRoma\ta city\trome.png\n\nParis\t\tanother\n"})
     lay_out(tmp_path, {"relation_labels.tsv": "near\tis near to\r\n"})
     dataset = import_dataset(tmp_path, "tsv")
     assert dataset.entities.labels == ("Paris", "France", "New York", "Roma", "Italy .")
