@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 FAISS ?= cpu
 BUNDLE ?= build/demo/bundle
 
-.PHONY: setup demo test check serve bench format clean
+.PHONY: setup demo test check serve bench format openapi clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -32,6 +32,11 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Rewrites docs/openapi.json after a change of the API; a test holds the two together.
+openapi: $(STAMP)
+	$(BIN)/python -c 'import json; from service.app import build_api; \
+	  print(json.dumps(build_api().openapi(), indent=2, ensure_ascii=False))' > docs/openapi.json
 
 serve: $(STAMP)
 	$(BIN)/momok serve $(BUNDLE)

@@ -14,7 +14,7 @@ from service.answerer import Answerer
 from service.metrics import Metrics
 from service.middleware import Observation
 from service.routes import graph, operations, predict
-from service.routes.context import Context
+from service.routes.context import Context, context_of
 from service.settings import Settings
 from service.worker import ScorerThread
 
@@ -23,31 +23,37 @@ DESCRIPTION = "Link prediction on multi-modal knowledge graphs: ranked, explaine
 
 def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     """An app that serves ``answerer``, opened from the settings where not given. Raises ``BundleError``."""
+    app = build_api()
+    metrics = Metrics(_routes(app))
+    app.add_middleware(Observation, metrics=metrics)
     served = answerer or Answerer.open(settings.bundle, settings.device)
-    scorer = ScorerThread()
+    app.state.context = Context(served, settings, metrics, ScorerThread())
+    return app
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        metrics.serve(served.reference())
-        yield
-        metrics.ready.set(0)
-        scorer.close()
 
+def build_api() -> FastAPI:
+    """The routes alone: enough for their documentation, with nothing behind them."""
     app = FastAPIOffline(
         title="momok",
         version=__version__,
         description=DESCRIPTION,
         docs_url="/docs",
         redoc_url=None,
-        lifespan=lifespan,
+        lifespan=_lifespan,
     )
     for router in (predict.router, graph.router, operations.router):
         app.include_router(router)
-    metrics = Metrics(_routes(app))
     problems.install(app)
-    app.add_middleware(Observation, metrics=metrics)
-    app.state.context = Context(served, settings, metrics, scorer)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context = context_of(app)
+    context.metrics.serve(context.answerer.reference())
+    yield
+    context.metrics.ready.set(0)
+    context.scorer.close()
 
 
 def _routes(app: FastAPI) -> list[tuple[str, str]]:

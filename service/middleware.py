@@ -1,4 +1,4 @@
-"""Observation: request ids and request metrics, as one plain ASGI middleware."""
+"""Observation: request ids, request metrics and the last resort, as one plain ASGI middleware."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import UNMATCHED, Metrics
+from service.problems import unexpected
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Observation:
-    """Gives every request an id (the caller's where it is well formed) and counts and times it."""
+    """Gives every request an id (the caller's where it is well formed), counts and times it.
+
+    An exception that nothing has handled ends here, as a logged 500 like every other answer: outside of this
+    middleware it would carry no id and be counted nowhere.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -29,7 +34,7 @@ class Observation:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _GOOD_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 500
+        status = 0
         started = perf_counter()
 
         async def send_with_id(message: Message) -> None:
@@ -42,6 +47,10 @@ class Observation:
         self.metrics.in_flight.inc()
         try:
             await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            response = unexpected(request_id, error)
+            if not status:
+                await response(scope, receive, send_with_id)
         finally:
             self.metrics.in_flight.dec()
             route = getattr(scope.get("route"), "path_format", UNMATCHED)

@@ -25,11 +25,10 @@ logger = logging.getLogger("momok.service")
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers; after this no other error body leaves the app."""
+    """Register the handlers of expected errors; ``Observation`` takes care of the unexpected ones."""
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_exception)
 
 
 async def _on_service_error(request: Request, error: Exception) -> Response:
@@ -56,10 +55,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     return respond(problem, dict(error.headers or {}))
 
 
-async def _on_exception(request: Request, error: Exception) -> Response:
-    logger.error("request %s failed", _request_id(request), exc_info=error)
-    problem = InternalError("an unexpected error; the log has it under request_id")
-    return respond(problem.problem(_request_id(request)))
+def unexpected(request_id: str, error: Exception) -> Response:
+    """The answer to our own mistake: the log gets all of it, the caller only where to look."""
+    logger.error("request %s failed", request_id, exc_info=error)
+    return respond(InternalError("an unexpected error; the log has it under request_id").problem(request_id))
 
 
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 
 from service.answerer import Answerer
 from service.errors import Problem
@@ -23,12 +23,16 @@ class Context:
     scorer: ScorerThread
 
 
-def _context(request: Request) -> Context:
-    context: Context = request.app.state.context
+def context_of(app: FastAPI) -> Context:
+    context: Context = app.state.context
     return context
 
 
-Served = Annotated[Context, Depends(_context)]
+def _served(request: Request) -> Context:
+    return context_of(request.app)
+
+
+Served = Annotated[Context, Depends(_served)]
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,0 +1,288 @@
+"""The routes as a stranger meets them: good requests, and every kind of bad one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from service.answerer import Answerer
+from service.app import create_app
+from service.settings import Settings
+from tests.service.builders import Made
+
+ROOT = Path(__file__).resolve().parents[2]
+PREDICT = "/v1/predict"
+GOOD = {"head": "e1", "relation": "r0"}
+
+
+def problem(response: Any, status: int) -> dict[str, Any]:
+    """The problem document, checked for what every one of them has."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["status"] == status
+    assert document["type"].startswith("urn:momok:problem:")
+    assert document["title"] and document["detail"]
+    assert document["request_id"] == response.headers["x-request-id"]
+    return document
+
+
+def pointers(document: dict[str, Any]) -> list[str]:
+    return [item["pointer"] for item in document["errors"]]
+
+
+def test_both_directions_in_one_request(client: TestClient) -> None:
+    body = {
+        "queries": [{"head": "Entity 1", "relation": "likes"}, {"relation": "near", "tail": "e2"}],
+        "k": 3,
+    }
+    answers = client.post(PREDICT, json=body).json()["answers"]
+    assert answers[0]["query"] == {
+        "head": {"key": "e1", "label": "Entity 1"},
+        "relation": {"key": "r0", "label": "likes"},
+        "tail": None,
+        "missing": "tail",
+    }
+    assert answers[1]["query"]["head"] is None
+    assert answers[1]["query"]["missing"] == "head"
+    assert [len(answer["candidates"]) for answer in answers] == [3, 3]
+
+
+def test_an_answer_says_what_was_trusted(client: TestClient) -> None:
+    response = client.post(PREDICT, json={"queries": [GOOD], "k": 60, "exclude_known": False}).json()
+    assert response["score_kind"] == "logit_sum"
+    (answer,) = response["answers"]
+    assert sum(answer["modality_weights"].values()) == pytest.approx(1, abs=1e-5)
+    # Odd entities lack the image: no weight, no gates, in the query as in the candidates.
+    assert answer["modality_weights"]["image"] == 0
+    assert answer["expert_gates"]["image"] is None
+    assert sum(answer["expert_gates"]["type"]) == pytest.approx(1, abs=1e-5)
+    assert 0 < answer["relation_temperature"] < 1
+    for offer in answer["candidates"]:
+        has_image = int(offer["entity"]["key"][1:]) % 2 == 0
+        assert (offer["expert_gates"]["image"] is not None) == has_image
+        assert (offer["modality_weights"]["image"] > 0) == has_image
+        assert sum(offer["branch_scores"].values()) == pytest.approx(offer["score"], abs=1e-9)
+        assert set(offer["branch_scores"]) == {"structure", "image", "type", "joint"}
+
+
+def test_explanations_can_be_left_out(client: TestClient) -> None:
+    body = {"queries": [GOOD], "explain": False}
+    (answer,) = client.post(PREDICT, json=body).json()["answers"]
+    explained = ("modality_weights", "expert_gates")
+    assert all(answer[name] is None for name in explained)
+    assert all(
+        offer[name] is None for offer in answer["candidates"] for name in (*explained, "branch_scores")
+    )
+
+
+def test_min_score_cuts_the_list(client: TestClient) -> None:
+    body = {"queries": [GOOD], "k": 20}
+    scores = [item["score"] for item in client.post(PREDICT, json=body).json()["answers"][0]["candidates"]]
+    body["min_score"] = scores[4]
+    kept = client.post(PREDICT, json=body).json()["answers"][0]["candidates"]
+    assert [item["score"] for item in kept] == [score for score in scores if score >= scores[4]]
+
+
+def test_exclude_known_leaves_a_full_list_even_for_a_hub(client: TestClient) -> None:
+    body = {"queries": [{"head": "e0", "relation": "r0"}], "k": 10}
+    offers = client.post(PREDICT, json=body).json()["answers"][0]["candidates"]
+    assert len(offers) == 10
+    assert not any(offer["known"] for offer in offers)
+    body["exclude_known"] = False
+    offers = client.post(PREDICT, json=body | {"k": 60}).json()["answers"][0]["candidates"]
+    assert {offer["known"] for offer in offers} >= {False, "train"}
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "words"),
+    [
+        ({}, "/queries", "required"),
+        ({"queries": []}, "/queries", "at least 1"),
+        ({"queries": [GOOD], "k": 0}, "/k", "greater than or equal to 1"),
+        ({"queries": [GOOD], "k": -3}, "/k", "greater than or equal to 1"),
+        ({"queries": [GOOD], "k": True}, "/k", "integer"),
+        ({"queries": [GOOD], "k": 2.5}, "/k", "integer"),
+        ({"queries": [GOOD], "k": 101}, "/k", "at most 100"),
+        ({"queries": [GOOD] * 9}, "/queries", "takes 8"),
+        ({"queries": [GOOD], "topk": 3}, "/topk", "not permitted"),
+        ({"queries": [GOOD], "min_score": "high"}, "/min_score", "number"),
+        ({"queries": [GOOD], "explain": "yes"}, "/explain", "boolean"),
+        ({"queries": [{"relation": "r0"}]}, "/queries/0", "neither is given"),
+        ({"queries": [{**GOOD, "tail": "e2"}]}, "/queries/0", "both are given"),
+        ({"queries": [{"head": "e1"}]}, "/queries/0/relation", "required"),
+        ({"queries": [{"head": "", "relation": "r0"}]}, "/queries/0/head", "at least 1"),
+        ({"queries": [{"head": "x" * 2000, "relation": "r0"}]}, "/queries/0/head", "at most 1024"),
+        ({"queries": [{"head": 7, "relation": "r0"}]}, "/queries/0/head", "string"),
+        (
+            {"queries": [GOOD, {"head": "e1", "relation": "nosuch"}]},
+            "/queries/1/relation",
+            "unknown relation",
+        ),
+        ({"queries": [GOOD], "candidates": ["e1", "nobody"]}, "/candidates/1", "unknown entity"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong_and_where(
+    client: TestClient, body: Any, where: str, words: str
+) -> None:
+    document = problem(client.post(PREDICT, json=body), 422)
+    assert where in pointers(document)
+    assert words in document["errors"][pointers(document).index(where)]["detail"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1,", b"\xff\xfe", b'{"queries": NaN}', b"null", b"[]", b'"x"']
+)
+def test_a_body_that_is_no_object(client: TestClient, content: bytes) -> None:
+    response = client.post(PREDICT, content=content, headers={"content-type": "application/json"})
+    problem(response, 422)
+
+
+def test_a_body_of_another_type_is_told_which_is_right(client: TestClient) -> None:
+    response = client.post(PREDICT, content=json.dumps({"queries": [GOOD]}))
+    assert "application/json" in problem(response, 422)["detail"]
+
+
+def test_lone_surrogates_are_refused(client: TestClient) -> None:
+    content = b'{"queries": [{"head": "\\ud800", "relation": "r0"}]}'
+    response = client.post(PREDICT, content=content, headers={"content-type": "application/json"})
+    assert pointers(problem(response, 422)) == ["/queries/0/head"]
+
+
+def test_all_bad_names_are_named_at_once_with_the_nearest(client: TestClient) -> None:
+    body = {"queries": [{"head": "Entitty 12", "relation": "liks"}, {"relation": "near", "tail": "Twin"}]}
+    document = problem(client.post(PREDICT, json=body), 422)
+    assert pointers(document) == ["/queries/0/head", "/queries/0/relation", "/queries/1/tail"]
+    assert "Entity 12" in document["errors"][0]["choices"]
+    assert document["errors"][1]["choices"] == ["likes"]
+    assert document["errors"][2]["choices"] == ["e3", "e4"]
+
+
+def test_errors_do_not_echo_what_was_sent_at_full_size(client: TestClient) -> None:
+    body = {"queries": [{"head": "y" * 1000, "relation": "r0"}]}
+    assert "y" * 65 not in client.post(PREDICT, json=body).text
+
+
+def test_search_pages_without_gaps(client: TestClient) -> None:
+    seen: list[str] = []
+    offset: int | None = 0
+    while offset is not None:
+        page = client.get("/v1/entities", params={"search": "entity", "limit": 7, "offset": offset}).json()
+        seen += [entity["key"] for entity in page["entities"]]
+        offset = page["next_offset"]
+    assert sorted(seen) == sorted(f"e{index}" for index in range(60) if index not in (3, 4))
+
+
+def test_an_entity_by_key_or_label(client: TestClient) -> None:
+    expected = {
+        "key": "e0",
+        "label": "Entity 0",
+        "description": "the first",
+        "degree": 0,
+        "modalities": ["structure", "image", "type"],
+    }
+    assert client.get("/v1/entities/e0").json() == expected
+    assert client.get("/v1/entities/Entity%200").json() == expected
+    assert client.get("/v1/entities/e1").json()["modalities"] == ["structure", "type"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/entities/nobody", "/v1/entities/Twin", "/v1/entities/a%2Fb", "/nowhere"]
+)
+def test_what_is_not_there_is_a_404(client: TestClient, path: str) -> None:
+    problem(client.get(path), 404)
+
+
+def test_an_ambiguous_name_in_a_path_lists_the_keys(client: TestClient) -> None:
+    assert problem(client.get("/v1/entities/Twin"), 404)["errors"][0]["choices"] == ["e3", "e4"]
+
+
+def test_a_wrong_method_is_a_405(client: TestClient) -> None:
+    response = client.get(PREDICT)
+    problem(response, 405)
+    assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "offset=-1", "limit=x", f"search={'x' * 300}"])
+def test_bad_paging_is_named(client: TestClient, query: str) -> None:
+    document = problem(client.get(f"/v1/entities?{query}"), 422)
+    assert pointers(document) == [query.split("=")[0]]
+
+
+def test_relations_and_model(client: TestClient, made: Made) -> None:
+    relations = client.get("/v1/relations").json()["relations"]
+    assert relations[1] == {"key": "r1", "label": "near", "num_facts": 6}
+    model = client.get("/v1/model").json()
+    assert model["name"] == "handmade"
+    assert model["limits"] == {"max_queries": 8, "max_k": 100}
+    assert model["modalities"] == ["structure", "image", "type"]
+    assert model["metrics"] == {"test": {"mrr": 0.5}}
+    assert model["version"] == Answerer.open(made.path, "cpu").bundle.manifest.version
+
+
+def test_a_request_id_is_kept_if_well_formed(client: TestClient) -> None:
+    assert client.get("/livez", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    forged = client.get("/livez", headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
+    assert forged != "a b\tc"
+
+
+def test_an_unexpected_error_is_a_500_that_tells_strangers_nothing(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answerer = Answerer.open(made.path, "cpu")
+    with TestClient(create_app(_settings(made), answerer), raise_server_exceptions=False) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(answerer, "score", lambda queries: 1 / 0)
+            document = problem(client.post(PREDICT, json={"queries": [GOOD]}), 500)
+        assert "division" not in json.dumps(document)
+        assert document["request_id"] in caplog.text
+        assert client.post(PREDICT, json={"queries": [GOOD]}).status_code == 200
+
+
+def test_scoring_stays_off_the_event_loop(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    answerer = Answerer.open(made.path, "cpu")
+    threads = []
+    score = answerer.score
+
+    def noting(queries: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return score(queries)
+
+    monkeypatch.setattr(answerer, "score", noting)
+    with TestClient(create_app(_settings(made), answerer)) as client:
+        for _ in range(3):
+            client.post(PREDICT, json={"queries": [GOOD]})
+    assert len(threads) == 3
+    assert len(set(threads)) == 1
+    assert threads[0].startswith("scorer")
+
+
+def test_openapi_is_the_committed_one(client: TestClient) -> None:
+    committed = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+    assert client.get("/openapi.json").json() == committed, "run `make openapi` and commit docs/openapi.json"
+
+
+def test_the_documentation_page_needs_no_network(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "https://" not in page
+    assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+
+
+def _settings(made: Made) -> Settings:
+    return Settings(bundle=made.path, device="cpu")
+
+
+def test_every_documented_route_is_described(client: TestClient) -> None:
+    app = client.app
+    assert isinstance(app, FastAPI)
+    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            assert operation.get("description"), f"{method} {path}"
+            assert f"`{method.upper()} {path}`" in api
