@@ -124,5 +124,6 @@ def split_bit(split: str) -> int:
 
 def first_split(code: int) -> Split:
     """The earliest split in a code: a fact of train and test is known from train."""
+    assert code, "a fact that no split holds"
     split: Split = get_args(Split)[(code & -code).bit_length() - 1]
     return split

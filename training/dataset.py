@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from model.directory import new_directory
 from model.known import SPLITS, Int64, KnownAnswers
 from model.modality import Modality
 from model.names import Names, shorten
@@ -27,7 +28,7 @@ from training.directory import (
     write_modality,
     write_names,
 )
-from training.files import DatasetError, new_directory, read_integers
+from training.files import DatasetError, read_integers
 
 __all__ = ["STRUCTURE", "Dataset", "DatasetError"]
 
@@ -120,7 +121,7 @@ class Dataset:
 
     def write(self, path: str | Path) -> None:
         """Write the directory ``path``, which must not exist; on any failure nothing of it stays behind."""
-        with new_directory(Path(path)) as directory:
+        with new_directory(Path(path), DatasetError) as directory:
             write_header(directory, _header_of(self))
             optional = {"description": self.descriptions, "picture": self.pictures}
             write_names(directory / "entities.tsv", self.entities, optional)

@@ -1,13 +1,8 @@
-"""Files of a dataset: the error that names file and line, reading text exactly, writing a directory whole."""
+"""Files of a dataset: the error that names file and line, and reading text exactly."""
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -103,35 +98,3 @@ def _refuse_integers(data: bytes, path: Path, *, first_line: int) -> NoReturn:
             shown = shorten(row.decode("utf-8", "replace"))
             raise DatasetError(f"{shown!r} is not a fact; three ids are needed", file=path, line=line)
     raise AssertionError("the two patterns disagree")
-
-
-@contextmanager
-def new_directory(target: Path) -> Iterator[Path]:
-    """A temporary directory beside ``target`` that becomes ``target`` when the block ends well.
-
-    Files in it are synced to disk before the rename; on any failure it is removed and ``target`` never
-    appears. An existing target is refused.
-    """
-    partial = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
-    try:
-        if target.exists() or target.is_symlink():
-            raise DatasetError("exists already; choose another place or remove it first", file=target)
-        partial.mkdir(parents=True)
-        yield partial
-        for path in [*partial.rglob("*"), partial]:
-            _sync(path)
-        partial.rename(target)
-        _sync(target.parent)
-    except OSError as error:
-        message = f"cannot be written ({error.strerror or error}); is there room, and may you write there?"
-        raise DatasetError(message, file=target) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
