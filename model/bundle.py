@@ -17,13 +17,14 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save as arrays_as_bytes
+from safetensors.torch import load_file
+from safetensors.torch import save as tensors_as_bytes
 
 from model.directory import new_directory
 from model.errors import UserError
 from model.known import KnownAnswers
-from model.manifest import FORMAT_VERSION, FileDigest, Manifest, digest_of
+from model.manifest import FORMAT_VERSION, BranchShape, FileDigest, Manifest, digest_of
 from model.predictor import Candidates, LinkPredictor, build_model, describe, parse_config
 from model.vocabulary import Vocabulary, VocabularyError
 
@@ -79,17 +80,31 @@ class Bundle:
         except VocabularyError as error:
             raise BundleError(str(error)) from None
         bundle = cls(path, manifest, model.eval().to(device), candidates, known, vocabulary)
-        bundle._check_counts()
+        bundle._check_agreement()
         return bundle
 
-    def _check_counts(self) -> None:
-        named = (len(self.vocabulary.entities), len(self.vocabulary.relations))
-        expected = (self.model.config.num_entities, self.model.config.num_relations)
-        if named != expected:
-            raise BundleError(
-                f"{self.path / VOCABULARY}: names {named[0]} entities and {named[1]} relations, the model "
-                f"has {expected[0]} and {expected[1]}; export again"
-            )
+    def _check_agreement(self) -> None:
+        """What the manifest and the vocabulary repeat must be what the model says."""
+        config = self.model.config
+        sizes = {"entities": config.num_entities, "relations": config.num_relations}
+        named = {"entities": len(self.vocabulary.entities), "relations": len(self.vocabulary.relations)}
+        stated = {kind: self.manifest.counts.get(kind) for kind in sizes}
+        branches = [BranchShape(name=branch.name, width=branch.width) for branch in self.model.branches]
+        for name, what, found, expected in (
+            (VOCABULARY, "counts", named, sizes),
+            (MANIFEST, "counts", stated, sizes),
+            (MANIFEST, "branches", self.manifest.branches, branches),
+            (MANIFEST, "decision", self.manifest.decision, self.model.decision),
+        ):
+            if found != expected:
+                raise BundleError(
+                    f"{self.path / name}: {what} {found}, the model has {expected}; export again"
+                )
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a directory claims to be a bundle."""
+    return (path / MANIFEST).exists()
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -134,17 +149,11 @@ def save_bundle(
     where ``path`` exists or cannot be written.
     """
     with new_directory(path, BundleError) as directory:
-        save_file(_contiguous(model.state_dict()), directory / WEIGHTS)
-        save_file(_candidate_tensors(candidates, model), directory / ENTITIES)
-        save_arrays(
-            {
-                "queries": known.queries,
-                "offsets": known.offsets,
-                "answers": known.answers,
-                "splits": known.splits,
-            },
-            directory / KNOWN,
-        )
+        # Not save_file: it makes files that nobody but their owner may read, and services run as others.
+        (directory / WEIGHTS).write_bytes(tensors_as_bytes(_contiguous(model.state_dict())))
+        (directory / ENTITIES).write_bytes(tensors_as_bytes(_candidate_tensors(candidates, model)))
+        rows = {name: getattr(known, name) for name in ("queries", "offsets", "answers", "splits")}
+        (directory / KNOWN).write_bytes(arrays_as_bytes(rows))
         write_names(directory / VOCABULARY)
         digests = {name: digest_of(directory / name) for name in FILES}
         text = manifest(digests).model_dump_json(indent=2)
@@ -199,6 +208,7 @@ def _explained(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())  # torch lists what does not fit over many lines
         raise BundleError(
-            f"{path / name}: does not fit the manifest ({error}); export the bundle again"
+            f"{path / name}: does not fit the manifest ({reason}); export the bundle again"
         ) from None

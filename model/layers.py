@@ -44,7 +44,7 @@ class ExpertBank(nn.Module):
     def forward(self, input_BD: Tensor, temperature_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mixed embedding float32[B, D] and gates float32[B, K].
 
-        ``temperature_B`` float32[B] in (0, 1) sharpens the gates of a query; candidates have none.
+        ``temperature_B`` float32[B] in [0, 1] sharpens the gates of a query; candidates have none.
         """
         gates_BK = self._gates(input_BD, temperature_B)
         # Gating the inputs makes the mixture one product with the stacked experts, instead of K views that

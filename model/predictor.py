@@ -63,7 +63,7 @@ class Encoding:
 
     ``query``: branch -> float32[B, D]; ``modality_weights`` float32[B, M], rows sum to 1, absent modalities
     0; ``expert_gates``: modality -> float32[B, K], rows sum to 1; ``relation_temperature`` float32[B] in
-    (0, 1), or None where a model has none.
+    [0, 1], or None where a model has none.
     """
 
     query: dict[str, Tensor]

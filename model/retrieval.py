@@ -11,6 +11,7 @@ For the decision ``sum`` one inner product of concatenated vectors is the score,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,9 @@ OVERFETCH = 16
 
 SCAN_CHUNK = 4096
 """Rows rescored at a time, which bounds the memory of a scan."""
+
+OVERFLOW = 2.0**127
+"""Inner products that stay below this stay finite in float32, partial sums included."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +143,19 @@ class Retriever:
         """A score that no candidate beyond these searches reaches.
 
         The searches compute in float32: the rounding of an inner product of D terms is at most
-        ``D 2^-24 |q| |c|`` (Higham 2002, equation 3.5), here with room for the float64 side.
+        ``D 2^-24 |q| |c|`` (Higham 2002, equation 3.5), here with room for the float64 side. To that comes
+        what is lost where numbers below 2^-126 are taken for 0. Where a sum might overflow nothing is
+        certain: what turned into NaN is not even proposed.
         """
         ceilings = []
         for score, space in zip(last, self._spaces, strict=True):
             query_D = query_X[space.columns].astype(np.float64)
-            slack = 1.01 * (len(query_D) + 1) * 2.0**-24 * float(np.sqrt((query_D**2).sum())) * space.longest
-            ceilings.append(score + slack)
+            width, length = len(query_D), float(np.sqrt((query_D**2).sum()))
+            if length * space.longest >= OVERFLOW:
+                return math.inf
+            rounding = 1.01 * (width + 1) * 2.0**-24 * length * space.longest
+            underflow = width * 2.0**-125 * (1 + length + space.longest)
+            ceilings.append(score + rounding + underflow)
         decided = float(decide_exactly(np.array(ceilings), self.decision))
         return decided + 4 * float(np.spacing(abs(decided)))
 

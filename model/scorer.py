@@ -38,7 +38,7 @@ class Answer:
     """A ranking, and what was trusted in encoding its query.
 
     ``modality_weights`` float32[M]; ``expert_gates`` modality -> float32[K], None where the entity lacks the
-    modality; ``relation_temperature`` in (0, 1) or None.
+    modality; ``relation_temperature`` in [0, 1] or None.
     """
 
     query: Query

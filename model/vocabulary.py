@@ -6,6 +6,7 @@ trigram index, and through LIKE for texts of fewer than three characters, which 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -28,6 +29,7 @@ CREATE INDEX entities_by_folded ON entities (folded);
 """
 _TRIGRAM = 3
 _SIMILAR_CONSIDERED = 100
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class VocabularyError(UserError):
@@ -79,18 +81,20 @@ class Vocabulary:
         Equal labels first, then those that begin with it, then the others; the most connected first. An
         empty text lists all entities.
         """
-        folded = text.casefold().strip()
+        folded = _fold(text).strip()
         like = _escape_like(folded)
+        matched: tuple[str, ...]
         if len(folded) >= _TRIGRAM:
             source = "entities JOIN entity_search ON entities.id = entity_search.rowid"
-            condition, matched = "entity_search MATCH ?", _phrase(folded)
+            condition, matched = "entity_search MATCH ?", (_phrase(folded),)
         else:
-            source, condition, matched = "entities", "folded LIKE ? ESCAPE '\\'", f"%{like}%"
+            source, condition = "entities", "(folded LIKE ? ESCAPE '\\' OR key LIKE ? ESCAPE '\\')"
+            matched = (f"%{like}%",) * 2
         rows = self._connection.execute(
-            f"SELECT id FROM {source} WHERE {condition.replace('folded', 'entities.folded')} "
+            f"SELECT id FROM {source} WHERE {condition} "
             "ORDER BY entities.folded = ? DESC, entities.folded LIKE ? ESCAPE '\\' DESC, degree DESC, id "
             "LIMIT ? OFFSET ?",
-            (matched, folded, f"{like}%", limit, offset),
+            (*matched, folded, f"{like}%", limit, offset),
         )
         return [entity for (entity,) in rows]
 
@@ -110,7 +114,7 @@ class Vocabulary:
 
     def _similar(self, name: str, limit: int = 3) -> list[str]:
         """Labels like a misspelt one: those that share most trigrams with it, then by edit similarity."""
-        folded = shorten(name).casefold()
+        folded = _fold(shorten(name))
         trigrams = {folded[start : start + _TRIGRAM] for start in range(len(folded) - _TRIGRAM + 1)}
         if not trigrams:
             return []
@@ -135,7 +139,7 @@ def write_vocabulary(
     relation_counts: Sequence[int],
 ) -> None:
     """Write a new vocabulary file; all sequences run in id order."""
-    folded = [label.casefold() for label in entities.labels]
+    folded = [_fold(label) for label in entities.labels]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(_SCHEMA)
         connection.executemany(
@@ -154,11 +158,16 @@ def write_vocabulary(
             "INSERT INTO relations VALUES (?, ?, ?, ?)",
             zip(range(len(relations)), relations.keys, relations.labels, relation_counts, strict=True),
         )
-        keys = (key.casefold() for key in entities.keys)
+        keys = map(_fold, entities.keys)
         connection.executemany(
             "INSERT INTO entity_search (rowid, folded, key) VALUES (?, ?, ?)",
             zip(range(len(entities)), folded, keys, strict=True),
         )
+
+
+def _fold(text: str) -> str:
+    """Without case, and without what SQLite cannot hold: NUL, which ends its texts, and lone surrogates."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text.casefold())
 
 
 def _phrase(text: str) -> str:

@@ -1,0 +1,181 @@
+"""MoMoK computes the function of the authors' released code, and goes on doing so.
+
+The first half compares with numbers that their code produced. The second half needs no shared folder: a
+golden file holds a small model of ours, with what the first half lacks (a learned reduction, absent
+modalities), and its answers. Where a change of function is meant and parity holds, write it anew:
+``.venv/bin/python -m tests.model.test_parity``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.momok import MoMoKConfig
+from model.predictor import LinkPredictor, ModalityShape, build_model, parse_config
+
+GOLDEN = Path(__file__).parent / "golden" / "momok.safetensors"
+TOLERANCE = 1e-5
+
+# (ours; theirs: entity table, relation table, experts, Tucker core, place in the fusion)
+MODALITIES = [
+    ("structure", "entity_embeddings", "relation_embeddings", "structure_moe", "TuckER_S"),
+    ("image", "img_entity_embeddings", "img_relation_embeddings", "visual_moe", "TuckER_I"),
+    ("text", "txt_entity_embeddings", "txt_relation_embeddings", "text_moe", "TuckER_D"),
+]
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        return load_file(path), file.metadata()
+
+
+def theirs(path: Path) -> tuple[LinkPredictor, dict[str, Tensor]]:
+    """Our model with the authors' weights, and everything in the parity file."""
+    tensors, sizes = read(path)
+    widths = {name: int(sizes[f"{name}_dim"]) for name, *_ in MODALITIES}
+    config = MoMoKConfig(
+        num_entities=int(sizes["entities"]),
+        num_relations=int(sizes["relations"]),
+        decision="mean_sigmoid",
+        num_experts=int(sizes["experts"]),
+        relation_width=int(sizes["relation_dim"]),
+        joint_width=widths["structure"],
+        modalities=tuple(
+            ModalityShape(name=name, input_width=width, width=width) for name, width in widths.items()
+        ),
+    )
+    weights = {
+        name.removeprefix("weights."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("weights.")
+    }
+    model = build_model(config)
+    model.load_state_dict(renamed(weights, config.num_experts) | {"present": model.present})
+    return model.eval(), tensors
+
+
+def renamed(weights: dict[str, Tensor], num_experts: int) -> dict[str, Tensor]:
+    """The authors' tensors under the names of our state dict."""
+    state = {"temperature.weight": weights["rel_gate.weight"]}
+    for place, (_, entities, relations, experts, tucker) in enumerate(MODALITIES):
+        state[f"inputs.{place}.weight"] = weights[f"{entities}.weight"]
+        state[f"relations.{place}.weight"] = weights[f"{relations}.weight"]
+        state[f"experts.{place}.gate"] = weights[f"{experts}.w_gate"]
+        state[f"experts.{place}.noise"] = weights[f"{experts}.w_noise"]
+        for ours, part in (("weight", "lin.weight"), ("bias", "bias")):
+            views = [weights[f"{experts}.experts.{expert}.{part}"] for expert in range(num_experts)]
+            state[f"experts.{place}.{ours}"] = torch.stack(views)
+        state |= renamed_scorer(weights, place, tucker)
+    state |= renamed_scorer(weights, len(MODALITIES), "TuckER_MM")
+    for ours, fusion in (("entity_fusion", "fuse_e"), ("relation_fusion", "fuse_r")):
+        state[f"{ours}.attention.weight"] = weights[f"{fusion}.ent_attn.weight"]
+        for attention in range(2):
+            for place in range(len(MODALITIES)):
+                for part in ("weight", "bias"):
+                    given = weights[f"{fusion}.modal{place + 1}_layers.{attention}.1.{part}"]
+                    state[f"{ours}.maps.{attention}.{place}.{part}"] = given
+    return state
+
+
+def renamed_scorer(weights: dict[str, Tensor], place: int, tucker: str) -> dict[str, Tensor]:
+    state = {f"scorers.{place}.core": weights[f"{tucker}.W"]}
+    for ours, norm in (("input_norm", "bn0"), ("output_norm", "bn1")):
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            state[f"scorers.{place}.{ours}.{part}"] = weights[f"{tucker}.{norm}.{part}"]
+        state[f"scorers.{place}.{ours}.num_batches_tracked"] = torch.tensor(0)
+    return state
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.fixture(params=["momok_a", "momok_b"])
+def parity_file(request: pytest.FixtureRequest, shared: Path) -> Path:
+    path: Path = shared / "parity" / f"{request.param}.safetensors"
+    return path
+
+
+@torch.inference_mode()
+def test_scores_are_those_of_the_authors_code(parity_file: Path) -> None:
+    model, expected = theirs(parity_file)
+    query = model.encode(expected["input.entity"], expected["input.relation"]).query
+    table = model.entity_table()
+    for branch, score in model.branch_scores(query, table).items():
+        assert_close(score.sigmoid(), expected[f"output.score.{branch}"])
+    assert_close(model.score(query, table), expected["output.decision"])
+
+
+@torch.inference_mode()
+def test_gates_and_modality_weights_are_those_of_the_authors_code(parity_file: Path) -> None:
+    model, expected = theirs(parity_file)
+    last_attention: list[Tensor] = []
+    fusion = model.get_submodule("entity_fusion")
+    # An encoding reports the mean over the attentions; theirs kept the last one only.
+    fusion.register_forward_hook(lambda _, __, result: last_attention.append(result[1][-1]))
+    encoding = model.encode(expected["input.entity"], expected["input.relation"])
+    assert_close(last_attention[0], expected["output.modality_weights_last_fusion_head"])
+    for modality in model.modality_names:
+        assert_close(encoding.expert_gates[modality], expected[f"output.expert_gates.{modality}"])
+
+
+@torch.inference_mode()
+def outputs(model: LinkPredictor) -> dict[str, Tensor]:
+    """Everything that a model says about all of its queries and candidates."""
+    entities, relations = model.config.num_entities, 2 * model.config.num_relations
+    encoding = model.encode(
+        torch.arange(entities).repeat(relations), torch.arange(relations).repeat_interleave(entities)
+    )
+    candidates = model.candidates()
+    said = {
+        "modality_weights": encoding.modality_weights,
+        "candidate.modality_weights": candidates.modality_weights,
+    }
+    if encoding.relation_temperature is not None:
+        said["relation_temperature"] = encoding.relation_temperature
+    for modality in model.modality_names:
+        said[f"expert_gates.{modality}"] = encoding.expert_gates[modality]
+        said[f"candidate.expert_gates.{modality}"] = candidates.expert_gates[modality]
+    scores = model.branch_scores(encoding.query, candidates.vectors)
+    said |= {f"score.{branch}": score for branch, score in scores.items()}
+    return said | {"decision": model.score(encoding.query, candidates.vectors)}
+
+
+def write_golden(make_model: Callable[..., LinkPredictor]) -> None:
+    """Write the golden file: weights, outputs, and in the metadata the configuration."""
+    model = make_model("momok", 3, decision="mean_sigmoid").eval()
+    tensors = {f"weights.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"output.{name}": tensor for name, tensor in outputs(model).items()}
+    GOLDEN.parent.mkdir(exist_ok=True)
+    save_file(tensors, GOLDEN, {"config": json.dumps(model.config.model_dump(mode="json"))})
+
+
+def test_outputs_are_those_of_the_golden_file() -> None:
+    tensors, metadata = read(GOLDEN)
+    model = build_model(parse_config(json.loads(metadata["config"])))
+    model.load_state_dict(
+        {
+            name.removeprefix("weights."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("weights.")
+        }
+    )
+    found = outputs(model.eval())
+    expected = {name.removeprefix("output."): t for name, t in tensors.items() if name.startswith("output.")}
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert_close(found[name], tensor)
+
+
+if __name__ == "__main__":
+    from tests.model.conftest import _make_model
+
+    write_golden(_make_model)
