@@ -58,10 +58,15 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 
 def run_check(arguments: argparse.Namespace) -> None:
+    from model.bundle import Bundle, is_bundle
     from training.dataset import Dataset
     from training.report import report
 
-    _print_report(report(Dataset.open(arguments.path)), arguments.json)
+    if is_bundle(arguments.path):
+        manifest = Bundle.open(arguments.path).manifest
+        _print_lines_or_json(manifest.lines(), manifest.model_dump(mode="json"), arguments.json)
+    else:
+        _print_report(report(Dataset.open(arguments.path)), arguments.json)
 
 
 def run_train(arguments: argparse.Namespace) -> int:
@@ -72,8 +77,12 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     device = choose_device(arguments.device)
     if arguments.resume:
+        if arguments.dataset is not None or arguments.config is not None:
+            raise UserError("--resume takes dataset and recipe from the run; leave them out")
         trainer = resume_training(arguments.out, device, arguments.set)
     else:
+        if arguments.dataset is None:
+            raise UserError("give the dataset to train on, or --resume a run")
         recipe = Recipe.load(arguments.config, arguments.set)
         dataset = Dataset.open(arguments.dataset)
         trainer = start_training(arguments.out, dataset, arguments.dataset, recipe, device)
@@ -89,14 +98,14 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from model.bundle import MANIFEST, Bundle
+    from model.bundle import Bundle, is_bundle
     from model.device import choose_device
     from training.evaluation import evaluation_lines
     from training.export import evaluate_bundle, evaluate_run
     from training.run import Run
 
     device = choose_device(arguments.device)
-    if (arguments.source / MANIFEST).exists():
+    if is_bundle(arguments.source):
         if arguments.dataset is not None:
             raise UserError("a bundle holds its own facts; give a dataset only with a run")
         report = evaluate_bundle(Bundle.open(arguments.source, device), arguments.split)

@@ -70,6 +70,22 @@ class Manifest(_Part):
         digests = "".join(f"{name} {self.files[name].sha256}\n" for name in sorted(self.files))
         return hashlib.sha256(digests.encode()).hexdigest()[:12]
 
+    def lines(self) -> list[str]:
+        """The manifest in a few lines for people."""
+        counts = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
+        branches = ", ".join(f"{branch.name} {branch.width}" for branch in self.branches)
+        size_bytes = sum(file.size_bytes for file in self.files.values())
+        lines = [
+            f"bundle {self.name}, version {self.version}, exported {self.created_at}",
+            f"  {counts}; {size_bytes / 1e6:.1f} MB",
+            f"  {self.model['model']}: branches {branches}",
+            f"  decision {self.decision}; index {self.index.kind}",
+        ]
+        for split, report in self.metrics.items():
+            metrics = report["metrics"]
+            lines.append(f"  {split}: MRR {metrics['mrr']:.4f}, Hits@10 {metrics['hits@10']:.4f}")
+        return lines
+
 
 def digest_of(path: Path) -> FileDigest:
     """Hash and size of a file, read in pieces."""

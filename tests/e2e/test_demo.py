@@ -1,0 +1,33 @@
+"""`momok demo`, from nothing to an answer and back; the shape of the answer, not its luck."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+
+from tests.e2e.processes import MOMOK, get, running, stop, wait_for
+
+LAST_LINE = r"try it: curl (.*)"
+
+
+def test_the_demo_builds_serves_answers_and_starts_again_from_what_it_built(tmp_path: Path) -> None:
+    command = (MOMOK, "demo", "--directory", tmp_path / "demo", "--port", 0)
+    output = tmp_path / "first.log"
+    with running(*command, output=output) as process:
+        url = wait_for(r"serving at (http://\S+)", output, process, timeout_s=240)
+        wait_for(LAST_LINE, output, process)
+        model = json.loads(get(f"{url}/v1/model"))
+        assert model["modalities"] == ["structure", "text", "numeric"]
+        assert stop(process, signal.SIGINT) == 0
+    said = output.read_text(encoding="utf-8")
+    rank, total = map(int, re.findall(r"held out of training, and right: \S+, rank (\d+) of (\d+)", said)[0])
+    assert 1 <= rank <= total == model["counts"]["entities"]
+    assert "modalities trusted: structure" in said
+
+    again = tmp_path / "second.log"
+    with running(*command, output=again) as process:
+        wait_for(LAST_LINE, again, process, timeout_s=60)
+        assert stop(process, signal.SIGTERM) == 0
+    assert "training" not in again.read_text(encoding="utf-8").split("held out")[0]
