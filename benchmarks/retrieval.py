@@ -3,7 +3,7 @@
     python benchmarks/retrieval.py [--entities 15000] [--json]
 
 The bare scan is one float32 product with every candidate and numpy's argpartition: no proof, no ties, no
-float64. ``ratio`` is the median over rounds of (Retriever / scan); below 1 the proof is cheaper than the scan.
+float64. ``ratio`` is the median over rounds of (Retriever / scan).
 """
 
 from __future__ import annotations

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from model.scorer import Answer
+from service.answerer import Answerer
 from service.errors import InvalidRequest, ProblemItem, pointer
 from service.routes.context import Context, Served, problems
 from service.schemas import PredictRequest, PredictResponse
@@ -28,8 +31,7 @@ async def predict(body: PredictRequest, served: Served) -> Response:
     resolved = perf_counter()
     answers = await served.scorer.run(lambda: served.answerer.score(queries))
     scored = perf_counter()
-    response = await run_in_threadpool(served.answerer.render, body, answers)
-    content = response.model_dump_json()
+    content, response = await run_in_threadpool(_render, body, answers, served.answerer)
     served.metrics.count(response)
     for stage, seconds in (
         ("resolve", resolved - started),
@@ -38,6 +40,13 @@ async def predict(body: PredictRequest, served: Served) -> Response:
     ):
         served.metrics.stage_seconds.labels(stage).observe(seconds)
     return Response(content, media_type="application/json")
+
+
+def _render(
+    body: PredictRequest, answers: Sequence[Answer], answerer: Answerer
+) -> tuple[str, PredictResponse]:
+    response = answerer.render(body, answers)
+    return response.model_dump_json(), response
 
 
 def _check_limits(body: PredictRequest, served: Context) -> None:

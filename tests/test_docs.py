@@ -1,0 +1,53 @@
+"""What the documents say is so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cli import _parser
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def commands() -> list[str]:
+    """Every `momok …` line of a code block, continued lines joined, comments left out."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```[a-z]*\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [line.split(" #")[0].strip() for line in lines if re.match(r"\s*momok [a-z]", line)]
+    return found
+
+
+def test_there_are_commands_to_test() -> None:
+    assert len(commands()) >= 7
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_documented_command_is_understood(command: str) -> None:
+    _parser().parse_args(shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+def test_make_targets_that_documents_name_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for document in DOCUMENTS:
+        named = re.findall(
+            r"`make ([a-z]+)`|^make ([a-z]+)", document.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert {one or other for one, other in named} <= targets, document.name
+
+
+def test_every_setting_explains_itself() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
