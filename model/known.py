@@ -23,6 +23,7 @@ class KnownAnswers:
 
     ``queries`` int64[num_queries], sorted, ``relation * num_entities + entity``; row ``i`` is
     ``answers[offsets[i]:offsets[i + 1]]`` (int64, sorted) with ``splits`` (uint8 bit sets of ``SPLITS``).
+    Raises ``ValueError`` for arrays of lengths that do not belong together.
     """
 
     num_entities: int
@@ -31,6 +32,11 @@ class KnownAnswers:
     offsets: Int64
     answers: Int64
     splits: UInt8
+
+    def __post_init__(self) -> None:
+        lengths = (len(self.offsets), self.offsets[-1:].tolist(), len(self.splits))
+        if lengths != (len(self.queries) + 1, [len(self.answers)], len(self.answers)):
+            raise ValueError("queries, offsets, answers and splits do not belong together")
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Int64], *, num_entities: int, num_relations: int) -> KnownAnswers:

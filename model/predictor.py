@@ -144,7 +144,7 @@ def parse_config(fields: dict[str, Any]) -> ModelConfig:
     Raises ``ValueError`` naming every unknown or ill-typed field.
     """
     name = fields.get("model")
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"model: {name!r} is not known; known are {', '.join(sorted(MODELS))}")
     try:
         return MODELS[name][0].model_validate(fields)
