@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from model.errors import UserError
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be read; the message names the file and the remedy."""
+    """A checkpoint that cannot be read or written; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,31 @@ class Checkpoint:
         """Replace ``path`` as a whole: a crash leaves the old file or the new one, never half of one."""
         partial = path.with_name(path.name + ".partial")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        save_file(tensors, partial, metadata={"facts": json.dumps(self.facts)})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            save_file(tensors, partial, metadata={"facts": json.dumps(self.facts)})
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: cannot be written ({error}); is there room?") from None
+        finally:
+            partial.unlink(missing_ok=True)
 
     def under(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names start with ``prefix.``, without it."""
         start = prefix + "."
         return {name[len(start) :]: value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Explain a checkpoint that reads well but does not go with its run, as ``CheckpointError``."""
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, TypeError):
+        raise CheckpointError(
+            f"{path}: does not fit the run.json beside it; was either changed or copied from another run?"
+        ) from None
 
 
 def pack(modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
@@ -71,7 +88,7 @@ def pack(modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) 
 def unpack(
     checkpoint: Checkpoint, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
 ) -> None:
-    """Put everything that ``pack`` took back where it was."""
+    """Put everything that ``pack`` took back where it was. Use it in ``fitting``."""
     for name, module in modules.items():
         module.load_state_dict(checkpoint.under(name))
     for name, optimizer in optimizers.items():

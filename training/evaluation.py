@@ -107,7 +107,7 @@ def rank_facts(
     """Ranks of both ends of ``facts`` int64[num_facts, 3] (head, relation, tail).
 
     ``table`` are the candidates' vectors, computed from the model where not given. Puts the model into
-    evaluation mode and back. Raises ``ValueError`` where a true answer's score is not finite.
+    evaluation mode and back. Raises ``ValueError`` where a score is not finite.
     """
     was_training = model.training
     model.eval()
@@ -148,9 +148,10 @@ def _rank_batch(
     if statistics is not None:
         statistics.add(encoding, entity, relation)
     score_BN = model.score(encoding.query, table)
-    target_B1 = score_BN.gather(1, truth[:, None])
-    if not bool(target_B1.isfinite().all()):
+    # Not of the truth alone: candidates scored NaN are neither above it nor equal, and would flatter it.
+    if not bool(score_BN.isfinite().all()):
         raise ValueError("a score is not finite: these weights cannot be evaluated")
+    target_B1 = score_BN.gather(1, truth[:, None])
     row_P, answer_P = known.rows(entity_B, relation_B)
     score_BN[torch.from_numpy(row_P).to(device), torch.from_numpy(answer_P).to(device)] = float("-inf")
     # The truth may be unknown to `known` (facts asked of another graph), and then would tie with itself.

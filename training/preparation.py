@@ -28,12 +28,13 @@ def chosen_modalities(recipe: Recipe, dataset: Dataset) -> list[Modality]:
 def fit_inputs(recipe: Recipe, dataset: Dataset) -> list[ModalityInput]:
     """The input tables of the modalities in use, fitted on the train side, seeded by the recipe.
 
-    Raises ``RecipeError`` for modalities that the dataset lacks or that no train entity has.
+    Raises ``RecipeError`` for modalities that the dataset lacks or that no train entity has, and where some
+    entity has none of those in use.
     """
     generator = torch.Generator().manual_seed(recipe.training.seed)
     seen = dataset.seen_entities()
     try:
-        return [
+        inputs = [
             recipe.modalities.get(modality.name, ModalitySpec()).fit(
                 modality, num_entities=dataset.num_entities, train_entities=seen, generator=generator
             )
@@ -41,6 +42,14 @@ def fit_inputs(recipe: Recipe, dataset: Dataset) -> list[ModalityInput]:
         ]
     except ValueError as error:
         raise RecipeError(str(error)) from None
+    bare_N = ~torch.stack([given.present for given in inputs]).any(dim=0)
+    if bool(bare_N.any()):
+        example = dataset.entities.keys[int(bare_N.nonzero()[0])]
+        raise RecipeError(
+            f"use: {int(bare_N.sum())} entities, such as {example!r}, have none of these modalities; "
+            f"add one that all have, such as {dataset.modalities[0].name!r}"
+        )
+    return inputs
 
 
 def configure(recipe: Recipe, dataset: Dataset, inputs: Sequence[ModalityInput]) -> ModelConfig:

@@ -22,7 +22,7 @@ import torch
 import model as model_package
 from model.errors import UserError
 from model.predictor import LinkPredictor, ModelConfig, build_model, parse_config
-from training.checkpoint import Checkpoint, CheckpointError
+from training.checkpoint import Checkpoint, fitting
 from training.dataset import Dataset, DatasetError
 from training.recipe import Recipe
 
@@ -46,7 +46,10 @@ class Run:
     def create(
         cls, path: Path, dataset: Dataset, dataset_path: Path, recipe: Recipe, config: ModelConfig
     ) -> Run:
-        """A new directory for training on ``dataset``. Raises ``RunError`` where one exists."""
+        """A new directory for training on ``dataset``.
+
+        Raises ``RunError`` where one exists or none can be made.
+        """
         if path.exists():
             raise RunError(f"{path} exists; choose another --out, or --resume it")
         provenance = {
@@ -61,14 +64,17 @@ class Run:
             "git": _git_commit(),
         }
         run = cls(path, recipe, config, dataset_path.resolve(), dataset.fingerprint, provenance)
-        path.mkdir(parents=True)
         facts = {
             "recipe": recipe.model_dump(),
             "config": config.model_dump(),
             "dataset": {"path": str(run.dataset_path), "name": dataset.name, "fingerprint": run.fingerprint},
             "provenance": provenance,
         }
-        (path / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        try:
+            path.mkdir(parents=True)
+            (path / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
         return run
 
     @classmethod
@@ -121,13 +127,14 @@ class Run:
         return dataset
 
     def best_model(self) -> tuple[LinkPredictor, dict[str, Any]]:
-        """The model of the best valid MRR, in evaluation mode, and the facts stored with it."""
-        try:
-            checkpoint = Checkpoint.read(self.best)
-        except CheckpointError as error:
-            raise RunError(str(error)) from None
+        """The model of the best valid MRR, in evaluation mode, and the facts stored with it.
+
+        Raises ``CheckpointError`` before the first validation, and for a damaged file.
+        """
+        checkpoint = Checkpoint.read(self.best)
         predictor = build_model(self.config)
-        predictor.load_state_dict(checkpoint.under("model"))
+        with fitting(self.best):
+            predictor.load_state_dict(checkpoint.under("model"))
         return predictor.eval(), checkpoint.facts
 
 

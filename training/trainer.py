@@ -21,7 +21,7 @@ from model.errors import UserError
 from model.known import KnownAnswers
 from model.predictor import LinkPredictor, build_model
 from training.batches import Batch, QueryBatches
-from training.checkpoint import Checkpoint, pack, unpack
+from training.checkpoint import Checkpoint, fitting, pack, unpack
 from training.dataset import Dataset
 from training.evaluation import rank_facts, summarise
 from training.objectives.base import Objective, build_objective
@@ -55,7 +55,7 @@ def start_training(
     """A trainer at the first step of a new run directory. Raises ``RecipeError`` or ``RunError``."""
     inputs = fit_inputs(recipe, dataset)
     config = configure(recipe, dataset, inputs)
-    if recipe.objective.get("loss", "ce") == "ce" and config.decision == "mean_sigmoid":
+    if objective_of(recipe).paired_decision() == "sum" and config.decision == "mean_sigmoid":
         warnings.warn(
             "ce with mean_sigmoid: trained scores grow past where float32 sigmoids are 1, so that good "
             "answers tie; the pairs are ce with sum, bce with mean_sigmoid",
@@ -109,10 +109,13 @@ class Trainer:
     def train(self, *, stop: Callable[[], bool] = lambda: False, show_progress: bool = False) -> Progress:
         """Train until the schedule ends or ``stop()`` is true after a step; always leaves a checkpoint.
 
-        Raises ``TrainingError`` on a loss that is not finite.
+        Raises ``TrainingError`` on a loss, a weight or a score that is not finite, and leaves the checkpoints
+        from before.
         """
         while self.progress.finished is None:
-            if self._train_epoch(stop, show_progress):
+            complete = self._train_epoch(stop, show_progress)
+            self._refuse_ruined_weights()
+            if complete:
                 self._end_epoch()
             self.save()
             if stop() and self.progress.finished is None:
@@ -129,12 +132,16 @@ class Trainer:
     def restore(self) -> None:
         """Go back to ``last.safetensors``; later lines of the event log are dropped with what they told."""
         checkpoint = Checkpoint.read(self.run.last)
-        unpack(checkpoint, self._modules, self._optimizers)
-        self.progress = Progress(**checkpoint.facts["progress"])
+        with fitting(self.run.last):
+            unpack(checkpoint, self._modules, self._optimizers)
+            self.progress = Progress(**checkpoint.facts["progress"])
         if self.progress.finished and self._end_reason() is None:
             self.progress.finished = None
+        self.run.events.touch()
         lines = self.run.events.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line)["step"] <= self.progress.step]
+        # The values are flat, so that a line which a crash cut short cannot end in a brace.
+        whole = [line for line in lines if line.endswith("}")]
+        kept = [line for line in whole if json.loads(line)["step"] <= self.progress.step]
         self.run.events.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._log("resumed")
 
@@ -160,11 +167,11 @@ class Trainer:
         with bar:
             order = self.batches.epoch(self.schedule.seed, progress.epoch, start=progress.batch)
             for batch in order:
+                progress.batch += 1
+                progress.step += 1
                 started = perf_counter()
                 self._step(batch.to(self.device))
                 progress.seconds += perf_counter() - started
-                progress.batch += 1
-                progress.step += 1
                 bar.update()
                 loss = progress.loss_sums["loss"] / progress.batch
                 bar.set_postfix(loss=f"{loss:.4f}", best=self._best_text())
@@ -178,12 +185,8 @@ class Trainer:
         loss = self.objective.loss(batch)
         value = loss.total.item()
         if not math.isfinite(value):
-            raise TrainingError(
-                f"loss became {value} at epoch {self.progress.epoch + 1}, step {self.progress.step + 1} "
-                f"({', '.join(f'{name} {part:.4g}' for name, part in loss.parts.items())}); try a smaller "
-                f"training.learning_rate than {self.schedule.learning_rate:g}"
-                + (f"; the last good state is {self.run.last}" if self.run.last.exists() else "")
-            )
+            parts = ", ".join(f"{name} {part:.4g}" for name, part in loss.parts.items())
+            raise self._diverged(f"the loss became {value} ({parts})")
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -191,6 +194,21 @@ class Trainer:
         sums = self.progress.loss_sums
         for name, part in {"loss": value, **loss.parts}.items():
             sums[name] = sums.get(name, 0.0) + part
+
+    def _refuse_ruined_weights(self) -> None:
+        """A step may ruin the weights although its loss was finite; such weights must not be saved."""
+        for module in self._modules.values():
+            for name, value in module.state_dict().items():
+                if not bool(value.isfinite().all()):
+                    raise self._diverged(f"{name} is not finite")
+
+    def _diverged(self, what: str) -> TrainingError:
+        progress = self.progress
+        return TrainingError(
+            f"{what} at epoch {progress.epoch + (progress.batch > 0)}, step {progress.step}; try a smaller "
+            f"training.learning_rate than {self.schedule.learning_rate:g}"
+            + (f"; {self.run.last} is from before" if self.run.last.exists() else "")
+        )
 
     def _end_epoch(self) -> None:
         progress = self.progress
@@ -211,7 +229,10 @@ class Trainer:
             self._save_best({})
             return
         started = perf_counter()
-        metrics = summarise(rank_facts(self.model, self.valid, self.known).both())
+        try:
+            metrics = summarise(rank_facts(self.model, self.valid, self.known).both())
+        except ValueError as error:
+            raise self._diverged(str(error)) from None
         self._log("valid", **metrics, evaluation_seconds=perf_counter() - started)
         if metrics["mrr"] > progress.best_mrr:
             progress.best_mrr, progress.best_epoch = metrics["mrr"], progress.epoch
