@@ -11,7 +11,18 @@ import pytest
 from safetensors.numpy import load_file
 
 from cli import main
-from tests.e2e.processes import MOMOK, get, momok, quick_recipe, refusal, running, serving, stop, wait_for
+from tests.e2e.processes import (
+    MOMOK,
+    ROOT,
+    get,
+    momok,
+    quick_recipe,
+    refusal,
+    running,
+    serving,
+    stop,
+    wait_for,
+)
 
 
 def test_import_reports_what_it_found(raw: Path, tmp_path: Path) -> None:
@@ -58,6 +69,17 @@ def test_predict_and_serve_answer_the_same(work: Path, tmp_path: Path) -> None:
     assert answer["expert_gates"]["place"] is None, "Place 3 has no such features"
     shown = momok("predict", work / "bundle", "--relation", "next", "--tail", "Place 3", "-k", 2).stdout
     assert "? — next — Place 3" in shown
+
+
+def test_the_released_pair_goes_the_whole_way_too(work: Path, tmp_path: Path) -> None:
+    config = ("--config", ROOT / "configs" / "momok-bce.toml")
+    done = momok("train", work / "dataset", "--out", tmp_path / "run", *config, *quick_recipe())
+    assert done.returncode == 0, done.stderr
+    assert momok("export", tmp_path / "run", tmp_path / "bundle").returncode == 0
+    asked = ("--head", "Place 1", "--relation", "opposite", "--json")
+    answer = json.loads(momok("predict", tmp_path / "bundle", *asked).stdout)
+    assert answer["score_kind"] == "mean_probability"
+    assert all(0 < item["score"] < 1 for item in answer["answers"][0]["candidates"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
