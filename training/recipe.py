@@ -31,7 +31,7 @@ class TrainingConfig(BaseModel):
     )
     validate_every: int = Field(1, ge=1, description="Epochs between two evaluations on valid.")
     patience: int = Field(10, ge=1, description="Stop after so many validations without a better valid MRR.")
-    seed: int = Field(0, ge=0, description="Fixes initial weights, order, dropout and noise.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Fixes initial weights, order, dropout and noise.")
 
 
 class Recipe(BaseModel):
