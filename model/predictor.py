@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
 from model.decision import Decision, decide
@@ -43,6 +43,14 @@ class ModelConfig(BaseModel):
     num_relations: int = Field(ge=1)
     modalities: tuple[ModalityShape, ...] = Field(min_length=1)
     decision: Decision = Field("sum", description="How branch scores become one; goes with the loss.")
+
+    @field_validator("modalities")
+    @classmethod
+    def _distinct(cls, shapes: tuple[ModalityShape, ...]) -> tuple[ModalityShape, ...]:
+        names = [shape.name for shape in shapes]
+        if JOINT in names or len(set(names)) < len(names):
+            raise ValueError(f"names must differ from each other and from {JOINT!r}, not {names}")
+        return shapes
 
     def for_inference(self) -> Self:
         """The same model without the parameters that only training reads."""

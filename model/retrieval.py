@@ -42,10 +42,13 @@ class Selection:
     excluded: Int64
     candidates: Int64 | None = None
 
+    def __post_init__(self) -> None:
+        assert self.k >= 1, "a query asks for at least one candidate"
+
 
 @dataclass(frozen=True)
 class Ranking:
-    """The answer to one query, best first; ties by entity id.
+    """The answer to one query, best first by float64 score; ties by entity id.
 
     ``entities`` int64[C], ``scores`` float64[C], ``branch_values`` float64[C, branches] in the unit of the
     decision, C ≤ k. ``exact``: these provably are the best. ``engine`` says how they were found.
@@ -113,7 +116,8 @@ class Retriever:
 
     def _space(self, columns: slice) -> _Space:
         vectors_ND = self._joined_NX[:, columns]
-        longest = float(np.sqrt((vectors_ND.astype(np.float64) ** 2).sum(axis=1).max()))
+        chunks = (vectors_ND[start : start + SCAN_CHUNK] for start in range(0, len(vectors_ND), SCAN_CHUNK))
+        longest = max(float((chunk.astype(np.float64) ** 2).sum(axis=1).max()) for chunk in chunks) ** 0.5
         return _Space(columns, EntityIndex(vectors_ND), longest)
 
     def _first_depth(self, selection: Selection) -> int:
@@ -133,9 +137,7 @@ class Retriever:
             proposed = np.unique(np.concatenate([entity[position] for _, entity in found]))
             last = [float(score[position, -1]) for score, _ in found]
             ranking = self._gather(joined_BX[row], selections[row], proposed, f"faiss-{self._kind}")
-            certified = len(ranking.scores) == selections[row].k and ranking.scores[-1] > self._bound(
-                joined_BX[row], last
-            )
+            certified = ranking.scores[-1] > self._bound(joined_BX[row], last)
             result.append((row, ranking if certified else None))
         return result
 
