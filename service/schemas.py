@@ -44,8 +44,8 @@ class PredictRequest(_Request):
             "examples": [
                 {
                     "queries": [
-                        {"head": "Alden", "relation": "in_region"},
-                        {"relation": "neighbour_of", "tail": "Alden"},
+                        {"head": "Degwwbryn", "relation": "speaks"},
+                        {"relation": "in_region", "tail": "Region_A"},
                     ],
                     "k": 5,
                 }

@@ -23,7 +23,7 @@ def search_entities(
     return served.answerer.entities(search, limit, offset)
 
 
-@router.get("/entities/{key:path}", response_model=EntityDetailsOut, responses=problems(404))
+@router.get("/entities/{key:path}", response_model=EntityDetailsOut, responses=problems(404, 422))
 def entity(key: str, served: Served) -> EntityDetailsOut:
     """One entity, by key or by a label that only one has."""
     return served.answerer.entity(key)
