@@ -21,7 +21,7 @@ class RecipeError(UserError):
 class TrainingConfig(BaseModel):
     """How long and how fast to learn."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     batch_size: int = Field(256, ge=2, description="Queries a step. Larger ones share the candidates' cost.")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")
@@ -88,8 +88,11 @@ def _apply(fields: dict[str, Any], override: str) -> None:
 
 
 def _parse_value(text: str) -> Any:
-    """TOML's reading of the text, so that numbers, booleans and lists need no quotes; else the text."""
+    """``none``, or TOML's reading, so that numbers and lists need no quotes, or else the text itself."""
+    if text == "none":  # TOML has no word for it, and limits can be lifted.
+        return None
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return parsed["value"] if len(parsed) == 1 else text

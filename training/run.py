@@ -39,6 +39,7 @@ class Run:
     recipe: Recipe
     config: ModelConfig
     dataset_path: Path
+    dataset_name: str
     fingerprint: str
     provenance: dict[str, Any]
 
@@ -63,19 +64,32 @@ class Run:
             },
             "git": _git_commit(),
         }
-        run = cls(path, recipe, config, dataset_path.resolve(), dataset.fingerprint, provenance)
-        facts = {
-            "recipe": recipe.model_dump(),
-            "config": config.model_dump(),
-            "dataset": {"path": str(run.dataset_path), "name": dataset.name, "fingerprint": run.fingerprint},
-            "provenance": provenance,
-        }
+        run = cls(path, recipe, config, dataset_path.resolve(), dataset.name, dataset.fingerprint, provenance)
         try:
             path.mkdir(parents=True)
-            (path / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        run.write()
         return run
+
+    def write(self) -> None:
+        """Write ``run.json``, the old one replaced as a whole. Raises ``RunError``."""
+        facts = {
+            "recipe": self.recipe.model_dump(),
+            "config": self.config.model_dump(),
+            "dataset": {
+                "path": str(self.dataset_path),
+                "name": self.dataset_name,
+                "fingerprint": self.fingerprint,
+            },
+            "provenance": self.provenance,
+        }
+        partial = self.path / "run.json.partial"
+        try:
+            partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            partial.replace(self.path / "run.json")
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error.strerror}); is there room?") from None
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -88,6 +102,7 @@ class Run:
                 Recipe.model_validate(facts["recipe"]),
                 parse_config(facts["config"]),
                 Path(facts["dataset"]["path"]),
+                facts["dataset"]["name"],
                 facts["dataset"]["fingerprint"],
                 facts["provenance"],
             )

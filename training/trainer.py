@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,8 +26,11 @@ from training.dataset import Dataset
 from training.evaluation import rank_facts, summarise
 from training.objectives.base import Objective, build_objective
 from training.preparation import configure, fit_inputs, objective_of
-from training.recipe import Recipe, TrainingConfig
+from training.recipe import Recipe
 from training.run import Run, RunError
+
+SCHEDULE = ("max_epochs", "max_minutes", "patience")
+"""The fields that say how long to train: all that may change when a run goes on."""
 
 
 class TrainingError(UserError):
@@ -65,34 +68,38 @@ def start_training(
     torch.manual_seed(recipe.training.seed)
     model = build_model(config)
     model.load_inputs(inputs)
-    return Trainer(run, dataset, model.to(device), recipe.training)
+    return Trainer(run, dataset, model.to(device))
 
 
 def resume_training(path: Path, device: torch.device, overrides: Sequence[str] = ()) -> Trainer:
     """A trainer where the run's last checkpoint stands.
 
-    ``overrides`` (``training.key=value``) may change how long to train: everything else would make it another
-    run. Raises ``RecipeError``, ``RunError`` or ``CheckpointError``.
+    ``overrides`` (``training.key=value``) may change how long to train, and the run remembers them;
+    everything else would make it another run. Raises ``RecipeError``, ``RunError`` or ``CheckpointError``.
     """
     run = Run.open(path)
     recipe = Recipe.load(None, overrides, base=run.recipe)
-    same = {"max_epochs", "max_minutes", "patience"}
-    if recipe.model_copy(update={"training": None}) != run.recipe.model_copy(
-        update={"training": None}
-    ) or recipe.training.model_dump(exclude=same) != run.recipe.training.model_dump(exclude=same):
-        raise RunError(f"--resume may only change training.{{{', '.join(sorted(same))}}}; start another run")
-    trainer = Trainer(run, run.dataset(), build_model(run.config).to(device), recipe.training)
+    if _without_schedule(recipe) != _without_schedule(run.recipe):
+        may = ", ".join(f"training.{name}" for name in SCHEDULE)
+        raise RunError(f"--resume may only change {may}; start another run for anything else")
+    run = replace(run, recipe=recipe)
+    trainer = Trainer(run, run.dataset(), build_model(run.config).to(device))
     trainer.restore()
+    run.write()
     return trainer
+
+
+def _without_schedule(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(exclude={"training": set(SCHEDULE)})
 
 
 class Trainer:
     """Trains one model on one dataset into one run directory."""
 
-    def __init__(self, run: Run, dataset: Dataset, model: LinkPredictor, schedule: TrainingConfig) -> None:
+    def __init__(self, run: Run, dataset: Dataset, model: LinkPredictor) -> None:
         self.run = run
         self.model = model
-        self.schedule = schedule
+        self.schedule = run.recipe.training
         self.progress = Progress()
         self.device = model.present.device
         train_only = KnownAnswers.from_facts(
@@ -100,11 +107,11 @@ class Trainer:
             num_entities=dataset.num_entities,
             num_relations=dataset.num_relations,
         )
-        self.batches = QueryBatches(train_only, schedule.batch_size)
+        self.batches = QueryBatches(train_only, self.schedule.batch_size)
         self.known = dataset.known()
         self.valid = np.unique(dataset.facts["valid"], axis=0)
         self.objective: Objective = build_objective(model, objective_of(run.recipe)).to(self.device)
-        self.optimizer = Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
+        self.optimizer = Adam(model.parameters(), lr=self.schedule.learning_rate, fused=True)
 
     def train(self, *, stop: Callable[[], bool] = lambda: False, show_progress: bool = False) -> Progress:
         """Train until the schedule ends or ``stop()`` is true after a step; always leaves a checkpoint.

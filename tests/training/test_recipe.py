@@ -261,3 +261,13 @@ def test_fields_of_the_objective_reach_it() -> None:
     objective = objective_of(recipe_of(objective={"loss": "bce", "club_likelihood": "released"}))
     assert isinstance(objective, MoMoKObjectiveConfig)
     assert (objective.loss, objective.club_likelihood) == ("bce", "released")
+
+
+def test_a_limit_can_be_lifted_and_a_value_is_one_value() -> None:
+    base = Recipe.load(None, ["training.max_minutes=5"])
+    assert base.training.max_minutes == 5
+    assert Recipe.load(None, ["training.max_minutes=none"], base=base).training.max_minutes is None
+    with pytest.raises(RecipeError, match=r"training\.seed"):
+        Recipe.load(None, ["training.seed=1\nother=2"])
+    with pytest.raises(RecipeError, match="finite"):
+        Recipe.load(None, ["training.learning_rate=inf"])

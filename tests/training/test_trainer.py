@@ -212,8 +212,9 @@ def test_a_run_finished_by_max_epochs_can_be_lengthened(tmp_path: Path, whole: P
     assert start(tmp_path, make_recipe(max_epochs=1)).train().finished == "max_epochs"
     resumed = resume_training(tmp_path / "run", CPU, ["training.max_epochs=3"])
     assert resumed.train(stop=after(2)).finished is None
-    # The override is not remembered: the run stays what its recipe says, and is asked again.
-    resume_training(tmp_path / "run", CPU, ["training.max_epochs=3"]).train()
+    # The run remembers its new length, so that going on once more needs no second word.
+    assert Run.open(tmp_path / "run").recipe.training.max_epochs == 3
+    assert resume_training(tmp_path / "run", CPU).train().epoch == 3
     assert_same_run(tmp_path / "run", whole)
 
 

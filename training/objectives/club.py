@@ -13,7 +13,11 @@ does, which pins the variance at its cap and underestimates the bound."""
 
 
 class ClubEstimator(nn.Module):
-    """A Gaussian ``q(y|x)`` with diagonal variance between two spaces of one width D."""
+    """A Gaussian ``q(y|x)`` with diagonal variance between two spaces of one width D.
+
+    The bound is one only as far as ``q`` fits: its hidden layer of D / 2 (as released) cannot follow a linear
+    map of full rank, and then it may fall below the mutual information.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
