@@ -3,7 +3,7 @@
 #
 #   deploy/verify.sh BUNDLE
 #
-# Needs root, buildah, curl and, the first time, debootstrap for a stand-in of the base image. Environment:
+# Needs root, buildah, curl, python3 and, the first time, debootstrap for a stand-in of the base image. Environment:
 #   BUILD_FLAGS  more words for `buildah bud`, such as what pip needs to reach its packages:
 #                "-v /etc/pip.conf:/etc/pip.conf:ro -v /etc/ssl/certs:/etc/ssl/certs:ro"
 #   BASE_IMAGE   another base than the stand-in
