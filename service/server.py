@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -29,6 +30,7 @@ def serve(
     ``first_call(url, answerer)`` runs in a thread of its own beside the server. Raises ``BundleError``, or
     ``UserError`` where the port cannot be had.
     """
+    _on_signals(_leave)  # As process 1 of a container there is no default that would end us while loading.
     answerer = Answerer.open(settings.bundle, settings.device)
     app = create_app(settings, answerer)
     listener = _listen(settings.host, settings.port)
@@ -42,14 +44,22 @@ def serve(
             server_header=False,
         )
     )
-    # uvicorn drains on these signals and then raises them again; a drained server has ended well.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    # While it runs uvicorn has handlers of its own, which drain; then it raises the signal again, for these.
+    _on_signals(lambda *_: setattr(server, "should_exit", True))
     announce(url)
     if first_call is not None:
         threading.Thread(target=first_call, args=(url, answerer), daemon=True).start()
     with listener:
         server.run(sockets=[listener])
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
