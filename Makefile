@@ -36,7 +36,8 @@ format: $(STAMP)
 # Rewrites docs/openapi.json after a change of the API; a test holds the two together.
 openapi: $(STAMP)
 	$(BIN)/python -c 'import json; from service.app import build_api; \
-	  print(json.dumps(build_api().openapi(), indent=2, ensure_ascii=False))' > docs/openapi.json
+	  print(json.dumps(build_api().openapi(), indent=2, ensure_ascii=False))' > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
 
 serve: $(STAMP)
 	$(BIN)/momok serve $(BUNDLE)

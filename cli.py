@@ -10,7 +10,8 @@ import json
 import signal
 import sys
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,6 +19,7 @@ from model.errors import UserError
 
 if TYPE_CHECKING:
     from service.answerer import Answerer
+    from service.settings import Settings
 
 LAYOUTS = ("openke", "momok", "tsv")
 SPLITS = ("train", "valid", "test")
@@ -48,8 +50,8 @@ def run_import(arguments: argparse.Namespace) -> None:
         name=arguments.name,
         labels=arguments.labels,
         relation_labels=arguments.relation_labels,
-        features=dict(arguments.features),
-        rows=dict(arguments.rows),
+        features=_by_name(arguments.features, "--features"),
+        rows=_by_name(arguments.rows, "--rows"),
         holdout=arguments.holdout,
         seed=arguments.seed,
     )
@@ -58,12 +60,13 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 
 def run_check(arguments: argparse.Namespace) -> None:
-    from model.bundle import Bundle, is_bundle
+    from model.bundle import is_bundle
+    from service.answerer import Answerer
     from training.dataset import Dataset
     from training.report import report
 
     if is_bundle(arguments.path):
-        manifest = Bundle.open(arguments.path).manifest
+        manifest = Answerer.open(arguments.path, "cpu").bundle.manifest
         _print_lines_or_json(manifest.lines(), manifest.model_dump(mode="json"), arguments.json)
     else:
         _print_report(report(Dataset.open(arguments.path)), arguments.json)
@@ -86,7 +89,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         recipe = Recipe.load(arguments.config, arguments.set)
         dataset = Dataset.open(arguments.dataset)
         trainer = start_training(arguments.out, dataset, arguments.dataset, recipe, device)
-    progress = trainer.train(stop=_stop_on_interrupt(), show_progress=True)
+    with _stop_on_interrupt() as stop:
+        progress = trainer.train(stop=stop, show_progress=True)
     if progress.finished is None:
         print(f"interrupted; go on with: momok train --resume --out {arguments.out}", file=sys.stderr)
         return 130
@@ -161,22 +165,37 @@ def run_serve(arguments: argparse.Namespace) -> None:
     from service.server import serve
     from service.settings import Settings
 
-    serve(Settings(**{name: getattr(arguments, name) for name in Settings.model_fields}), _announce)
+    serve(_settings(**{name: getattr(arguments, name) for name in Settings.model_fields}), _announce)
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
     from service.server import serve
-    from service.settings import Settings
     from training.world.demo import build_demo
 
     directory = arguments.directory
     built = (directory / "bundle").exists() and not arguments.rebuild
-    if not built and not build_demo(directory, stop=_stop_on_interrupt(), show=print):
+    settings = _settings(bundle=directory / "bundle", host=arguments.host, port=arguments.port, device="cpu")
+    if not built:
+        with _stop_on_interrupt() as stop:
+            built = build_demo(directory, stop=stop, show=print)
+    if not built:
         print("interrupted; `momok demo` starts over", file=sys.stderr)
         return 130
-    settings = Settings(bundle=directory / "bundle", host=arguments.host, port=arguments.port, device="cpu")
     serve(settings, _announce, first_call=_ask_demo)
     return 0
+
+
+def _settings(**fields: Any) -> Settings:
+    """Settings from flags. Raises ``UserError`` for values out of range."""
+    from pydantic import ValidationError
+
+    from model.predictor import describe
+    from service.settings import Settings
+
+    try:
+        return Settings(**fields)
+    except ValidationError as error:
+        raise UserError(describe(error)) from None
 
 
 def _announce(url: str) -> None:
@@ -193,7 +212,9 @@ def _ask_demo(url: str, answerer: Answerer) -> None:
     request = urllib.request.Request(
         f"{url}/v1/predict", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    # Straight to the port, whatever proxy the environment names.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as reply:
         response = PredictResponse.model_validate_json(reply.read())
     rank = next(offer.rank for offer in response.answers[0].candidates if offer.entity.key == truth)
     print("", *answer_lines(response, limit=5), sep="\n")
@@ -210,17 +231,28 @@ def _print_lines_or_json(lines: Sequence[str], value: Any, as_json: bool) -> Non
     print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else "\n".join(lines))
 
 
-def _stop_on_interrupt() -> Callable[[], bool]:
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C (or SIGTERM) asks training to stop after its step; a second one stops it at once."""
     asked = []
 
     def note(number: int, _frame: object) -> None:
         asked.append(number)
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        signal.signal(number, before[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, note)
-    signal.signal(signal.SIGTERM, note)
-    return lambda: bool(asked)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _by_name(pairs: Sequence[tuple[str, Path]], flag: str) -> dict[str, Path]:
+    names = [name for name, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"{flag} is given twice for {', '.join(sorted(twice))}; a modality has one file")
+    return dict(pairs)
 
 
 def _pair(text: str) -> tuple[str, Path]:

@@ -87,6 +87,10 @@ class Bundle:
         """What the manifest and the vocabulary repeat must be what the model says."""
         config = self.model.config
         sizes = {"entities": config.num_entities, "relations": config.num_relations}
+        for query in self.manifest.golden:
+            answered = max(query.entity, *query.entities)
+            if answered >= config.num_entities or query.relation >= 2 * config.num_relations:
+                raise BundleError(f"{self.path / MANIFEST}: golden names ids beyond {sizes}; export again")
         named = {"entities": len(self.vocabulary.entities), "relations": len(self.vocabulary.relations)}
         stated = {kind: self.manifest.counts.get(kind) for kind in sizes}
         branches = [BranchShape(name=branch.name, width=branch.width) for branch in self.model.branches]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from model.decision import Decision
 
@@ -15,7 +16,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FileDigest(_Part):
@@ -41,10 +42,16 @@ class IndexInfo(_Part):
 class GoldenQuery(_Part):
     """A query and its answer as the exporting process saw it; ``relation`` in [0, 2R)."""
 
-    entity: int
-    relation: int
-    entities: list[int]
-    scores: list[float]
+    entity: int = Field(ge=0)
+    relation: int = Field(ge=0)
+    entities: list[int] = Field(min_length=1)
+    scores: list[float] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.entities) != len(self.scores):
+            raise ValueError(f"{len(self.entities)} entities but {len(self.scores)} scores")
+        return self
 
 
 class Manifest(_Part):
@@ -60,15 +67,24 @@ class Manifest(_Part):
     fingerprint: str = Field(description="Of the dataset that the model was trained on.")
     index: IndexInfo
     metrics: dict[str, Any] = Field(description="Evaluation reports by split, with their protocol.")
-    golden: list[GoldenQuery]
+    golden: list[GoldenQuery] = Field(min_length=1)
     provenance: dict[str, Any]
     files: dict[str, FileDigest]
 
-    @property
+    @field_validator("metrics")
+    @classmethod
+    def _reports(cls, metrics: dict[str, Any]) -> dict[str, Any]:
+        for split, report in metrics.items():
+            try:
+                float(report["metrics"]["mrr"]), str(report["protocol"])
+            except (TypeError, KeyError, ValueError):
+                raise ValueError(f"the report of {split!r} lacks its metrics or protocol") from None
+        return metrics
+
+    @cached_property
     def version(self) -> str:
-        """Twelve hex digits that change whenever any file of the bundle does."""
-        digests = "".join(f"{name} {self.files[name].sha256}\n" for name in sorted(self.files))
-        return hashlib.sha256(digests.encode()).hexdigest()[:12]
+        """Twelve hex digits that change whenever the manifest, and so any file of the bundle, does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     def lines(self) -> list[str]:
         """The manifest in a few lines for people."""
@@ -82,8 +98,7 @@ class Manifest(_Part):
             f"  decision {self.decision}; index {self.index.kind}",
         ]
         for split, report in self.metrics.items():
-            metrics = report["metrics"]
-            lines.append(f"  {split}: MRR {metrics['mrr']:.4f}, Hits@10 {metrics['hits@10']:.4f}")
+            lines.append(f"  {split}: MRR {report['metrics']['mrr']:.4f}")
         return lines
 
 

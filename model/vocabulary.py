@@ -98,19 +98,19 @@ class Vocabulary:
         )
         return [entity for (entity,) in rows]
 
-    def resolve_entity(self, name: str) -> int:
-        """The id of an entity. Raises ``UnknownName`` with the nearest labels, or ``AmbiguousName``."""
+    def resolve_entity(self, name: str, *, suggest: bool = True) -> int:
+        """The id of an entity. Raises ``UnknownName`` (with the nearest labels) or ``AmbiguousName``."""
         try:
             return self.entities.resolve(name)
         except UnknownName:
-            raise UnknownName("entity", name, self._similar(name)) from None
+            raise UnknownName("entity", name, self._similar(name) if suggest else ()) from None
 
-    def resolve_relation(self, name: str) -> int:
-        """The id of a relation. Raises ``UnknownName`` with the nearest labels, or ``AmbiguousName``."""
+    def resolve_relation(self, name: str, *, suggest: bool = True) -> int:
+        """The id of a relation. Raises ``UnknownName`` (with the nearest labels) or ``AmbiguousName``."""
         try:
             return self.relations.resolve(name)
         except UnknownName:
-            raise UnknownName("relation", name, self.relations.nearest(name)) from None
+            raise UnknownName("relation", name, self.relations.nearest(name) if suggest else ()) from None
 
     def _similar(self, name: str, limit: int = 3) -> list[str]:
         """Labels like a misspelt one: those that share most trigrams with it, then by edit similarity."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -38,12 +40,15 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    items = [_item(given["loc"], given["type"], given["msg"]) for given in error.errors()]
+    items = [_item(given["loc"], given["type"], given["msg"], error.body) for given in error.errors()]
     return respond(InvalidRequest(items).problem(_request_id(request)))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # What FastAPI says to a body that it cannot even decode.
+        unreadable = ProblemItem(pointer="", detail="not JSON that can be read; send UTF-8, not too deep")
+        return respond(InvalidRequest([unreadable]).problem(_request_id(request)))
     phrase = HTTPStatus(error.status_code).phrase
     problem = Problem(
         type=problem_type(phrase.lower().replace(" ", "-")),
@@ -67,14 +72,28 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response
     )
 
 
-def _item(location: tuple[int | str, ...], kind: str, message: str) -> ProblemItem:
+def _item(location: tuple[int | str, ...], kind: str, message: str, body: Any) -> ProblemItem:
     source, *path = location
     if kind == "json_invalid":
         return ProblemItem(pointer="", detail=f"not JSON (at character {path[0] if path else 0})")
     if source == "body" and not path:
         return ProblemItem(pointer="", detail="expected a JSON object, sent as application/json")
-    where = pointer(*path) if source == "body" else ".".join(map(str, path))
+    where = pointer(*_within(body, path)) if source == "body" else ".".join(map(str, path))
     return ProblemItem(pointer=where, detail=message.removeprefix("Value error, "))
+
+
+def _within(body: Any, path: Sequence[int | str]) -> list[int | str]:
+    """The path without the names that pydantic gives the branches of a union, which no body holds."""
+    kept: list[int | str] = []
+    for part in path:
+        if isinstance(body, dict) and isinstance(part, str):
+            body = body.get(part)
+        elif isinstance(body, list) and isinstance(part, int):
+            body = body[part]
+        else:
+            continue
+        kept.append(part)
+    return kept
 
 
 def _request_id(request: Request) -> str | None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from model.decision import ScoreKind
 from model.known import Split
 
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 End = Literal["head", "tail"]
+
+
+CandidateSet = Annotated[
+    Annotated[Literal["observed"], Tag("word")]
+    | Annotated[list[Name], Tag("names"), Field(max_length=10_000)],
+    # Told apart before validation, so that a wrong name is one mistake and not one of each kind.
+    Discriminator(lambda given: "names" if isinstance(given, list) else "word"),
+]
 
 
 class _Request(BaseModel):
@@ -56,7 +64,7 @@ class PredictRequest(_Request):
     queries: list[QueryIn] = Field(min_length=1)
     k: int = Field(10, ge=1, strict=True, description="Candidates wanted for each query.")
     exclude_known: bool = Field(True, strict=True, description="Leave out what the graph already holds.")
-    candidates: Literal["observed"] | list[Name] | None = Field(
+    candidates: CandidateSet | None = Field(
         None,
         description="Only these entities; `observed`: those seen at that end of that relation; null: all.",
     )

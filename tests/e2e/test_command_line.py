@@ -125,6 +125,10 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing_behind(
         "both are given": ("predict", bundle, "--relation", "next", "--head", "key/1", "--tail", "key/2"),
         "greater than or equal to 1": ("predict", bundle, "--relation", "next", "--head", "key/1", "-k", 0),
         "choose another place": ("export", work / "run", bundle),
+        "port: ": ("serve", bundle, "--port", 99999),
+        "max_k: ": ("serve", bundle, "--max-k", 0),
+        "given twice for place": ("import", raw, new, "--layout", "openke", "--features", "place=a.npy",
+                                  "--features", "place=b.npy"),
     }  # fmt: skip
     for words, command in told.items():
         assert words in refusal(*command), command

@@ -12,7 +12,7 @@ import torch
 from model.bundle import save_bundle
 from model.decision import Decision
 from model.known import KnownAnswers
-from model.manifest import BranchShape, FileDigest, IndexInfo, Manifest
+from model.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
 from model.modality import ModalityInput
 from model.names import Names
 from model.predictor import LinkPredictor, build_model, parse_config
@@ -118,7 +118,7 @@ def _write_bundle(path: Path, model: LinkPredictor, facts: dict[str, np.ndarray]
             fingerprint="none",
             index=IndexInfo(),
             metrics={},
-            golden=[],
+            golden=[GoldenQuery(entity=0, relation=0, entities=[0], scores=[0.0])],
             provenance={},
             files=files,
         )

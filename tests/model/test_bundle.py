@@ -208,11 +208,22 @@ def test_a_field_missing_from_the_manifest_is_named(copy: Path, field: str) -> N
         ({"counts": {"entities": "many"}}, "counts.entities: "),
         ({"files": {"weights.safetensors": {"sha256": "0"}}}, "size_bytes: "),
         ({"golden": [{"entity": 1}]}, "golden.0.relation: "),
+        ({"golden": []}, "golden: "),
+        ({"golden": [{"entity": 1, "relation": 0, "entities": [1, 2], "scores": [0.5]}]}, "2 entities but 1"),
+        ({"golden": [{"entity": 10**6, "relation": 0, "entities": [1], "scores": [0.5]}]}, "beyond"),
+        ({"golden": [{"entity": 1, "relation": 99, "entities": [1], "scores": [0.5]}]}, "beyond"),
+        ({"metrics": {"test": {}}}, "'test' lacks its metrics"),
     ],
 )
 def test_a_wrong_field_of_the_manifest_is_named(copy: Path, fields: dict[str, Any], word: str) -> None:
     edit(copy, **fields)
     refused(copy, MANIFEST, word)
+
+
+def test_the_version_changes_with_the_manifest(copy: Path) -> None:
+    before = read_manifest(copy).version
+    edit(copy, name="renamed")
+    assert read_manifest(copy).version != before
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "index/../../x", "extra.bin", "", "."])

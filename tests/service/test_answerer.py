@@ -25,6 +25,16 @@ def test_golden_queries_answered_wrong_stop_a_bundle(tmp_path: Path) -> None:
         Answerer.open(made.path, "cpu")
 
 
+def test_golden_answers_in_another_order_stop_a_bundle(tmp_path: Path) -> None:
+    made = make_bundle(tmp_path / "bundle", decision="sum")
+    file = made.path / MANIFEST
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    manifest["golden"][0]["entities"].reverse()
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(BundleError, match="golden query"):
+        Answerer.open(made.path, "cpu")
+
+
 def test_what_the_command_line_prints_holds_the_answer(tmp_path: Path) -> None:
     answerer = Answerer.open(make_bundle(tmp_path / "bundle", decision="mean_sigmoid").path, "cpu")
     request = PredictRequest.model_validate({"queries": [{"head": "e1", "relation": "likes"}], "k": 4})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from pathlib import Path
@@ -126,19 +127,25 @@ def test_exclude_known_leaves_a_full_list_even_for_a_hub(client: TestClient) -> 
             "unknown relation",
         ),
         ({"queries": [GOOD], "candidates": ["e1", "nobody"]}, "/candidates/1", "unknown entity"),
+        ({"queries": [GOOD], "candidates": ["e1", 2]}, "/candidates/1", "string"),
+        ({"queries": [GOOD], "candidates": "seen"}, "/candidates", "observed"),
+        ({"queries": [GOOD], "candidates": 3}, "/candidates", "observed"),
+        ({"queries": [GOOD], "candidates": ["e1"] * 10_001}, "/candidates", "at most 10000"),
     ],
 )
 def test_a_bad_request_is_told_what_is_wrong_and_where(
     client: TestClient, body: Any, where: str, words: str
 ) -> None:
     document = problem(client.post(PREDICT, json=body), 422)
-    assert where in pointers(document)
+    assert pointers(document) == [where]
     assert words in document["errors"][pointers(document).index(where)]["detail"]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[1,", b"\xff\xfe", b'{"queries": NaN}', b"null", b"[]", b'"x"']
-)
+NO_OBJECTS = [b"", b"{", b"[1,", b"\xff\xfe", b'{"queries": NaN}', b"null", b"[]", b'"x"']
+UNREADABLE = [b'{"queries": "\xff"}', b"[" * 100_000, b'{"k": ' + b"9" * 5000 + b"}"]
+
+
+@pytest.mark.parametrize("content", [*NO_OBJECTS, *UNREADABLE], ids=lambda content: repr(content[:12]))
 def test_a_body_that_is_no_object(client: TestClient, content: bytes) -> None:
     response = client.post(PREDICT, content=content, headers={"content-type": "application/json"})
     problem(response, 422)
@@ -245,22 +252,36 @@ def test_an_unexpected_error_is_a_500_that_tells_strangers_nothing(
         assert client.post(PREDICT, json={"queries": [GOOD]}).status_code == 200
 
 
-def test_scoring_stays_off_the_event_loop(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_stays_off_the_event_loop(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     answerer = Answerer.open(made.path, "cpu")
-    threads = []
-    score = answerer.score
+    threads: dict[str, list[str]] = {}
 
-    def noting(queries: Any) -> Any:
-        threads.append(threading.current_thread().name)
-        return score(queries)
+    def noted(step: str) -> None:
+        original = getattr(answerer, step)
 
-    monkeypatch.setattr(answerer, "score", noting)
+        def noting(*arguments: Any) -> Any:
+            threads.setdefault(step, []).append(threading.current_thread().name)
+            with pytest.raises(RuntimeError, match="no running event loop"):
+                asyncio.get_running_loop()
+            return original(*arguments)
+
+        monkeypatch.setattr(answerer, step, noting)
+
+    for step in ("resolve", "score", "render"):
+        noted(step)
     with TestClient(create_app(_settings(made), answerer)) as client:
         for _ in range(3):
-            client.post(PREDICT, json={"queries": [GOOD]})
-    assert len(threads) == 3
-    assert len(set(threads)) == 1
-    assert threads[0].startswith("scorer")
+            assert client.post(PREDICT, json={"queries": [GOOD]}).status_code == 200
+    assert {step: len(names) for step, names in threads.items()} == {"resolve": 3, "score": 3, "render": 3}
+    assert len(set(threads["score"])) == 1
+    assert threads["score"][0].startswith("scorer")
+
+
+def test_only_the_first_unknown_names_cost_a_search(client: TestClient) -> None:
+    body = {"queries": [GOOD], "candidates": [f"Entitty {index}" for index in range(30)]}
+    errors = problem(client.post(PREDICT, json=body), 422)["errors"]
+    assert len(errors) == 30
+    assert [bool(item["choices"]) for item in errors] == [True] * 10 + [False] * 20
 
 
 def test_openapi_is_the_committed_one(client: TestClient) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.routes.context import context_of
 from service.settings import Settings
 from tests.service.builders import Made
 
@@ -84,7 +85,15 @@ def test_the_bundle_being_served_is_named(client: TestClient) -> None:
 def test_every_metric_is_documented(client: TestClient) -> None:
     documented = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     families = text_string_to_metric_families(client.get("/metrics").text)
-    names = {family.name for family in families if not family.name.endswith("_created")}
-    assert names
-    for name in names:
-        assert f"`{name}`" in documented
+    kinds = {family.name: family.type for family in families if not family.name.endswith("_created")}
+    assert kinds
+    for name, kind in kinds.items():
+        shown = f"{name}_total" if kind == "counter" else name
+        assert f"`{shown}`" in documented
+
+
+def test_a_stopped_server_is_not_ready(made: Made) -> None:
+    app = create_app(Settings(bundle=made.path, device="cpu"))
+    with TestClient(app) as client:
+        assert value(client, "momok_ready") == 1
+    assert context_of(app).metrics.registry.get_sample_value("momok_ready") == 0
