@@ -15,14 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from model.device import DeviceName
 from model.errors import UserError
+from model.known import SPLITS
 
 if TYPE_CHECKING:
     from service.answerer import Answerer
     from service.settings import Settings
 
 LAYOUTS = ("openke", "momok", "tsv")
-SPLITS = ("train", "valid", "test")
+"""Those of ``training.importers``, named again so that other commands need not load it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -384,7 +386,7 @@ def _add_json(parser: Any) -> None:
 
 
 def _add_device(parser: Any) -> None:
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", choices=get_args(DeviceName), default="auto")
 
 
 if __name__ == "__main__":

@@ -193,6 +193,8 @@ def _read_candidates(path: Path, model: LinkPredictor) -> Candidates:
         if vectors[branch.name].shape != (num_entities, branch.width):
             shape = tuple(vectors[branch.name].shape)
             raise ValueError(f"{branch.name} is {shape}, expected {(num_entities, branch.width)}")
+    if not torch.equal(tensors[_PRESENT], model.present):
+        raise ValueError("it says otherwise than the weights which entities have which modality")
     gates = {name: tensors[_GATES + name] for name in model.modality_names}
     return Candidates(vectors, tensors[_MODALITY_WEIGHTS], gates)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -81,7 +80,7 @@ class Manifest(_Part):
                 raise ValueError(f"the report of {split!r} lacks its metrics or protocol") from None
         return metrics
 
-    @cached_property
+    @property
     def version(self) -> str:
         """Twelve hex digits that change whenever the manifest, and so any file of the bundle, does."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]

@@ -56,6 +56,7 @@ class Answerer:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
+        self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary
         self._num_relations = bundle.model.config.num_relations
         self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
@@ -126,8 +127,7 @@ class Answerer:
         )
 
     def reference(self) -> ModelRef:
-        manifest = self.bundle.manifest
-        return ModelRef(name=manifest.name, version=manifest.version)
+        return self._reference
 
     def entities(self, search: str, limit: int, offset: int) -> EntitiesOut:
         """One page of the entities whose label or key holds ``search``."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from cli import main
+from cli import LAYOUTS, main
 from tests.e2e.processes import (
     MOMOK,
     ROOT,
@@ -23,6 +23,7 @@ from tests.e2e.processes import (
     stop,
     wait_for,
 )
+from training import importers
 
 
 def test_import_reports_what_it_found(raw: Path, tmp_path: Path) -> None:
@@ -156,6 +157,10 @@ def test_a_port_in_use_is_said(work: Path, tmp_path: Path) -> None:
     with serving(work / "bundle", tmp_path) as (url, _):
         port = url.rsplit(":", 1)[1]
         assert "try another --port" in refusal("serve", work / "bundle", "--port", port)
+
+
+def test_the_layouts_offered_are_those_that_can_be_read() -> None:
+    assert set(LAYOUTS) == set(importers.LAYOUTS)
 
 
 @pytest.mark.parametrize("command", [(), ("import",), ("train",), ("serve",), ("demo",), ("predict",)])

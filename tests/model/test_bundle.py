@@ -316,6 +316,7 @@ def test_a_vocabulary_of_another_size_is_named_even_if_the_manifest_agrees(
     ("name", "tensor"),
     [
         (ENTITIES, "table.joint"),
+        (ENTITIES, "present"),
         (KNOWN, "queries"),
         (KNOWN, "offsets"),
         (KNOWN, "answers"),
