@@ -42,7 +42,9 @@ class ModalitySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: int = Field(256, ge=2, description="Widest branch; features wider than this are reduced to it.")
+    width: int = Field(
+        256, ge=2, description="Width of learned inputs, and to which wider features are reduced."
+    )
     normalise: Literal["auto", "l2", "standard", "none"] = Field(
         "auto",
         description="Rows to unit length, or columns to mean 0 and deviation 1. l2 throws magnitude away, so "
@@ -113,9 +115,12 @@ class ModalityInput:
 
 
 def _standardise(features_nF: Tensor, seen_n: Tensor) -> Tensor:
-    mean_F = features_nF[seen_n].mean(dim=0)
-    deviation_F = features_nF[seen_n].std(dim=0, correction=0)
-    return (features_nF - mean_F) / torch.where(deviation_F > 0, deviation_F, 1.0)
+    features64_nF = features_nF.double()
+    mean_F = features64_nF[seen_n].mean(dim=0)
+    deviation_F = features64_nF[seen_n].std(dim=0, correction=0)
+    # A constant column deviates by its rounding alone, and dividing by that would blow up every other value.
+    rounding_F = torch.finfo(torch.float32).eps * features64_nF[seen_n].abs().amax(dim=0)
+    return ((features64_nF - mean_F) / torch.where(deviation_F > rounding_F, deviation_F, 1.0)).float()
 
 
 def _lift(features_nF: Tensor, width: int, generator: torch.Generator) -> Tensor:

@@ -44,15 +44,10 @@ class Run:
     provenance: dict[str, Any]
 
     @classmethod
-    def create(
+    def describe(
         cls, path: Path, dataset: Dataset, dataset_path: Path, recipe: Recipe, config: ModelConfig
     ) -> Run:
-        """A new directory for training on ``dataset``.
-
-        Raises ``RunError`` where one exists or none can be made.
-        """
-        if path.exists():
-            raise RunError(f"{path} exists; choose another --out, or --resume it")
+        """A run that is about to start; nothing is on disk yet."""
         provenance = {
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": " ".join(sys.argv),
@@ -64,13 +59,9 @@ class Run:
             },
             "git": _git_commit(),
         }
-        run = cls(path, recipe, config, dataset_path.resolve(), dataset.name, dataset.fingerprint, provenance)
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
-        run.write()
-        return run
+        return cls(
+            path, recipe, config, dataset_path.resolve(), dataset.name, dataset.fingerprint, provenance
+        )
 
     def write(self) -> None:
         """Write ``run.json``, the old one replaced as a whole. Raises ``RunError``."""
@@ -84,12 +75,30 @@ class Run:
             },
             "provenance": self.provenance,
         }
-        partial = self.path / "run.json.partial"
+        self._replace(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
+
+    def log(self, event: dict[str, Any]) -> None:
+        """Add a line to ``events.jsonl``. Raises ``RunError``."""
         try:
-            partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            partial.replace(self.path / "run.json")
+            with self.events.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be written ({error.strerror}); is there room?") from None
+            raise RunError(f"{self.events}: cannot be written ({error.strerror}); is there room?") from None
+
+    def forget_events(self, *, after_step: int) -> None:
+        """Drop the lines that tell of later steps, and those that a crash damaged. Raises ``RunError``."""
+        if self.events.exists():
+            lines = self.events.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if (step := _step_of(line)) is not None and step <= after_step]
+            self._replace(self.events, "".join(line + "\n" for line in kept))
+
+    def _replace(self, path: Path, text: str) -> None:
+        partial = path.with_name(path.name + ".partial")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror}); is there room?") from None
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -108,7 +117,9 @@ class Run:
             )
         except FileNotFoundError:
             raise RunError(f"{path} is not a run: it has no run.json; `momok train` makes one") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise RunError(f"{file}: cannot be read ({error.strerror}); is {path} a run directory?") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{file}: damaged ({error}); train again") from None
 
     @property
@@ -151,6 +162,14 @@ class Run:
         with fitting(self.best):
             predictor.load_state_dict(checkpoint.under("model"))
         return predictor.eval(), checkpoint.facts
+
+
+def _step_of(line: str) -> int | None:
+    """The step that a line of the event log tells of; None for a damaged line."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _git_commit() -> str | None:

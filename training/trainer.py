@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
+from model.directory import new_directory
 from model.errors import UserError
 from model.known import KnownAnswers
 from model.predictor import LinkPredictor, build_model
@@ -26,7 +26,7 @@ from training.dataset import Dataset
 from training.evaluation import rank_facts, summarise
 from training.objectives.base import Objective, build_objective
 from training.preparation import configure, fit_inputs, objective_of
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 from training.run import Run, RunError
 
 SCHEDULE = ("max_epochs", "max_minutes", "patience")
@@ -55,7 +55,13 @@ class Progress:
 def start_training(
     path: Path, dataset: Dataset, dataset_path: Path, recipe: Recipe, device: torch.device
 ) -> Trainer:
-    """A trainer at the first step of a new run directory. Raises ``RecipeError`` or ``RunError``."""
+    """A trainer at the first step of a new run directory, which can already be resumed.
+
+    The directory appears last, so that whatever goes wrong before leaves none behind. Raises ``RecipeError``,
+    ``RunError`` or ``CheckpointError``.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists; choose another --out, or --resume it")
     inputs = fit_inputs(recipe, dataset)
     config = configure(recipe, dataset, inputs)
     if objective_of(recipe).paired_decision() == "sum" and config.decision == "mean_sigmoid":
@@ -64,11 +70,18 @@ def start_training(
             "answers tie; the pairs are ce with sum, bce with mean_sigmoid",
             stacklevel=2,
         )
-    run = Run.create(path, dataset, dataset_path, recipe, config)
     torch.manual_seed(recipe.training.seed)
-    model = build_model(config)
-    model.load_inputs(inputs)
-    return Trainer(run, dataset, model.to(device))
+    try:
+        model = build_model(config)
+        model.load_inputs(inputs)
+        trainer = Trainer(
+            Run.describe(path, dataset, dataset_path, recipe, config), dataset, model.to(device)
+        )
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        raise RecipeError(f"network: cannot be built ({reason}); try smaller widths") from None
+    trainer.create()
+    return trainer
 
 
 def resume_training(path: Path, device: torch.device, overrides: Sequence[str] = ()) -> Trainer:
@@ -130,11 +143,16 @@ class Trainer:
                 break
         return self.progress
 
+    def create(self) -> None:
+        """Put the run's directory on disk with a checkpoint of step 0, whole or not at all."""
+        with new_directory(self.run.path, RunError) as directory:
+            run = replace(self.run, path=directory)
+            run.write()
+            self._checkpoint().write(run.last)
+
     def save(self) -> None:
         """Write ``last.safetensors``."""
-        Checkpoint(pack(self._modules, self._optimizers), {"progress": asdict(self.progress)}).write(
-            self.run.last
-        )
+        self._checkpoint().write(self.run.last)
 
     def restore(self) -> None:
         """Go back to ``last.safetensors``; later lines of the event log are dropped with what they told."""
@@ -144,13 +162,11 @@ class Trainer:
             self.progress = Progress(**checkpoint.facts["progress"])
         if self.progress.finished and self._end_reason() is None:
             self.progress.finished = None
-        self.run.events.touch()
-        lines = self.run.events.read_text(encoding="utf-8").splitlines()
-        # The values are flat, so that a line which a crash cut short cannot end in a brace.
-        whole = [line for line in lines if line.endswith("}")]
-        kept = [line for line in whole if json.loads(line)["step"] <= self.progress.step]
-        self.run.events.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self.run.forget_events(after_step=self.progress.step)
         self._log("resumed")
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(pack(self._modules, self._optimizers), {"progress": asdict(self.progress)})
 
     @property
     def _modules(self) -> dict[str, nn.Module]:
@@ -213,8 +229,7 @@ class Trainer:
         progress = self.progress
         return TrainingError(
             f"{what} at epoch {progress.epoch + (progress.batch > 0)}, step {progress.step}; try a smaller "
-            f"training.learning_rate than {self.schedule.learning_rate:g}"
-            + (f"; {self.run.last} is from before" if self.run.last.exists() else "")
+            f"training.learning_rate than {self.schedule.learning_rate:g}; {self.run.last} is from before"
         )
 
     def _end_epoch(self) -> None:
@@ -277,5 +292,4 @@ class Trainer:
             "step": self.progress.step,
             "seconds": round(self.progress.seconds, 3),
         }
-        with self.run.events.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line | values) + "\n")
+        self.run.log(line | values)

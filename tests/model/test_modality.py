@@ -204,3 +204,19 @@ def test_present_marks_rows_or_everyone() -> None:
 def test_a_wrong_spec_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ModalitySpec(**fields)
+
+
+@pytest.mark.parametrize("constant", [0.1, 3.3, 1e6 + 0.3, 0.0])
+def test_a_constant_column_does_not_blow_up_what_train_has_not_seen(constant: float) -> None:
+    features = np.full((40, 2), constant, dtype=np.float32)
+    features[:, 1] = np.arange(40)
+    features[-1, 0] = 1.1 * constant + 1e-3
+    spec = ModalitySpec(normalise="standard")
+    table_NF = spec.fit(
+        Modality("numeric", features, np.arange(40)),
+        num_entities=40,
+        train_entities=np.arange(39),
+        generator=torch.Generator().manual_seed(0),
+    ).table
+    assert float(table_NF[:-1, 0].abs().max()) < 1e-3 * max(constant, 1)
+    assert float(table_NF[-1, 0].abs()) <= 0.2 * constant + 1e-2

@@ -87,6 +87,12 @@ def test_shares_that_leave_a_split_empty_are_refused(dataset: Dataset, fraction:
         hold_out(dataset, fraction, seed=0)
 
 
+def test_a_negative_seed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\tr\tb\nb\tr\tc\n")
+    with pytest.raises(DatasetError, match="--seed"):
+        import_dataset(tmp_path, "tsv", holdout=0.5, seed=-1)
+
+
 def test_import_holds_out_where_there_is_no_valid(tmp_path: Path) -> None:
     facts = [f"h{index}\tr\tt{index % 3}" for index in range(20)]
     (tmp_path / "train.tsv").write_text("\n".join(facts))

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from model.modality import Modality, ModalitySpec
-from model.momok import MoMoKConfig
+from model.momok import MoMoK, MoMoKConfig
+from model.predictor import ModalityShape
 from tests.conftest import REPOSITORY
 from tests.training.builders import FIELDS, make_dataset, make_recipe
 from training.dataset import STRUCTURE, Dataset
@@ -271,3 +272,29 @@ def test_a_limit_can_be_lifted_and_a_value_is_one_value() -> None:
         Recipe.load(None, ["training.seed=1\nother=2"])
     with pytest.raises(RecipeError, match="finite"):
         Recipe.load(None, ["training.learning_rate=inf"])
+    with pytest.raises(RecipeError, match=r"club_weight: .*finite"):
+        objective_of(Recipe.load(None, ["objective.club_weight=inf"]))
+
+
+@pytest.mark.parametrize(
+    ("field", "path"),
+    [
+        ("fusion_dropout", "entity_fusion.dropout"),
+        ("fusion_dropout", "relation_fusion.dropout"),
+        ("input_dropout", "scorers.0.input_dropout"),
+        ("matrix_dropout", "scorers.1.matrix_dropout"),
+        ("output_dropout", "scorers.1.output_dropout"),
+    ],
+)
+def test_each_dropout_reaches_its_module(field: str, path: str) -> None:
+    shape = ModalityShape(name="structure", input_width=4, width=4)
+    config = MoMoKConfig(num_entities=5, num_relations=1, modalities=(shape,))
+    config = config.model_copy(update={field: 0.123})
+    model = MoMoK(config)
+    module = model.get_submodule(path)
+    assert isinstance(module, torch.nn.Dropout)
+    assert module.p == 0.123
+    seen: list[bool] = []
+    module.register_forward_hook(lambda *_: seen.append(True))
+    model.encode(torch.tensor([0, 1]), torch.tensor([0, 1]))
+    assert seen, "in the configuration, but not on the way of a query"

@@ -224,7 +224,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, whole: Path) ->
     assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("torn", ['{"event": "epo', "", None])
+@pytest.mark.parametrize("torn", ['{"event": "epo', "garbage}\n[1]\n", "", None])
 def test_a_torn_or_missing_event_log_does_not_stop_a_run(
     tmp_path: Path, whole: Path, torn: str | None
 ) -> None:
@@ -372,9 +372,12 @@ def test_weights_ruined_by_the_last_step_of_an_epoch_are_not_saved(
 def test_scores_that_overflow_in_validation_say_so(tmp_path: Path) -> None:
     recipe = make_recipe(learning_rate=1e20, batch_size=1000)  # One step an epoch, and it goes too far.
     trainer = start(tmp_path, recipe)
-    with pytest.raises(TrainingError, match=r"not finite.* epoch 1, step 1; .*learning_rate than 1e\+20$"):
+    with pytest.raises(
+        TrainingError,
+        match=r"not finite.* epoch 1, step 1; .*rate than 1e\+20; .*last\.safetensors is from before$",
+    ):
         trainer.train()
-    assert not trainer.run.last.exists()
+    assert Checkpoint.read(trainer.run.last).facts["progress"]["step"] == 0
 
 
 # What is refused
@@ -472,10 +475,32 @@ def test_resume_refuses_the_checkpoint_of_another_run(tmp_path: Path) -> None:
         resume_training(run, CPU)
 
 
-def test_resume_before_any_checkpoint_says_so(tmp_path: Path) -> None:
+def test_a_run_can_be_resumed_before_its_first_step(tmp_path: Path, whole: Path) -> None:
     start(tmp_path)
+    resume_training(tmp_path / "run", CPU).train()
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_run_without_its_checkpoint_says_so(tmp_path: Path) -> None:
+    start(tmp_path).run.last.unlink()
     with pytest.raises(CheckpointError, match=r"last\.safetensors: no such checkpoint"):
         resume_training(tmp_path / "run", CPU)
+
+
+@pytest.mark.parametrize(("field", "value"), [("joint_width", 10**7), ("relation_width", 10**12)])
+def test_a_network_beyond_memory_is_a_recipe_error_and_leaves_no_run(
+    tmp_path: Path, field: str, value: int
+) -> None:
+    recipe = make_recipe().model_copy(update={"network": FIELDS["network"] | {field: value}})
+    with pytest.raises(RecipeError, match="smaller widths"):
+        start(tmp_path, recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(RunError, match=r"is .*file a run directory"):
+        Run.open(tmp_path / "file")
 
 
 def test_an_existing_out_is_refused_untouched(tmp_path: Path) -> None:

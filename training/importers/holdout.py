@@ -19,6 +19,8 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     """
     if not 0 < fraction < 1:
         raise DatasetError(f"holdout {fraction} is not a share; give one between 0 and 1, like 0.1")
+    if seed < 0:
+        raise DatasetError(f"seed {seed} is negative; give --seed a whole number from 0 on")
     train = dataset.facts["train"]
     distinct, copy_of = np.unique(train, axis=0, return_inverse=True)
     drawn = _draw(distinct[:, 1], fraction, np.random.default_rng(seed))

@@ -27,7 +27,7 @@ class Loss:
 class ObjectiveConfig(BaseModel):
     """Fields of an objective; each adds its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def paired_decision(self) -> Decision:
         """The decision that goes with what is trained; taken where a recipe names none."""
