@@ -178,7 +178,7 @@ class Answerer:
             index=manifest.index.kind,
             metrics={split: report["metrics"] for split, report in manifest.metrics.items()},
             protocol=next((report["protocol"] for report in manifest.metrics.values()), None),
-            limits={"max_queries": settings.max_queries, "max_k": settings.max_k},
+            limits=settings.model_dump(include={"max_queries", "max_k", "max_candidates"}),
             device=str(model.present.device),
         )
 

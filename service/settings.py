@@ -19,6 +19,9 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where queries are encoded.")
     max_queries: int = Field(64, ge=1, description="Most queries in one request.")
     max_k: int = Field(1000, ge=1, description="Most candidates a query may ask for.")
+    max_candidates: int = Field(
+        10_000, ge=1, description="Most candidates in one request: its queries times k."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe line logged."
     )

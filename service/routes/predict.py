@@ -58,5 +58,11 @@ def _check_limits(body: PredictRequest, served: Context) -> None:
     if body.k > settings.max_k:
         detail = f"{body.k} candidates; this server gives at most {settings.max_k}"
         items.append(ProblemItem(pointer=pointer("k"), detail=detail))
+    if not items and len(body.queries) * body.k > settings.max_candidates:
+        detail = (
+            f"{len(body.queries)} queries of {body.k} candidates; this server gives at most "
+            f"{settings.max_candidates} in one request: ask for fewer, or in several requests"
+        )
+        items.append(ProblemItem(pointer=pointer("k"), detail=detail))
     if items:
         raise InvalidRequest(items)

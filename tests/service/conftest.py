@@ -20,6 +20,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="module")
 def client(made: Made) -> Iterator[TestClient]:
     """A client of a fresh app; a failing route shows as the 500 that a stranger would see."""
-    settings = Settings(bundle=made.path, device="cpu", max_queries=8, max_k=100)
+    settings = Settings(bundle=made.path, device="cpu", max_queries=8, max_k=100, max_candidates=400)
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client

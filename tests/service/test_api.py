@@ -112,6 +112,7 @@ def test_exclude_known_leaves_a_full_list_even_for_a_hub(client: TestClient) -> 
         ({"queries": [GOOD], "k": 2.5}, "/k", "integer"),
         ({"queries": [GOOD], "k": 101}, "/k", "at most 100"),
         ({"queries": [GOOD] * 9}, "/queries", "takes 8"),
+        ({"queries": [GOOD] * 5, "k": 81}, "/k", "at most 400"),
         ({"queries": [GOOD], "topk": 3}, "/topk", "not permitted"),
         ({"queries": [GOOD], "min_score": "high"}, "/min_score", "number"),
         ({"queries": [GOOD], "explain": "yes"}, "/explain", "boolean"),
@@ -227,7 +228,7 @@ def test_relations_and_model(client: TestClient, made: Made) -> None:
     assert relations[1] == {"key": "r1", "label": "near", "num_facts": 6}
     model = client.get("/v1/model").json()
     assert model["name"] == "handmade"
-    assert model["limits"] == {"max_queries": 8, "max_k": 100}
+    assert model["limits"] == {"max_queries": 8, "max_k": 100, "max_candidates": 400}
     assert model["modalities"] == ["structure", "image", "type"]
     assert model["metrics"] == {"test": {"mrr": 0.5}}
     assert model["version"] == Answerer.open(made.path, "cpu").bundle.manifest.version
