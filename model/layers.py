@@ -54,9 +54,10 @@ class ExpertBank(nn.Module):
         offset_KD = torch.einsum("koi,ki->ko", self.weight, self.bias)
         return torch.addmm(-(gates_BK @ offset_KD), gated_BX, stacked_XD), gates_BK
 
-    def views(self, input_BD: Tensor) -> Tensor:
-        """The experts' outputs before mixing, float32[B, K, D]."""
-        return torch.einsum("koi,bki->bko", self.weight, input_BD[:, None, :] - self.bias)
+    def views(self, input_BD: Tensor, experts: Sequence[int]) -> Tensor:
+        """What some of the experts say before mixing, float32[B, len(experts), D] in their order."""
+        chosen = list(experts)
+        return torch.einsum("koi,bki->bko", self.weight[chosen], input_BD[:, None, :] - self.bias[chosen])
 
     def _gates(self, input_BD: Tensor, temperature_B: Tensor | None) -> Tensor:
         logits_BK = input_BD @ self.gate

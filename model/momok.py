@@ -104,11 +104,13 @@ class MoMoK(LinkPredictor):
         vectors = {branch.name: rows for branch, rows in zip(self.branches, [*mixed, fused_ND], strict=True)}
         return Candidates(vectors, weights_JNM.mean(dim=0), self._by_modality(gates))
 
-    def expert_views(self, entity_B: Tensor) -> list[Tensor]:
-        """The experts' outputs before mixing, float32[B, K, D] for each modality in order."""
+    def expert_views(self, entity_B: Tensor, experts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """What the experts chosen in each modality say before mixing, float32[B, chosen, D] each."""
         return [
-            bank.views(reducer(table(entity_B)))
-            for table, reducer, bank in zip(self.inputs, self.reducers, self.experts, strict=True)
+            bank.views(reducer(table(entity_B)), chosen)
+            for table, reducer, bank, chosen in zip(
+                self.inputs, self.reducers, self.experts, experts, strict=True
+            )
         ]
 
     def _mix(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,10 @@ def test_two_different_experts_are_paired_row_by_row(monkeypatch: pytest.MonkeyP
         objective.loss(batch)
     rows_with_text = [0, 2, 3, 4, 6]
     for record, views_BKD, rows in zip(
-        (structure, text), model.expert_views(batch.entity), (list(range(7)), rows_with_text), strict=True
+        (structure, text),
+        model.expert_views(batch.entity, [range(NUM_EXPERTS)] * 2),
+        (list(range(7)), rows_with_text),
+        strict=True,
     ):
         for (x_BD, y_BD), permutation in zip(record.pairs, record.permutations, strict=True):
             # All rows of one expert beside the same rows of another: pairs run along K, never along B.
@@ -170,13 +174,30 @@ def test_two_different_experts_are_paired_row_by_row(monkeypatch: pytest.MonkeyP
                 (first, second)
                 for first in range(NUM_EXPERTS)
                 for second in range(NUM_EXPERTS)
-                if torch.equal(x_BD, views_BKD[rows, first]) and torch.equal(y_BD, views_BKD[rows, second])
+                if torch.allclose(x_BD, views_BKD[rows, first], atol=1e-6)
+                and torch.allclose(y_BD, views_BKD[rows, second], atol=1e-6)
             ]
             assert len(found) == 1
             assert found[0][0] != found[0][1]
             assert sorted(permutation) == list(range(len(rows)))
             seen.add(found[0])
     assert len(seen) == NUM_EXPERTS * (NUM_EXPERTS - 1)  # In the end every pair has had its turn.
+
+
+def test_only_the_two_experts_that_are_compared_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = momok()
+    asked: list[tuple[int, ...]] = []
+    for bank in model.experts:
+        views = bank.views
+
+        def note(input_BD: Tensor, experts: Sequence[int], views: Callable[..., Tensor] = views) -> Tensor:
+            result = views(input_BD, experts)
+            asked.append(tuple(result.shape))
+            return result
+
+        monkeypatch.setattr(bank, "views", note)
+    MoMoKObjective(model, MoMoKObjectiveConfig()).loss(batch_of([0, 1, 2]))
+    assert asked == [(3, 2, 5)] * 2
 
 
 def test_total_is_the_branches_and_the_weighted_mean_of_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

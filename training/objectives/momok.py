@@ -61,12 +61,12 @@ class MoMoKObjective(Objective):
         branch_loss = LOSSES[self.config.loss]
         losses = {name: branch_loss(score_BN, batch.row, batch.answer) for name, score_BN in scores.items()}
         total = torch.stack(list(losses.values())).sum()
-        parts = {name: value.item() for name, value in losses.items()}
         if self.estimators:
-            bound = self._club_bound(batch.entity)
-            total = total + self.config.club_weight * bound
-            parts["club"] = bound.item()
-        return Loss(total, parts)
+            losses["club"] = self._club_bound(batch.entity)
+            total = total + self.config.club_weight * losses["club"]
+        # All parts at once: each value read alone would make the host wait for the device.
+        values = torch.stack([value.detach() for value in losses.values()]).tolist()
+        return Loss(total, dict(zip(losses, values, strict=True)))
 
     def after_step(self) -> None:
         if self._optimizer is None:
@@ -84,12 +84,13 @@ class MoMoKObjective(Objective):
     def _club_bound(self, entity_B: Tensor) -> Tensor:
         (model,) = self.model
         bounds, self._pairs = [], []
-        for estimator, views_BKD, present_B in zip(
-            self.estimators, model.expert_views(entity_B), model.present[entity_B].T, strict=True
+        experts = [torch.randperm(model.config.num_experts)[:2].tolist() for _ in self.estimators]
+        views = model.expert_views(entity_B, experts)
+        for estimator, views_B2D, present_B in zip(
+            self.estimators, views, model.present[entity_B].T, strict=True
         ):
-            first, second = torch.randperm(views_BKD.shape[1])[:2].tolist()
             # Rows without the modality all hold one mean embedding: they would say nothing about the experts.
-            x_BD, y_BD = views_BKD[present_B, first], views_BKD[present_B, second]
+            x_BD, y_BD = views_B2D[present_B].unbind(dim=1)
             self._pairs.append((x_BD.detach(), y_BD.detach()))
             if len(x_BD):
                 shuffle_B = torch.randperm(len(x_BD)).to(x_BD.device)
