@@ -103,6 +103,16 @@ def run_train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_import_checkpoint(arguments: argparse.Namespace) -> None:
+    from training.dataset import Dataset
+    from training.importers.released import import_checkpoint
+
+    dataset = Dataset.open(arguments.dataset)
+    run = import_checkpoint(arguments.file, dataset, arguments.dataset, arguments.out)
+    widths = ", ".join(f"{shape.name} {shape.width}" for shape in run.config.modalities)
+    print(f"{arguments.out}: {run.config.model} with {widths}; now momok evaluate {arguments.out}, or export")
+
+
 def run_evaluate(arguments: argparse.Namespace) -> None:
     from model.bundle import Bundle, is_bundle
     from model.device import choose_device
@@ -272,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_import(commands)
     _add_check(commands)
     _add_train(commands)
+    _add_import_checkpoint(commands)
     _add_evaluate(commands)
     _add_export(commands)
     _add_predict(commands)
@@ -326,6 +337,18 @@ def _add_train(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on where --out stands")
     _add_device(parser)
+
+
+def _add_import_checkpoint(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "import-checkpoint",
+        run_import_checkpoint,
+        "Turn a checkpoint of the authors' MoMoK code into a run that can be evaluated and exported.",
+    )
+    parser.add_argument("file", type=Path, help="state dict: .pth, .pt or .safetensors")
+    parser.add_argument("dataset", type=Path, help="dataset directory of the same graph, ids in their order")
+    parser.add_argument("--out", type=Path, required=True, help="run directory to write; must not exist")
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -6,12 +6,11 @@ of the decision, which is what retrieval's certificate rests on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 Decision = Literal["sum", "mean_sigmoid"]
@@ -25,11 +24,18 @@ SCORE_KINDS: dict[Decision, ScoreKind] = {"sum": "logit_sum", "mean_sigmoid": "m
 """What a decided score means, by decision."""
 
 
-def decide(scores: Sequence[Tensor], decision: Decision) -> Tensor:
-    """One score from the branch scores, each float[B, N], in the precision given."""
-    if decision == "sum":
-        return torch.stack(list(scores)).sum(dim=0) if len(scores) != 1 else scores[0]
-    return torch.stack([score.sigmoid() for score in scores]).mean(dim=0)
+def decide(scores: Iterable[Tensor], decision: Decision) -> Tensor:
+    """One score from the branch scores, each float[B, N], in the precision given.
+
+    Takes them one after the other, so that a generator need not hold them all.
+    """
+    total, count = None, 0
+    for score in scores:
+        value = score if decision == "sum" else score.sigmoid()
+        total = value if total is None else total + value
+        count += 1
+    assert total is not None, "a decision without branches"
+    return total if decision == "sum" else total / count
 
 
 def branch_values(score_CB: Float64, decision: Decision) -> Float64:

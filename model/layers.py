@@ -26,6 +26,28 @@ class Modules(nn.ModuleList, Generic[ModuleT]):
         return super().__iter__()  # type: ignore[return-value]
 
 
+class Dropout(nn.Module):
+    """Dropout whose masks cost little on a CPU, where torch draws one number a cell.
+
+    Here a cell takes one byte of a random number, so that the share dropped is ``p`` rounded to a multiple of
+    1 / 256; the rest is scaled by what is really kept, so that the mean stays.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self._num_dropped = round(256 * p)
+
+    def forward(self, given: Tensor) -> Tensor:
+        if not self.training or not self._num_dropped:
+            return given
+        if given.device.type != "cpu":
+            return F.dropout(given, self.p)
+        words = torch.empty(-(-given.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: given.numel()].view(given.shape) >= self._num_dropped
+        return given * (256 / (256 - self._num_dropped)) * kept
+
+
 class ExpertBank(nn.Module):
     """K linear views of one modality, mixed by gates (MoMoK section 3.2, ReMoKE).
 
@@ -107,9 +129,9 @@ class TuckerScorer(nn.Module):
         self.core = nn.Parameter(torch.empty(relation_width, width, width))
         self.input_norm = nn.BatchNorm1d(width)
         self.output_norm = nn.BatchNorm1d(width)
-        self.input_dropout = nn.Dropout(input_dropout)
-        self.matrix_dropout = nn.Dropout(matrix_dropout)
-        self.output_dropout = nn.Dropout(output_dropout)
+        self.input_dropout = Dropout(input_dropout)
+        self.matrix_dropout = Dropout(matrix_dropout)
+        self.output_dropout = Dropout(output_dropout)
         nn.init.xavier_uniform_(self.core)
 
     def forward(self, input_BD: Tensor, relation_UR: Tensor, groups: RelationGroups) -> Tensor:
@@ -135,20 +157,21 @@ class AttentionFusion(nn.Module):
             Modules(nn.Linear(given, width) for given in widths) for _ in range(num_attentions)
         )
         self.attention = nn.Linear(width, 1, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Sequence[Tensor], present_BM: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Fused vectors float32[B, D] and the weights float32[J, B, M] of every attention.
 
         Where ``present_BM`` (bool) is false the weight is 0; every row needs one present modality.
         """
-        fused, weights = [], []
+        fused_BD, weights = torch.zeros((), device=inputs[0].device), []
         for maps in self.maps:
             mapped = [F.relu(layer(self.dropout(given))) for layer, given in zip(maps, inputs, strict=True)]
             logits_BM = torch.cat([self.attention(given) for given in mapped], dim=1)
             if present_BM is not None:
                 logits_BM = logits_BM.masked_fill(~present_BM, float("-inf"))
             weights_BM = logits_BM.softmax(dim=1)
-            fused += [weights_BM[:, m : m + 1] * given for m, given in enumerate(mapped)]
+            for m, given in enumerate(mapped):  # One after the other: a stack of all would be held twice.
+                fused_BD = fused_BD + weights_BM[:, m : m + 1] * given
             weights.append(weights_BM)
-        return torch.stack(fused).sum(dim=0), torch.stack(weights)
+        return fused_BD, torch.stack(weights)

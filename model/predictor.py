@@ -122,13 +122,10 @@ class LinkPredictor(nn.Module, ABC):
         """branch -> float32[N, D]: the candidates' vectors alone."""
         return self.candidates().vectors
 
-    def branch_scores(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> dict[str, Tensor]:
-        """branch -> float32[B, C], the inner products of queries with the rows of ``table``."""
-        return {branch.name: query[branch.name] @ table[branch.name].T for branch in self.branches}
-
     def score(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Tensor:
-        """Decided scores float32[B, C]."""
-        return decide(list(self.branch_scores(query, table).values()), self.decision)
+        """Decided scores float32[B, C], one branch after the other."""
+        names = [branch.name for branch in self.branches]
+        return decide((query[name] @ table[name].T for name in names), self.decision)
 
 
 MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}

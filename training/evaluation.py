@@ -6,7 +6,6 @@ are left out; ties count as their mean rank (``1 + greater + ties / 2``, "realis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from model.known import Int64, KnownAnswers
 from model.names import Names
 from model.predictor import Encoding, LinkPredictor
+from training.memory import rows_at_once
 
 PROTOCOL = "filtered over all splits, all entities, both directions, realistic ties, distinct facts"
 HITS = (1, 3, 10)
@@ -102,7 +102,6 @@ def rank_facts(
     *,
     table: dict[str, Tensor] | None = None,
     statistics: GateStatistics | None = None,
-    batch_size: int = 256,
 ) -> Ranks:
     """Ranks of both ends of ``facts`` int64[num_facts, 3] (head, relation, tail).
 
@@ -113,24 +112,21 @@ def rank_facts(
     model.eval()
     try:
         vectors = model.entity_table() if table is None else table
-        ranks = [
-            _rank_batch(model, vectors, known, *batch, statistics)
-            for batch in _query_batches(facts, model.config.num_relations, batch_size)
-        ]
+        head, relation, tail = facts.T
+        entity, truth = np.concatenate([head, tail]), np.concatenate([tail, head])
+        asked = np.concatenate([relation, relation + model.config.num_relations])
+        rank = np.empty(len(entity))
+        # Queries of one relation together: much of what encodes them depends on the relation alone.
+        order = np.argsort(asked, kind="stable")
+        size = rows_at_once(next(iter(vectors.values())))
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            rank[part] = _rank_batch(
+                model, vectors, known, entity[part], asked[part], truth[part], statistics
+            )
     finally:
         model.train(was_training)
-    tail, head = np.split(np.concatenate([*ranks, np.empty(0)]), 2)
-    return Ranks(tail, head)
-
-
-def _query_batches(facts: Int64, num_relations: int, size: int) -> Iterator[tuple[Int64, Int64, Int64]]:
-    head, relation, tail = facts.T
-    entity = np.concatenate([head, tail])
-    asked = np.concatenate([relation, relation + num_relations])
-    truth = np.concatenate([tail, head])
-    for start in range(0, len(entity), size):
-        part = slice(start, start + size)
-        yield entity[part], asked[part], truth[part]
+    return Ranks(*np.split(rank, 2))
 
 
 def _rank_batch(
@@ -142,22 +138,25 @@ def _rank_batch(
     truth_B: Int64,
     statistics: GateStatistics | None,
 ) -> Float64:
+    """``1 + greater + ties / 2`` among all entities but the other known answers, float64[B]."""
     device = model.present.device
     entity, relation, truth = (torch.from_numpy(ids).to(device) for ids in (entity_B, relation_B, truth_B))
     encoding = model.encode(entity, relation)
     if statistics is not None:
         statistics.add(encoding, entity, relation)
     score_BN = model.score(encoding.query, table)
-    # Not of the truth alone: candidates scored NaN are neither above it nor equal, and would flatter it.
-    if not bool(score_BN.isfinite().all()):
+    # Not of the truth alone: candidates scored NaN are neither above it nor equal, and would flatter it. A
+    # sum is finite only if all its terms are, and quicker to look at.
+    if not bool(score_BN.sum().isfinite()) and not bool(score_BN.isfinite().all()):
         raise ValueError("a score is not finite: these weights cannot be evaluated")
-    target_B1 = score_BN.gather(1, truth[:, None])
+    # +1 above the truth, 0 for a tie, -1 below it: (sign + 1) / 2 is what each candidate adds to the rank.
+    sign_BN = score_BN.sub_(score_BN.gather(1, truth[:, None])).sign_()
     row_P, answer_P = known.rows(entity_B, relation_B)
-    score_BN[torch.from_numpy(row_P).to(device), torch.from_numpy(answer_P).to(device)] = float("-inf")
-    # The truth may be unknown to `known` (facts asked of another graph), and then would tie with itself.
-    score_BN.scatter_(1, truth[:, None], float("-inf"))
-    rank_B = 1 + (score_BN > target_B1).sum(dim=1) + (score_BN == target_B1).sum(dim=1) / 2
-    result: Float64 = rank_B.double().cpu().numpy()
+    others = answer_P != truth_B[row_P]
+    row_p, answer_p = (torch.from_numpy(ids[others]).to(device) for ids in (row_P, answer_P))
+    share_B = (sign_BN.sum(dim=1, dtype=torch.float64) + sign_BN.shape[1]) / 2
+    share_B = share_B.index_add(0, row_p, -(sign_BN[row_p, answer_p].double() + 1) / 2)
+    result: Float64 = (share_B + 0.5).cpu().numpy()  # The truth's own share of one half makes up for the 1.
     return result
 
 

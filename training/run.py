@@ -45,10 +45,17 @@ class Run:
 
     @classmethod
     def describe(
-        cls, path: Path, dataset: Dataset, dataset_path: Path, recipe: Recipe, config: ModelConfig
+        cls,
+        path: Path,
+        dataset: Dataset,
+        dataset_path: Path,
+        recipe: Recipe,
+        config: ModelConfig,
+        *,
+        imported_from: str | None = None,
     ) -> Run:
-        """A run that is about to start; nothing is on disk yet."""
-        provenance = {
+        """A run that is about to start, or the model of other code; nothing is on disk yet."""
+        provenance: dict[str, Any] = {
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": " ".join(sys.argv),
             "versions": {
@@ -59,6 +66,8 @@ class Run:
             },
             "git": _git_commit(),
         }
+        if imported_from is not None:
+            provenance["imported_from"] = imported_from
         return cls(
             path, recipe, config, dataset_path.resolve(), dataset.name, dataset.fingerprint, provenance
         )
@@ -151,6 +160,11 @@ class Run:
                 f"{source} is not the dataset that {self.path} was trained on: fingerprints differ"
             )
         return dataset
+
+    def save_best(self, model: LinkPredictor, facts: dict[str, Any]) -> None:
+        """Write ``best.safetensors``: weights, and the epoch, step and valid metrics they had."""
+        tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+        Checkpoint(tensors, facts).write(self.best)
 
     def best_model(self) -> tuple[LinkPredictor, dict[str, Any]]:
         """The model of the best valid MRR, in evaluation mode, and the facts stored with it.

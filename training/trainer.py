@@ -25,6 +25,7 @@ from training.checkpoint import Checkpoint, fitting, pack, unpack
 from training.dataset import Dataset
 from training.evaluation import rank_facts, summarise
 from training.objectives.base import Objective, build_objective
+from training.precision import choose_precision, mixed
 from training.preparation import configure, fit_inputs, objective_of
 from training.recipe import Recipe, RecipeError
 from training.run import Run, RunError
@@ -91,6 +92,11 @@ def resume_training(path: Path, device: torch.device, overrides: Sequence[str] =
     everything else would make it another run. Raises ``RecipeError``, ``RunError`` or ``CheckpointError``.
     """
     run = Run.open(path)
+    if source := run.provenance.get("imported_from"):
+        raise RunError(
+            f"{path} holds the model of {source} alone, without optimiser or random state: it cannot go on; "
+            "train a new run"
+        )
     recipe = Recipe.load(None, overrides, base=run.recipe)
     if _without_schedule(recipe) != _without_schedule(run.recipe):
         may = ", ".join(f"training.{name}" for name in SCHEDULE)
@@ -115,6 +121,7 @@ class Trainer:
         self.schedule = run.recipe.training
         self.progress = Progress()
         self.device = model.present.device
+        self.precision = choose_precision(self.schedule.precision, self.device)
         train_only = KnownAnswers.from_facts(
             {"train": dataset.facts["train"]},
             num_entities=dataset.num_entities,
@@ -205,7 +212,8 @@ class Trainer:
         return True
 
     def _step(self, batch: Batch) -> None:
-        loss = self.objective.loss(batch)
+        with mixed(self.device, self.precision):
+            loss = self.objective.loss(batch)
         value = loss.total.item()
         if not math.isfinite(value):
             parts = ", ".join(f"{name} {part:.4g}" for name, part in loss.parts.items())
@@ -265,8 +273,7 @@ class Trainer:
 
     def _save_best(self, metrics: dict[str, float]) -> None:
         facts = {"epoch": self.progress.epoch, "step": self.progress.step, "valid": metrics}
-        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        Checkpoint(tensors, facts).write(self.run.best)
+        self.run.save_best(self.model, facts)
 
     def _end_reason(self) -> str | None:
         if self.progress.epoch >= self.schedule.max_epochs:

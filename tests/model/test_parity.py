@@ -18,18 +18,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.momok import MoMoKConfig
-from model.predictor import LinkPredictor, ModalityShape, build_model, parse_config
+from model.predictor import LinkPredictor, build_model, parse_config
+from training.importers.released import build_released
 
 GOLDEN = Path(__file__).parent / "golden" / "momok.safetensors"
 TOLERANCE = 1e-5
-
-# (ours; theirs: entity table, relation table, experts, Tucker core, place in the fusion)
-MODALITIES = [
-    ("structure", "entity_embeddings", "relation_embeddings", "structure_moe", "TuckER_S"),
-    ("image", "img_entity_embeddings", "img_relation_embeddings", "visual_moe", "TuckER_I"),
-    ("text", "txt_entity_embeddings", "txt_relation_embeddings", "text_moe", "TuckER_D"),
-]
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -39,59 +32,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def theirs(path: Path) -> tuple[LinkPredictor, dict[str, Tensor]]:
     """Our model with the authors' weights, and everything in the parity file."""
-    tensors, sizes = read(path)
-    widths = {name: int(sizes[f"{name}_dim"]) for name, *_ in MODALITIES}
-    config = MoMoKConfig(
-        num_entities=int(sizes["entities"]),
-        num_relations=int(sizes["relations"]),
-        decision="mean_sigmoid",
-        num_experts=int(sizes["experts"]),
-        relation_width=int(sizes["relation_dim"]),
-        joint_width=widths["structure"],
-        modalities=tuple(
-            ModalityShape(name=name, input_width=width, width=width) for name, width in widths.items()
-        ),
-    )
+    tensors, _ = read(path)
     weights = {
         name.removeprefix("weights."): tensor
         for name, tensor in tensors.items()
         if name.startswith("weights.")
     }
-    model = build_model(config)
-    model.load_state_dict(renamed(weights, config.num_experts) | {"present": model.present})
-    return model.eval(), tensors
-
-
-def renamed(weights: dict[str, Tensor], num_experts: int) -> dict[str, Tensor]:
-    """The authors' tensors under the names of our state dict."""
-    state = {"temperature.weight": weights["rel_gate.weight"]}
-    for place, (_, entities, relations, experts, tucker) in enumerate(MODALITIES):
-        state[f"inputs.{place}.weight"] = weights[f"{entities}.weight"]
-        state[f"relations.{place}.weight"] = weights[f"{relations}.weight"]
-        state[f"experts.{place}.gate"] = weights[f"{experts}.w_gate"]
-        state[f"experts.{place}.noise"] = weights[f"{experts}.w_noise"]
-        for ours, part in (("weight", "lin.weight"), ("bias", "bias")):
-            views = [weights[f"{experts}.experts.{expert}.{part}"] for expert in range(num_experts)]
-            state[f"experts.{place}.{ours}"] = torch.stack(views)
-        state |= renamed_scorer(weights, place, tucker)
-    state |= renamed_scorer(weights, len(MODALITIES), "TuckER_MM")
-    for ours, fusion in (("entity_fusion", "fuse_e"), ("relation_fusion", "fuse_r")):
-        state[f"{ours}.attention.weight"] = weights[f"{fusion}.ent_attn.weight"]
-        for attention in range(2):
-            for place in range(len(MODALITIES)):
-                for part in ("weight", "bias"):
-                    given = weights[f"{fusion}.modal{place + 1}_layers.{attention}.1.{part}"]
-                    state[f"{ours}.maps.{attention}.{place}.{part}"] = given
-    return state
-
-
-def renamed_scorer(weights: dict[str, Tensor], place: int, tucker: str) -> dict[str, Tensor]:
-    state = {f"scorers.{place}.core": weights[f"{tucker}.W"]}
-    for ours, norm in (("input_norm", "bn0"), ("output_norm", "bn1")):
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            state[f"scorers.{place}.{ours}.{part}"] = weights[f"{tucker}.{norm}.{part}"]
-        state[f"scorers.{place}.{ours}.num_batches_tracked"] = torch.tensor(0)
-    return state
+    return build_released(weights, path), tensors
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
@@ -109,7 +56,8 @@ def test_scores_are_those_of_the_authors_code(parity_file: Path) -> None:
     model, expected = theirs(parity_file)
     query = model.encode(expected["input.entity"], expected["input.relation"]).query
     table = model.entity_table()
-    for branch, score in model.branch_scores(query, table).items():
+    for branch in query:
+        score = query[branch] @ table[branch].T
         assert_close(score.sigmoid(), expected[f"output.score.{branch}"])
     assert_close(model.score(query, table), expected["output.decision"])
 
@@ -144,8 +92,8 @@ def outputs(model: LinkPredictor) -> dict[str, Tensor]:
     for modality in model.modality_names:
         said[f"expert_gates.{modality}"] = encoding.expert_gates[modality]
         said[f"candidate.expert_gates.{modality}"] = candidates.expert_gates[modality]
-    scores = model.branch_scores(encoding.query, candidates.vectors)
-    said |= {f"score.{branch}": score for branch, score in scores.items()}
+    for branch, query_BD in encoding.query.items():
+        said[f"score.{branch}"] = query_BD @ candidates.vectors[branch].T
     return said | {"decision": model.score(encoding.query, candidates.vectors)}
 
 

@@ -113,7 +113,9 @@ SCORES = st.lists(st.integers(-1, 2), min_size=2 * R * N * N, max_size=2 * R * N
 def test_ranks_are_those_of_double_loops(facts: Facts, score: np.ndarray, batch_size: int) -> None:
     asked = facts["test"]
     expected = plain_ranks(score.tolist(), asked, facts)
-    ranks = rank_facts(Tabulated(score), array(asked), known_of(facts), batch_size=batch_size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.evaluation.rows_at_once", lambda table_ND: batch_size)
+        ranks = rank_facts(Tabulated(score), array(asked), known_of(facts))
     assert ranks.tail.tolist() == [expected[fact][0] for fact in asked]
     assert ranks.head.tolist() == [expected[fact][1] for fact in asked]
 

@@ -129,7 +129,7 @@ ERRORS: list[tuple[str, Write, str]] = [
     ("x.npy", npy(np.ones((3, 2), complex)), r"features are complex128\[3, 2\]; float16 or float32"),
     ("x.npy", npy(np.full((3, 2), 1e300)), r"features\[0, 0\] of entity 'a' is inf; leave out the row"),
     ("x.npy", npy([[0], [np.nan], [0]]), r"features\[1, 0\] of entity 'b' is nan; leave out the row"),
-    ("x.pt", raw(b"junk"), r"not a plain file of tensors .*; save a matrix"),
+    ("x.pt", raw(b"junk"), r"not a plain file of tensors .*; save tensors alone again"),
     ("x.pt", raw(b""), r"not a plain file of tensors"),
     ("x.pt", pt(Path("x")), r"not a plain file of tensors \(Weights only"),
     ("x.pt", pt([1, 2]), r"holds a list; a matrix, or a dict of tensors, is needed"),

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.model.test_parity import renamed, theirs
+from model.momok import MoMoKConfig
+from tests.model.test_parity import theirs
 from training.batches import Batch
-from training.losses import LOSSES, binary_cross_entropy, cross_entropy
+from training.importers.released import renamed
+from training.losses import LOSSES, cross_entropy
 from training.objectives.base import build_objective
 from training.objectives.momok import MoMoKObjectiveConfig
 
@@ -20,11 +22,19 @@ ANSWERS = [(0, 3), (1, 0), (1, 4), (1, 5), (3, 3)]
 NUM_ROWS, NUM_ENTITIES = 5, 6
 
 
-def example(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+def example(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries, table and answers; the scores are the products of the first two."""
     generator = torch.Generator().manual_seed(0)
-    score_BN = scale * torch.randn(NUM_ROWS, NUM_ENTITIES, dtype=torch.float64, generator=generator)
+    query_BD = scale * torch.randn(NUM_ROWS, 3, dtype=torch.float64, generator=generator)
+    table_ND = torch.randn(NUM_ENTITIES, 3, dtype=torch.float64, generator=generator)
     row_P, answer_P = torch.tensor(ANSWERS).T
-    return score_BN, row_P, answer_P
+    return query_BD, table_ND, row_P, answer_P
+
+
+@pytest.fixture(params=[None, 2], ids=["one chunk", "chunks of two rows"])
+def _chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param:
+        monkeypatch.setattr("training.losses.rows_at_once", lambda table_ND: request.param)
 
 
 def plain_cross_entropy(score: list[list[float]]) -> float:
@@ -47,51 +57,96 @@ def plain_binary_cross_entropy(score: list[list[float]]) -> float:
     return total / (NUM_ROWS * NUM_ENTITIES)
 
 
+PLAIN = {"ce": plain_cross_entropy, "bce": plain_binary_cross_entropy}
+
+
+def dense(name: str, score_BN: Tensor) -> Tensor:
+    """The formula over dense labels, for autograd to differentiate."""
+    label_BN = torch.zeros_like(score_BN)
+    label_BN[tuple(torch.tensor(ANSWERS).T)] = 1
+    if name == "bce":
+        label_BN = 0.9 * label_BN + 1 / NUM_ENTITIES
+        return torch.nn.functional.binary_cross_entropy_with_logits(score_BN, label_BN)
+    answered = label_BN.sum(dim=1) > 0
+    shares_bN = label_BN[answered] / label_BN[answered].sum(dim=1, keepdim=True)
+    return -(shares_bN * score_BN[answered].log_softmax(dim=1)).sum(dim=1).mean()
+
+
+@pytest.mark.usefixtures("_chunked")
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
-def test_losses_are_those_of_double_loops(scale: float) -> None:
-    score_BN, row_P, answer_P = example(scale)
-    found = cross_entropy(score_BN, row_P, answer_P).item()
-    assert found == pytest.approx(plain_cross_entropy(score_BN.tolist()), rel=1e-12)
-    found = binary_cross_entropy(score_BN, row_P, answer_P).item()
-    assert found == pytest.approx(plain_binary_cross_entropy(score_BN.tolist()), rel=1e-12)
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_those_of_double_loops(name: str, scale: float) -> None:
+    query_BD, table_ND, row_P, answer_P = example(scale)
+    found = LOSSES[name](query_BD, table_ND, row_P, answer_P).item()
+    assert found == pytest.approx(PLAIN[name]((query_BD @ table_ND.T).tolist()), rel=1e-12)
+
+
+@pytest.mark.usefixtures("_chunked")
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    query_BD, table_ND, row_P, answer_P = example()
+    inputs = (query_BD.requires_grad_(), table_ND.requires_grad_())
+    assert torch.autograd.gradcheck(lambda query, table: LOSSES[name](query, table, row_P, answer_P), inputs)
+
+
+@pytest.mark.usefixtures("_chunked")
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_those_of_the_dense_formula(name: str, scale: float) -> None:
+    query_BD, table_ND, row_P, answer_P = example(scale)
+    inputs = (query_BD.requires_grad_(), table_ND.requires_grad_())
+    expected = torch.autograd.grad(3 * dense(name, query_BD @ table_ND.T), inputs)
+    found = torch.autograd.grad(3 * LOSSES[name](query_BD, table_ND, row_P, answer_P), inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradients_are_those_of_finite_differences(name: str) -> None:
-    score_BN, row_P, answer_P = example()
-    assert torch.autograd.gradcheck(
-        lambda score: LOSSES[name](score, row_P, answer_P), (score_BN.requires_grad_(),)
-    )
-
-
-def test_gradient_of_binary_cross_entropy_is_probability_minus_label() -> None:
-    score_BN, row_P, answer_P = example()
-    score_BN.requires_grad_()
-    (gradient_BN,) = torch.autograd.grad(binary_cross_entropy(score_BN, row_P, answer_P), score_BN)
-    for row in range(NUM_ROWS):
-        for entity in range(NUM_ENTITIES):
-            label = 0.9 * ((row, entity) in ANSWERS) + 1 / NUM_ENTITIES
-            expected = (score_BN[row, entity].sigmoid().item() - label) / (NUM_ROWS * NUM_ENTITIES)
-            assert gradient_BN[row, entity].item() == pytest.approx(expected, abs=1e-14)
+def test_a_constant_side_gets_no_gradient(name: str) -> None:
+    query_BD, table_ND, row_P, answer_P = example()
+    table_ND.requires_grad_()
+    (expected,) = torch.autograd.grad(dense(name, query_BD @ table_ND.T), table_ND)
+    (found,) = torch.autograd.grad(LOSSES[name](query_BD, table_ND, row_P, answer_P), table_ND)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+    assert query_BD.grad is None
 
 
 def test_rows_without_answers_pull_at_nothing_under_cross_entropy() -> None:
-    score_BN, row_P, answer_P = example()
-    score_BN.requires_grad_()
-    (gradient_BN,) = torch.autograd.grad(cross_entropy(score_BN, row_P, answer_P), score_BN)
-    assert not gradient_BN[[2, 4]].any()
-    assert gradient_BN[[0, 1, 3]].all()
+    query_BD, table_ND, row_P, answer_P = example()
+    query_BD.requires_grad_()
+    (gradient_BD,) = torch.autograd.grad(cross_entropy(query_BD, table_ND, row_P, answer_P), query_BD)
+    assert not gradient_BD[[2, 4]].any()
+    assert gradient_BD[[0, 1, 3]].all()
 
 
 def test_no_answers_at_all_give_a_cross_entropy_of_zero() -> None:
-    score_BN, row_P, answer_P = example()
-    assert cross_entropy(score_BN, row_P[:0], answer_P[:0]).item() == 0
+    query_BD, table_ND, row_P, answer_P = example()
+    assert cross_entropy(query_BD, table_ND, row_P[:0], answer_P[:0]).item() == 0
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_huge_scores_stay_finite(name: str) -> None:
-    score_BN, row_P, answer_P = example(scale=1e4)
-    assert LOSSES[name](score_BN.float(), row_P, answer_P).isfinite()
+    query_BD, table_ND, row_P, answer_P = example(scale=1e4)
+    inputs = (query_BD.float().requires_grad_(), table_ND.float().requires_grad_())
+    loss = LOSSES[name](*inputs, row_P, answer_P)
+    assert loss.isfinite()
+    assert all(bool(gradient.isfinite().all()) for gradient in torch.autograd.grad(loss, inputs))
+
+
+@pytest.mark.usefixtures("_chunked")
+@pytest.mark.parametrize("name", LOSSES)
+def test_bfloat16_products_round_and_no_more(name: str) -> None:
+    """Relative to the largest: bfloat16 keeps 8 bits, and a score or a slope is rounded twice."""
+    query_BD, table_ND, row_P, answer_P = (t.float() if t.is_floating_point() else t for t in example())
+    inputs = (query_BD.requires_grad_(), table_ND.requires_grad_())
+    expected = torch.autograd.grad(dense(name, query_BD @ table_ND.T), inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = LOSSES[name](query_BD, table_ND, row_P, answer_P)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(dense(name, query_BD @ table_ND.T).item(), rel=2e-2)
+    for one, other in zip(torch.autograd.grad(loss, inputs), expected, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).abs().max() <= 3e-2 * other.abs().max()
 
 
 @pytest.mark.parametrize("name", ["momok_a", "momok_b"])
@@ -107,7 +162,8 @@ def test_loss_and_gradients_are_those_of_the_authors_code(name: str, shared: Pat
     # Their gradients in place of the weights of the same name; what has none keeps its weight, unread.
     gradients = {n.removeprefix("grad."): tensor for n, tensor in stored.items() if n.startswith("grad.")}
     weights = {n.removeprefix("weights."): t for n, t in stored.items() if n.startswith("weights.")}
-    expected = renamed(weights | gradients, model.config.model_dump()["num_experts"])
+    assert isinstance(model.config, MoMoKConfig)
+    expected = renamed(weights | gradients, model.config)
     compared = 0
     for key, parameter in model.named_parameters():
         if parameter.grad is None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.layers import Dropout
 from model.modality import Modality, ModalitySpec
 from model.momok import MoMoK, MoMoKConfig
 from model.predictor import ModalityShape
@@ -292,7 +293,7 @@ def test_each_dropout_reaches_its_module(field: str, path: str) -> None:
     config = config.model_copy(update={field: 0.123})
     model = MoMoK(config)
     module = model.get_submodule(path)
-    assert isinstance(module, torch.nn.Dropout)
+    assert isinstance(module, Dropout)
     assert module.p == 0.123
     seen: list[bool] = []
     module.register_forward_hook(lambda *_: seen.append(True))

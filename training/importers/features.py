@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError  # the name alone: what torch.load raises
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from model.known import Int64
@@ -19,22 +16,9 @@ from model.modality import Modality
 from model.names import Names
 from training.checks import check_features, check_keys, unknown_key
 from training.files import DatasetError, read_lines
+from training.importers.tensors import read_safetensors, read_torch
 
 _ROWS_REMEDY = "name the entity of each row with --rows NAME=FILE (one key a line), or put rows in the file"
-
-_DAMAGED = (
-    UnpicklingError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    struct.error,
-)
-"""What ``torch.load`` was seen to raise on files cut short or with bytes changed; it promises none."""
 
 
 def read_modality(name: str, file: Path, entities: Names, rows_file: Path | None = None) -> Modality:
@@ -102,12 +86,7 @@ def _ids_of(keys: list[str], entities: Names, file: Path) -> Int64:
 
 
 def _read_safetensors(file: Path) -> tuple[npt.NDArray[Any], Int64 | None]:
-    try:
-        with safe_open(file, framework="pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise DatasetError(f"not a readable safetensors file ({error}); export it again", file=file) from None
-    return _pick(tensors, file)
+    return _pick(read_safetensors(file), file)
 
 
 def _read_npy(file: Path) -> tuple[npt.NDArray[Any], None]:
@@ -119,11 +98,7 @@ def _read_npy(file: Path) -> tuple[npt.NDArray[Any], None]:
 
 
 def _read_torch(file: Path) -> tuple[npt.NDArray[Any], Int64 | list[str] | None]:
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except _DAMAGED as error:
-        first = str(error).strip().partition("\n")[0]
-        raise DatasetError(f"not a plain file of tensors ({first}); save a matrix again", file=file) from None
+    found = read_torch(file)
     if isinstance(found, Tensor):
         return _array(found), None
     if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):

@@ -56,13 +56,14 @@ class MoMoKObjective(Objective):
 
     def loss(self, batch: Batch) -> Loss:
         (model,) = self.model
-        query = model.encode(batch.entity, batch.relation).query
-        scores = model.branch_scores(query, model.entity_table())
+        query, table = model.encode(batch.entity, batch.relation).query, model.entity_table()
         branch_loss = LOSSES[self.config.loss]
-        losses = {name: branch_loss(score_BN, batch.row, batch.answer) for name, score_BN in scores.items()}
+        losses = {name: branch_loss(query[name], table[name], batch.row, batch.answer) for name in query}
         total = torch.stack(list(losses.values())).sum()
         if self.estimators:
-            losses["club"] = self._club_bound(batch.entity)
+            # In full precision: a bound is a small difference of large sums.
+            with torch.autocast(batch.entity.device.type, enabled=False):
+                losses["club"] = self._club_bound(batch.entity)
             total = total + self.config.club_weight * losses["club"]
         # All parts at once: each value read alone would make the host wait for the device.
         values = torch.stack([value.detach() for value in losses.values()]).tolist()

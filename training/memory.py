@@ -1,0 +1,36 @@
+"""Memory: how much is scored at once, and what a process does with what it has freed."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+from torch import Tensor
+
+MIN_ROWS = 64
+"""Fewer rows a product would read the whole table for little work."""
+
+CELLS = {"cpu": 1 << 22, "cuda": 1 << 28}
+"""Scores held at once; on a CPU they should stay within reach of its caches."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def rows_at_once(table_ND: Tensor) -> int:
+    """How many queries to score against a table together."""
+    return max(CELLS.get(table_ND.device.type, CELLS["cuda"]) // len(table_ND), MIN_ROWS)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep freed memory for its next step, where the C library is glibc.
+
+    Training and evaluation ask for the same large tensors again and again. glibc gives each back to the
+    kernel when it is freed, and the kernel clears every page of the next one: that costs more than the
+    arithmetic on it (docs/LOG.md). From then on the process stays as large as its largest step.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none.
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
