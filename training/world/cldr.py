@@ -22,6 +22,9 @@ FOREIGN = ("fr", "es", "de", "ar", "zh", "ru")
 """Locales in which everything has a name, whatever is spoken there."""
 
 
+_SOFT_HYPHEN = "\u00ad"
+
+
 def require_babel() -> None:
     """``DatasetError`` with the remedy where Babel is not installed."""
     if find_spec("babel") is None:
@@ -46,32 +49,33 @@ def currencies(alpha2: str) -> list[str]:
 def territory_name(code: str, locale: str) -> str | None:
     """What a country (alpha-2) or region (M49) is called in a language; None where CLDR does not say."""
     found = _locale(locale)
-    return found and found.territories.get(code.upper())
+    return found.territories.get(code.upper()) if found else None
 
 
 def language_name(code: str, locale: str) -> str | None:
     """What a language is called in a language; None where CLDR does not say."""
     found = _locale(locale)
-    return found and found.languages.get(code)
+    return found.languages.get(code) if found else None
 
 
 def currency_name(code: str, locale: str) -> str | None:
     """What a currency is called in a language; None where CLDR does not say."""
     found = _locale(locale)
-    return found and found.currencies.get(code)
+    return found.currencies.get(code) if found else None
 
 
 def currency_symbol(code: str) -> str | None:
     """The symbol of a currency in English text, such as ``€``; None where it is just the code."""
     found = _locale("en")
-    symbol = found and found.currency_symbols.get(code)
+    symbol = found.currency_symbols.get(code) if found else None
     return None if symbol == code else symbol
 
 
 def city_name(zone: str, locale: str) -> str | None:
     """What the city that a time zone is named after is called in a language; None where CLDR does not say."""
     found = _locale(locale)
-    return found and found.time_zones.get(zone, {}).get("city")
+    name = found.time_zones.get(zone, {}).get("city") if found else None
+    return name and name.replace(_SOFT_HYPHEN, "")
 
 
 @cache
