@@ -167,8 +167,7 @@ def _add_capitals(draft: _Draft, path: Path) -> None:
     num_capitals = Counter(row["country"] for row in rows)
     for row in rows:
         key, country = row["key"], row["country"]
-        if country not in draft.alpha2:
-            raise row.error(f"no country has the key {country!r}; see countries.tsv")
+        _check_country(draft, country, row)
         article = "a " if num_capitals[country] > 1 else ""
         description = f"{article}capital of {draft.in_sentence(country)}"
         draft.add(Thing(key, row["label"], "city", description), row)
@@ -180,6 +179,8 @@ def _add_capitals(draft: _Draft, path: Path) -> None:
 
 def _add_borders(draft: _Draft, path: Path) -> None:
     for row in read_table(path, ("country", "other")):
+        for country in row.cells.values():
+            _check_country(draft, country, row)
         for head, tail in ((row["country"], row["other"]), (row["other"], row["country"])):
             draft.link(head, "borders", tail, row)
 
@@ -233,21 +234,26 @@ def _add_organisations(draft: _Draft, path: Path) -> None:
 def _add_members(draft: _Draft, path: Path) -> None:
     for row in read_table(path, ("organisation", "members")):
         for country in row["members"].split(" "):
-            if country not in draft.alpha2:
-                raise row.error(f"no country has the key {country!r}; see countries.tsv")
+            _check_country(draft, country, row)
             draft.link(country, "member_of", f"organisation:{row['organisation']}", row)
 
 
 def _country_text(draft: _Draft, row: Row) -> str:
     """Its name, in English, in its own languages and in ``FOREIGN``, and what its people are called.
 
-    A demonym that is also the name of some language, as French is, would give that language away.
+    A demonym with the name of some language in it, as French or South Korean, would give that language away.
     """
     key = row["key"]
     spoken = [tail.partition(":")[2] for tail in draft.tails(key, "official_language")]
     names = draft.names(key, (*spoken, *cldr.FOREIGN), partial(cldr.territory_name, row["alpha2"]))
     languages = {thing.label for thing in draft.things.values() if thing.kind == "language"}
-    return _join([row["label"], *names, None if row["demonym"] in languages else row["demonym"]])
+    demonym = row["demonym"]
+    return _join([row["label"], *names, None if languages & {demonym, *demonym.split()} else demonym])
+
+
+def _check_country(draft: _Draft, key: str, row: Row) -> None:
+    if key not in draft.alpha2:
+        raise row.error(f"no country has the key {key!r}; see countries.tsv")
 
 
 def _place(row: Row) -> dict[str, float]:
