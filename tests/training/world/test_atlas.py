@@ -1,4 +1,4 @@
-"""The demo's facts: whole, consistent, plausible, and right where there is something else to check them with."""
+"""The demo's facts: whole, consistent, plausible, and right where something else can be asked."""
 
 from __future__ import annotations
 
