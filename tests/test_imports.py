@@ -25,6 +25,8 @@ ONLY_IN = {
     "uvicorn": ("service/",),
     "prometheus_client": ("service/",),
     "sklearn": ("training/encoders.py",),
+    "babel": ("training/world/",),
+    "pycountry": (),  # Tests compare our tables with it.
     "PIL": ("training/encoders.py", "training/world/"),
     "pickle": ("training/importers/features.py",),  # For the name of the error that torch.load raises.
     "requests": (),
