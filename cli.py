@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 LAYOUTS = ("openke", "momok", "tsv")
-"""Those of ``training.importers``, named again so that other commands need not load it."""
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""Those of ``training.importers`` and ``training.precision``: other commands need not load these."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,18 +78,23 @@ def run_check(arguments: argparse.Namespace) -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     from model.device import choose_device
     from training.dataset import Dataset
+    from training.memory import keep_freed_memory
     from training.recipe import Recipe
     from training.trainer import resume_training, start_training
 
     device = choose_device(arguments.device)
+    keep_freed_memory()
+    overrides = list(arguments.set)
+    if arguments.precision is not None:
+        overrides.append(f"training.precision={arguments.precision}")
     if arguments.resume:
         if arguments.dataset is not None or arguments.config is not None:
             raise UserError("--resume takes dataset and recipe from the run; leave them out")
-        trainer = resume_training(arguments.out, device, arguments.set)
+        trainer = resume_training(arguments.out, device, overrides)
     else:
         if arguments.dataset is None:
             raise UserError("give the dataset to train on, or --resume a run")
-        recipe = Recipe.load(arguments.config, arguments.set)
+        recipe = Recipe.load(arguments.config, overrides)
         dataset = Dataset.open(arguments.dataset)
         trainer = start_training(arguments.out, dataset, arguments.dataset, recipe, device)
     with _stop_on_interrupt() as stop:
@@ -118,8 +124,10 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from model.device import choose_device
     from training.evaluation import evaluation_lines
     from training.export import evaluate_bundle, evaluate_run
+    from training.memory import keep_freed_memory
     from training.run import Run
 
+    keep_freed_memory()
     device = choose_device(arguments.device)
     if is_bundle(arguments.source):
         if arguments.dataset is not None:
@@ -134,8 +142,10 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 def run_export(arguments: argparse.Namespace) -> None:
     from model.device import choose_device
     from training.export import export_run
+    from training.memory import keep_freed_memory
     from training.run import Run
 
+    keep_freed_memory()
     run = Run.open(arguments.run)
     manifest = export_run(
         run,
@@ -334,6 +344,10 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="override a field of the recipe, such as training.batch_size=512; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="of products, as training.precision of the recipe: auto takes bfloat16 where it is fast",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on where --out stands")
     _add_device(parser)

@@ -24,9 +24,9 @@ def rows_at_once(table_ND: Tensor) -> int:
 def keep_freed_memory() -> None:
     """Let this process keep freed memory for its next step, where the C library is glibc.
 
-    Training and evaluation ask for the same large tensors again and again. glibc gives each back to the
-    kernel when it is freed, and the kernel clears every page of the next one: that costs more than the
-    arithmetic on it (docs/LOG.md). From then on the process stays as large as its largest step.
+    Training and evaluation ask for the same large tensors again and again. glibc gives those above 32 MB back
+    to the kernel when they are freed, and the kernel clears every page of the next one: that costs more than
+    simple arithmetic on it (docs/LOG.md). From then on the process stays as large as its largest step.
     """
     if not sys.platform.startswith("linux"):
         return

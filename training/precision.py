@@ -10,16 +10,17 @@ import torch
 PrecisionName = Literal["auto", "float32", "bfloat16"]
 
 
-def choose_precision(name: PrecisionName, device: torch.device) -> torch.dtype:
-    """``auto`` takes bfloat16 where the hardware multiplies it faster than float32."""
-    if name == "auto":
-        return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
-    return torch.bfloat16 if name == "bfloat16" else torch.float32
+def choose_precision(name: PrecisionName, device: torch.device) -> PrecisionName:
+    """``auto`` takes bfloat16 where the processor multiplies it; others stay what they are."""
+    if name != "auto":
+        return name
+    return "bfloat16" if _multiplies_bfloat16(device) else "float32"
 
 
-def mixed(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Within it, products are made in ``dtype``; parameters, statistics and optimiser stay in float32."""
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+def products_in(precision: PrecisionName, device: torch.device) -> AbstractContextManager[None]:
+    """Within it, products are made in a precision; parameters, statistics and optimiser stay in float32."""
+    assert precision != "auto", "choose_precision comes first"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

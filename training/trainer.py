@@ -25,7 +25,7 @@ from training.checkpoint import Checkpoint, fitting, pack, unpack
 from training.dataset import Dataset
 from training.evaluation import rank_facts, summarise
 from training.objectives.base import Objective, build_objective
-from training.precision import choose_precision, mixed
+from training.precision import choose_precision, products_in
 from training.preparation import configure, fit_inputs, objective_of
 from training.recipe import Recipe, RecipeError
 from training.run import Run, RunError
@@ -63,6 +63,7 @@ def start_training(
     """
     if path.exists():
         raise RunError(f"{path} exists; choose another --out, or --resume it")
+    recipe = _settled(recipe, device)
     inputs = fit_inputs(recipe, dataset)
     config = configure(recipe, dataset, inputs)
     if objective_of(recipe).paired_decision() == "sum" and config.decision == "mean_sigmoid":
@@ -108,6 +109,12 @@ def resume_training(path: Path, device: torch.device, overrides: Sequence[str] =
     return trainer
 
 
+def _settled(recipe: Recipe, device: torch.device) -> Recipe:
+    """With the precision that ``auto`` means here, so that the run stays what it is wherever it goes on."""
+    precision = choose_precision(recipe.training.precision, device)
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
+
+
 def _without_schedule(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(exclude={"training": set(SCHEDULE)})
 
@@ -121,7 +128,6 @@ class Trainer:
         self.schedule = run.recipe.training
         self.progress = Progress()
         self.device = model.present.device
-        self.precision = choose_precision(self.schedule.precision, self.device)
         train_only = KnownAnswers.from_facts(
             {"train": dataset.facts["train"]},
             num_entities=dataset.num_entities,
@@ -212,7 +218,7 @@ class Trainer:
         return True
 
     def _step(self, batch: Batch) -> None:
-        with mixed(self.device, self.precision):
+        with products_in(self.schedule.precision, self.device):
             loss = self.objective.loss(batch)
         value = loss.total.item()
         if not math.isfinite(value):

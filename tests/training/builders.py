@@ -24,7 +24,13 @@ NUM_ENTITIES = NUM_MEMBERS + 2 * NUM_GROUPS + 1
 FIELDS: dict[str, Any] = {
     "modalities": {name: {"width": 8, "lift_to": 8} for name in ("structure", "text", "numeric")},
     "network": {"num_experts": 3, "relation_width": 6, "joint_width": 8},
-    "training": {"batch_size": 8, "learning_rate": 1e-2, "max_epochs": 3, "seed": 1},
+    "training": {
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "max_epochs": 3,
+        "precision": "float32",  # auto would mean another run on another machine
+        "seed": 1,
+    },
 }
 
 

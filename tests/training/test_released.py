@@ -109,9 +109,7 @@ def test_it_evaluates_exports_answers_and_refuses_to_resume(
     assert '"score_kind": "mean_probability"' in capsys.readouterr().out
     opened = Bundle.open(bundle, CPU)
     with torch.inference_mode():
-        query, other = (
-            m.encode(torch.tensor([3]), torch.tensor([0])).query for m in (model, opened.model)
-        )
+        query, other = (m.encode(torch.tensor([3]), torch.tensor([0])).query for m in (model, opened.model))
         expected = model.score(query, model.entity_table())
         torch.testing.assert_close(opened.model.score(other, opened.candidates.vectors), expected)
     assert main(["train", "--resume", "--out", str(run)]) == 2
@@ -127,7 +125,10 @@ def damage(change: Callable[[State], object]) -> Callable[[State], State]:
 
 
 DAMAGES = [
-    (damage(lambda s: s.pop("rel_gate.weight")), r"lacks rel_gate\.weight, which a state dict of the authors'"),
+    (
+        damage(lambda s: s.pop("rel_gate.weight")),
+        r"lacks rel_gate\.weight, which a state dict of the authors'",
+    ),
     (damage(lambda s: s.pop("TuckER_MM.W")), r"lacks TuckER_MM\.W"),
     (damage(lambda s: s.update(head=torch.ones(1))), r"holds head, which MoMoK as released does not have"),
     (
