@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 LAYOUTS = ("openke", "momok", "tsv")
+ENCODERS = ("text", "numeric", "image")
 PRECISIONS = ("auto", "float32", "bfloat16")
-"""Those of ``training.importers`` and ``training.precision``: other commands need not load these."""
+"""Those of ``training``, named again so that other commands need not load it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,6 +74,34 @@ def run_check(arguments: argparse.Namespace) -> None:
         _print_lines_or_json(manifest.lines(), manifest.model_dump(mode="json"), arguments.json)
     else:
         _print_report(report(Dataset.open(arguments.path)), arguments.json)
+
+
+def run_encode(arguments: argparse.Namespace) -> None:
+    from training.dataset import Dataset
+    from training.encoders.encode import encode
+
+    unreadable: list[tuple[Path, str]] = []
+    dataset = encode(
+        Dataset.open(arguments.dataset),
+        arguments.modality,
+        arguments.source,
+        arguments.encoder,
+        width=arguments.width,
+        seed=arguments.seed,
+        replace=arguments.replace,
+        unreadable=unreadable,
+        show_progress=True,
+    )
+    dataset.write_modality(arguments.dataset, arguments.modality)
+    for path, reason in unreadable:
+        print(f"left out {path}: {reason}", file=sys.stderr)
+    made = next(modality for modality in dataset.modalities if modality.name == arguments.modality)
+    assert made.features is not None
+    num_present, width = made.features.shape
+    print(
+        f"{arguments.dataset}: {arguments.modality}, {width} features of {num_present} of "
+        f"{dataset.num_entities} entities"
+    )
 
 
 def run_train(arguments: argparse.Namespace) -> int:
@@ -291,6 +320,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_import(commands)
     _add_check(commands)
+    _add_encode(commands)
     _add_train(commands)
     _add_import_checkpoint(commands)
     _add_evaluate(commands)
@@ -332,6 +362,23 @@ def _add_check(commands: Any) -> None:
     parser = _command(commands, "check", run_check, "Validate a dataset or a bundle and say what is in it.")
     parser.add_argument("path", type=Path)
     _add_json(parser)
+
+
+def _add_encode(commands: Any) -> None:
+    parser = _command(
+        commands, "encode", run_encode, "Make a modality of a dataset from texts, numbers or pictures."
+    )
+    parser.add_argument("dataset", type=Path, help="dataset directory; gains the modality")
+    parser.add_argument("--modality", required=True, metavar="NAME", help="its name, such as text")
+    parser.add_argument("--encoder", choices=ENCODERS, required=True)
+    parser.add_argument(
+        "--from", dest="source", required=True, metavar="SOURCE",
+        help="text: labels, descriptions, or a table key<TAB>text; numeric: a table with a header line, "
+        "one column an attribute, or key, attribute and value; image: a folder of <key>.png and the like",
+    )  # fmt: skip
+    parser.add_argument("--width", type=int, help="features of the text encoder (default 128)")
+    parser.add_argument("--seed", type=int, default=0, help="of the text encoder's SVD")
+    parser.add_argument("--replace", action="store_true", help="in place of a modality of this name")
 
 
 def _add_train(commands: Any) -> None:

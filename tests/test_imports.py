@@ -24,11 +24,11 @@ ONLY_IN = {
     "starlette": ("service/",),
     "uvicorn": ("service/",),
     "prometheus_client": ("service/",),
-    "sklearn": ("training/encoders.py",),
+    "sklearn": ("training/encoders/",),,
     "babel": ("training/world/",),
     "pycountry": (),  # Tests compare our tables with it.
-    "PIL": ("training/encoders.py", "training/world/"),
-    "pickle": ("training/importers/features.py",),  # For the name of the error that torch.load raises.
+    "PIL": ("training/encoders/", "training/world/"),
+    "pickle": ("training/importers/tensors.py",),  # For the name of the error that torch.load raises.
     "requests": (),
     "httpx": (),
 }

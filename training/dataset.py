@@ -119,6 +119,17 @@ class Dataset:
         _compare(dataset, header, path / HEADER)
         return dataset
 
+    def write_modality(self, path: str | Path, name: str) -> None:
+        """Put one modality of this dataset, and what the header says of it, into its directory on disk.
+
+        The features appear before the header names them: a crash in between leaves a file that ``open`` asks
+        to list or to remove.
+        """
+        path = Path(path)
+        (modality,) = (modality for modality in self.modalities if modality.name == name)
+        write_modality(path, modality)
+        write_header(path, _header_of(self))
+
     def write(self, path: str | Path) -> None:
         """Write the directory ``path``, which must not exist; on any failure nothing of it stays behind."""
         with new_directory(Path(path), DatasetError) as directory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,21 @@ def write_modality(directory: Path, modality: Modality) -> None:
         "features": np.ascontiguousarray(modality.features),
         "rows": np.ascontiguousarray(modality.rows),
     }
-    path.write_bytes(save(tensors))  # save_file would make a file that only its owner may read
+    _write(path, save(tensors))  # save_file would make a file that only its owner may read
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_bytes(text.encode("utf-8"))
+    _write(path, text.encode("utf-8"))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file whole, or as it was before."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DatasetError(f"cannot be written ({error.strerror}); is there room?", file=path) from None

@@ -1,0 +1,192 @@
+"""One training step of ours beside the plain code of ``plain_momok.py``: same weights, batch and loss (BCE).
+
+    python benchmarks/train_step.py [--shape mkg-y|db15k] [--rounds 5] [--json]
+
+``speedup_*`` are ratios of median step times, ``peak_memory_ratio`` ours over plain without what the imports
+take, ``loss_difference`` the largest between the sides with dropout and noise off. The roof is what the step
+cannot do without: its products at the rate of one large product, and each parameter's traffic in the
+optimiser at the speed of a copy, both measured in turn with the steps. ``over_roof_*`` is the step over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import torch
+from side_by_side import Side, peak_bytes, take_turns
+
+SHAPES = {"mkg-y": (15_000, 28), "db15k": (12_842, 279)}
+WIDTH, NUM_EXPERTS, BATCH = 256, 3, 1024
+NAMES = ("structure", "image", "text")
+PRECISIONS = ("float32", "bfloat16")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="mkg-y")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.side:
+        return _side(arguments.side, arguments.shape)
+    options = ("--shape", arguments.shape, "--threads", str(arguments.threads))
+    sides = {
+        name: Side(__file__, name, *options)
+        for name in ("plain", *PRECISIONS, "roof-float32", "roof-bfloat16")
+    }
+    for _ in range(arguments.rounds):
+        for side in sides.values():
+            side.turn()
+    result = _compare(sides, {name: side.end() for name, side in sides.items()})
+    result = {"shape": arguments.shape, "threads": arguments.threads, **result}
+    print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
+    return None
+
+
+def _compare(sides: dict[str, Side], ends: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    plain = sides["plain"]
+    result: dict[str, Any] = {"plain_s": plain.median()}
+    for precision in PRECISIONS:
+        ours, roof = sides[precision], sides[f"roof-{precision}"]
+        result |= {
+            f"{precision}_s": ours.median(),
+            f"speedup_{precision}": plain.median() / ours.median(),
+            f"roof_{precision}_s": roof.median(),
+            f"over_roof_{precision}": ours.median() / roof.median(),
+        }
+    quiet = {name: side.facts["quiet_loss"] for name, side in sides.items() if "quiet_loss" in side.facts}
+    return result | {
+        "over_roof": result["over_roof_float32"],
+        "peak_memory_ratio": ends["float32"]["peak_bytes"] / ends["plain"]["peak_bytes"],
+        "plain_peak_gb": ends["plain"]["peak_bytes"] / 1e9,
+        "loss_difference": abs(quiet["float32"] - quiet["plain"]),
+        "loss_difference_bfloat16": abs(quiet["bfloat16"] - quiet["plain"]),
+        "necessary_gflop": sides["roof-float32"].facts["gflop"],
+    }
+
+
+def _side(name: str, shape: str) -> None:
+    from plain_momok import PlainMoMoK, loss
+    from torch.optim import Adam
+
+    from training.memory import keep_freed_memory
+    from training.objectives.momok import MoMoKObjective, MoMoKObjectiveConfig
+    from training.precision import products_in
+
+    before = peak_bytes()
+    model, batch = _model(shape), _batch(shape)
+    if name.startswith("roof"):
+        return _roof(model, batch, name.removeprefix("roof-"), before)
+    if name == "plain":
+        plain = PlainMoMoK(model)
+        optimizer = Adam(model.parameters(), lr=1e-4)
+
+        def value() -> torch.Tensor:
+            return loss(plain(batch.entity, batch.relation), batch)
+    else:
+        keep_freed_memory()
+        objective = MoMoKObjective(model, MoMoKObjectiveConfig(loss="bce", club_weight=0))
+        optimizer = Adam(model.parameters(), lr=1e-4, fused=True)
+
+        def value() -> torch.Tensor:
+            with products_in("bfloat16" if name == "bfloat16" else "float32", torch.device("cpu")):
+                return objective.loss(batch).total
+
+    model.eval()
+    with torch.no_grad():
+        quiet_loss = value().item()
+    model.train()
+
+    def step() -> None:
+        total = value()
+        total.item()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    take_turns(step, {"quiet_loss": quiet_loss}, before)
+    return None
+
+
+def _roof(model: Any, batch: Any, precision: str, before: int) -> None:
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    flop = _necessary_flop(model, batch)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    num_entities = model.config.num_entities
+    query = torch.randn(BATCH, WIDTH).to(dtype)
+    table, out = torch.randn(WIDTH, num_entities).to(dtype), torch.empty(BATCH, num_entities, dtype=dtype)
+    source, target = torch.zeros(1 << 26), torch.zeros(1 << 26)
+    product_flop = 2 * BATCH * WIDTH * num_entities
+    # Adam reads weight, gradient and two moments and writes all but the gradient, which was written before.
+    traffic_bytes = 8 * 4 * num_parameters
+
+    def seconds() -> float:
+        from time import perf_counter
+
+        best = [float("inf"), float("inf")]
+        for _ in range(5):
+            started = perf_counter()
+            torch.mm(query, table, out=out)
+            between = perf_counter()
+            target.copy_(source)
+            ended = perf_counter()
+            best = [min(best[0], between - started), min(best[1], ended - between)]
+        return best[0] * flop / product_flop + best[1] * traffic_bytes / (8 * source.numel())
+
+    import sys
+
+    seconds()
+    print(json.dumps({"gflop": flop / 1e9}), flush=True)
+    for line in sys.stdin:
+        if line.strip() == "end":
+            print(json.dumps({"peak_bytes": peak_bytes() - before}), flush=True)
+            return
+        print(json.dumps({"seconds": seconds()}), flush=True)
+
+
+def _necessary_flop(model: Any, batch: Any) -> int:
+    """Of forward and twice as much backward: scores, both sides' experts and fusion, and Tucker cores."""
+    num_entities, num_used = model.config.num_entities, len(batch.relation.unique())
+    modalities, branches = len(NAMES), len(NAMES) + 1
+    relation_width = model.config.relation_width
+    attentions = model.config.num_attentions
+    square = 2 * WIDTH * WIDTH
+    forward = 2 * BATCH * num_entities * WIDTH * branches
+    forward += (num_entities + BATCH) * square * modalities * (NUM_EXPERTS + attentions)
+    forward += num_used * relation_width * square * branches + BATCH * square * branches
+    return 3 * forward
+
+
+def _model(shape: str) -> Any:
+    from model.momok import MoMoK, MoMoKConfig
+    from model.predictor import ModalityShape
+
+    torch.manual_seed(0)
+    num_entities, num_relations = SHAPES[shape]
+    shapes = tuple(ModalityShape(name=name, input_width=WIDTH, width=WIDTH) for name in NAMES)
+    return MoMoK(
+        MoMoKConfig(
+            num_entities=num_entities, num_relations=num_relations, num_experts=NUM_EXPERTS, modalities=shapes
+        )
+    )
+
+
+def _batch(shape: str) -> Any:
+    from training.batches import Batch
+
+    generator = torch.Generator().manual_seed(1)
+    num_entities, num_relations = SHAPES[shape]
+
+    def ids(limit: int) -> torch.Tensor:
+        return torch.randint(limit, (BATCH,), generator=generator)
+
+    return Batch(ids(num_entities), ids(2 * num_relations), torch.arange(BATCH), ids(num_entities))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Numbers of an entity, brought to comparable size; what is missing says so in a column of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from model.modality import Modality
+from training.files import DatasetError
+
+HEAVY_TAIL = 2.0
+"""Skewness above which a column is taken by its logarithm: an exponential distribution has 2."""
+
+CLIP = 10.0
+"""Interquartile ranges from the median at which a value stops counting as larger."""
+
+Float64 = npt.NDArray[np.float64]
+
+
+def encode_numbers(name: str, value_NA: Float64) -> Modality:
+    """A modality of one feature an attribute, and one more for each that some entities lack, float32.
+
+    ``value_NA``: attributes of each entity in id order, NaN where missing; who has none at all lacks the
+    modality. Heavy-tailed columns (population, area) become signed logarithms; then each is measured from its
+    median in interquartile ranges. A missing value is the median, and 1 in the attribute's second column.
+    Raises ``DatasetError`` for infinite values and where no entity has a number.
+    """
+    if np.isinf(value_NA).any():
+        row, column = map(int, np.argwhere(np.isinf(value_NA))[0])
+        raise DatasetError(f"attribute {column} of entity {row} is infinite; leave it out")
+    missing_NA = np.isnan(value_NA)
+    rows = np.flatnonzero(~missing_NA.all(axis=1))
+    if not len(rows):
+        raise DatasetError("no entity has a number")
+    value_nA, missing_nA = value_NA[rows], missing_NA[rows]
+    used = ~missing_nA.all(axis=0)
+    columns = [_scaled(column) for column in value_nA.T[used]]
+    columns += [lacking.astype(np.float64) for lacking in missing_nA.T[used] if lacking.any()]
+    return Modality(name, np.stack(columns, axis=1).astype(np.float32), rows)
+
+
+def _scaled(column_n: Float64) -> Float64:
+    present = column_n[~np.isnan(column_n)]
+    if abs(_skewness(present)) > HEAVY_TAIL:
+        column_n, present = _signed_log(column_n), _signed_log(present)
+    low, median, high = np.percentile(present, [25, 50, 75])
+    # Where the middle half is one value, the deviation stands in; where all are, nothing needs a scale.
+    scale = (high - low) or present.std() or 1.0
+    scaled: Float64 = np.nan_to_num(np.clip((column_n - median) / scale, -CLIP, CLIP), nan=0.0)
+    return scaled
+
+
+def _skewness(values: Float64) -> float:
+    deviation = values.std()
+    return float((((values - values.mean()) / deviation) ** 3).mean()) if deviation > 0 else 0.0
+
+
+def _signed_log(values: Float64) -> Float64:
+    result: Float64 = np.sign(values) * np.log1p(np.abs(values))
+    return result

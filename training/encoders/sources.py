@@ -1,0 +1,158 @@
+"""What people have to be encoded: a table of texts, a table of numbers, a folder of pictures."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from model.names import Names, shorten
+from training.checks import unknown_key
+from training.dataset import Dataset
+from training.encoders.numeric import Float64
+from training.files import DatasetError, read_lines
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+FACTS_HEADER = ["key", "attribute", "value"]
+
+
+def read_texts(source: str, dataset: Dataset) -> list[str]:
+    """A text of each entity, ``""`` where there is none: the dataset's own ``labels`` or ``descriptions``, or
+    those of a table ``key<TAB>text``. Raises ``DatasetError``.
+    """
+    if source == "labels":
+        return list(dataset.entities.labels)
+    if source == "descriptions":
+        return list(dataset.descriptions)
+    texts = [""] * dataset.num_entities
+    id_of, seen = _ids(dataset.entities), set[str]()
+    for line, row in enumerate(read_lines(Path(source)), start=1):
+        key, tab, text = row.partition("\t")
+        if not tab:
+            message = f"{shorten(row)!r} is one column; a key, a tab and a text are needed"
+            raise DatasetError(message, file=source, line=line)
+        _once(key, seen, source, line)
+        texts[_id(key, id_of, dataset.entities, source, line)] = text
+    return texts
+
+
+def read_numbers(source: str, entities: Names) -> tuple[list[str], Float64]:
+    """Attribute names and values float64[N, A], NaN where missing, from a table with a header line.
+
+    Columns are apart by tabs, or by commas in a ``.csv``. Either the first is the entity's key and each
+    other one an attribute (empty: missing), or the header is ``key attribute value`` and each line a fact.
+    Raises ``DatasetError``.
+    """
+    path = Path(source)
+    rows = _rows(path)
+    _, header = next(rows, (1, []))
+    if len(header) < 2:
+        raise DatasetError("the first line must name the key and the attributes", file=path, line=1)
+    cells = _facts(rows, path) if header == FACTS_HEADER else _table(rows, header, path)
+    id_of = _ids(entities)
+    values: dict[tuple[int, str], float] = {}
+    attributes = {} if header == FACTS_HEADER else dict.fromkeys(header[1:])
+    for line, key, attribute, text in cells:
+        place = (_id(key, id_of, entities, path, line), attribute)
+        if place in values:
+            message = f"{attribute!r} of {shorten(key)!r} stands there twice; give it once"
+            raise DatasetError(message, file=path, line=line)
+        values[place] = _number(text, attribute, path, line)
+        attributes[attribute] = None
+    names = list(attributes)
+    column = {attribute: index for index, attribute in enumerate(names)}
+    value_NA = np.full((len(entities), len(names)), np.nan)
+    for (entity, attribute), value in values.items():
+        value_NA[entity, column[attribute]] = value
+    return names, value_NA
+
+
+def find_pictures(source: str, entities: Names) -> dict[int, list[Path]]:
+    """Entity id -> its picture files: ``<key>.png`` and the like, or all in a folder ``<key>``.
+
+    What a file name cannot hold stands there percent-encoded. Raises ``DatasetError`` for files of nobody,
+    as these are misspelt more often than meant.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        raise DatasetError("no such folder; name the one that holds the pictures", file=folder)
+    id_of = _ids(entities)
+    found: dict[int, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in PICTURE_SUFFIXES or not path.is_file():
+            continue
+        inside = path.relative_to(folder)
+        key = inside.parts[0] if len(inside.parts) > 1 else inside.stem
+        known = next((name for name in (key, unquote(key)) if name in id_of), None)
+        if known is None:
+            message = unknown_key("entity", key, entities.keys, "rename the file, or move it away")
+            raise DatasetError(message, file=path)
+        found[id_of[known]].append(path)
+    if not found:
+        raise DatasetError(f"holds no {', '.join(PICTURE_SUFFIXES)} files named by key", file=folder)
+    return dict(found)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    lines = read_lines(path)
+    if path.suffix == ".csv":
+        reader = csv.reader(lines)
+        yield from ((reader.line_num, row) for row in reader if row)
+    else:
+        yield from enumerate((line.split("\t") for line in lines), start=1)
+
+
+def _facts(rows: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[tuple[int, str, str, str]]:
+    for line, row in rows:
+        if len(row) != 3:
+            message = f"{len(row)} columns; a key, an attribute and a value are needed"
+            raise DatasetError(message, file=path, line=line)
+        yield line, row[0], row[1], row[2]
+
+
+def _table(
+    rows: Iterator[tuple[int, list[str]]], header: list[str], path: Path
+) -> Iterator[tuple[int, str, str, str]]:
+    if len(set(header)) < len(header):
+        raise DatasetError(f"{header} repeats a name; each column needs its own", file=path, line=1)
+    seen = set[str]()
+    for line, row in rows:
+        if len(row) != len(header):
+            message = f"{len(row)} columns; the first line names {len(header)}"
+            raise DatasetError(message, file=path, line=line)
+        _once(row[0], seen, path, line)
+        for attribute, text in zip(header[1:], row[1:], strict=True):
+            if text.strip():
+                yield line, row[0], attribute, text
+
+
+def _once(key: str, seen: set[str], file: str | Path, line: int) -> None:
+    if key in seen:
+        raise DatasetError(f"{shorten(key)!r} stands there twice; give it once", file=file, line=line)
+    seen.add(key)
+
+
+def _number(text: str, attribute: str, path: Path, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        message = f"{attribute} {shorten(text)!r} is not a finite number; leave it empty where it is unknown"
+        raise DatasetError(message, file=path, line=line)
+    return value
+
+
+def _ids(entities: Names) -> dict[str, int]:
+    return {key: index for index, key in enumerate(entities.keys)}
+
+
+def _id(key: str, id_of: dict[str, int], entities: Names, file: str | Path, line: int) -> int:
+    if key not in id_of:
+        message = unknown_key("entity", key, entities.keys, "correct it or take the line away")
+        raise DatasetError(message, file=file, line=line)
+    return id_of[key]

@@ -1,0 +1,45 @@
+"""Texts as TF-IDF weights of words and of letter groups, shrunk by a truncated SVD.
+
+No model to download and any script will do: names that share letters come near each other, longer texts
+those that share words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from model.modality import Modality
+from training.encoders.libraries import need
+from training.files import DatasetError
+
+WIDTH = 128
+_LETTERS = (2, 4)
+
+
+def encode_texts(name: str, texts: Sequence[str], *, width: int = WIDTH, seed: int = 0) -> Modality:
+    """A modality of ``width`` features (fewer where there is less to tell apart), float16, rows of length 1.
+
+    ``texts``: one an entity, in id order; whoever has none (blank) lacks the modality. ``seed`` is that of
+    the SVD. Raises ``DatasetError`` where fewer than two entities have a text.
+    """
+    need("sklearn", "the text encoder")
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+    from sklearn.preprocessing import normalize
+
+    rows = np.flatnonzero([bool(text.strip()) for text in texts])
+    if len(rows) < 2:
+        raise DatasetError(f"{len(rows)} entities have a text; the text encoder needs two at the least")
+    given = [texts[row] for row in rows.tolist()]
+    parts = [TfidfVectorizer(analyzer="char_wb", ngram_range=_LETTERS, sublinear_tf=True, dtype=np.float32)]
+    if any(map(str.isalnum, "".join(given))):  # Texts of nothing but punctuation have no words.
+        parts.append(TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True, dtype=np.float32))
+    weights_nV = make_union(*parts).fit_transform(given)
+    width = min(width, len(rows) - 1, weights_nV.shape[1] - 1)
+    if width < 1:
+        raise DatasetError("all texts are the same; there is nothing for the text encoder to tell apart")
+    features_nF = TruncatedSVD(width, random_state=seed).fit_transform(weights_nV)
+    return Modality(name, normalize(features_nF).astype(np.float16), rows)
