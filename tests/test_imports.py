@@ -24,7 +24,7 @@ ONLY_IN = {
     "starlette": ("service/",),
     "uvicorn": ("service/",),
     "prometheus_client": ("service/",),
-    "sklearn": ("training/encoders/",),,
+    "sklearn": ("training/encoders/",),
     "babel": ("training/world/",),
     "pycountry": (),  # Tests compare our tables with it.
     "PIL": ("training/encoders/", "training/world/"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adagrad, Adam, Optimizer
 from tqdm import tqdm
 
 from model.directory import new_directory
@@ -137,7 +137,7 @@ class Trainer:
         self.known = dataset.known()
         self.valid = np.unique(dataset.facts["valid"], axis=0)
         self.objective: Objective = build_objective(model, objective_of(run.recipe)).to(self.device)
-        self.optimizer = Adam(model.parameters(), lr=self.schedule.learning_rate, fused=True)
+        self.optimizer = self._make_optimizer()
 
     def train(self, *, stop: Callable[[], bool] = lambda: False, show_progress: bool = False) -> Progress:
         """Train until the schedule ends or ``stop()`` is true after a step; always leaves a checkpoint.
@@ -177,6 +177,12 @@ class Trainer:
             self.progress.finished = None
         self.run.forget_events(after_step=self.progress.step)
         self._log("resumed")
+
+    def _make_optimizer(self) -> Optimizer:
+        parameters, rate = self.model.parameters(), self.schedule.learning_rate
+        if self.schedule.optimizer == "adagrad":  # torch fuses it on CPUs alone.
+            return Adagrad(parameters, lr=rate, fused=self.device.type == "cpu")
+        return Adam(parameters, lr=rate, fused=True)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(pack(self._modules, self._optimizers), {"progress": asdict(self.progress)})

@@ -39,7 +39,7 @@ def encode_texts(name: str, texts: Sequence[str], *, width: int = WIDTH, seed: i
         parts.append(TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True, dtype=np.float32))
     weights_nV = make_union(*parts).fit_transform(given)
     width = min(width, len(rows) - 1, weights_nV.shape[1] - 1)
-    if width < 1:
+    if width < 1 or len(set(given)) == 1:
         raise DatasetError("all texts are the same; there is nothing for the text encoder to tell apart")
     features_nF = TruncatedSVD(width, random_state=seed).fit_transform(weights_nV)
     return Modality(name, normalize(features_nF).astype(np.float16), rows)

@@ -1,0 +1,72 @@
+"""Numbers: scaled by what is usual, heavy tails by their logarithm, and missing ones say that they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.encoders import encode_numbers
+from training.encoders.numeric import CLIP
+from training.files import DatasetError
+
+NAN = np.nan
+
+
+def features(value_NA: list[list[float]]) -> np.ndarray:
+    found = encode_numbers("numeric", np.array(value_NA, dtype=np.float64)).features
+    assert found is not None
+    assert found.dtype == np.float32
+    return found
+
+
+def test_a_column_is_measured_from_its_median_in_interquartile_ranges() -> None:
+    found = features([[1], [2], [3], [4], [5]])  # quartiles 2 and 4
+    assert found[:, 0].tolist() == [-1, -0.5, 0, 0.5, 1]
+
+
+def test_a_heavy_tail_is_taken_by_its_logarithm_on_both_sides_of_zero() -> None:
+    column = np.array([-1e6, *[-1.0, 0.0, 1.0] * 20, 1e3, 1e6, 1e9])
+    found = features(column[:, None].tolist())[:, 0]
+    assert np.all(np.diff(found[np.argsort(column)]) >= 0)  # The order stays,
+    logs = np.sign(column) * np.log1p(np.abs(column))
+    low, median, high = np.percentile(logs, [25, 50, 75])
+    np.testing.assert_allclose(found, np.clip((logs - median) / (high - low), -CLIP, CLIP), rtol=1e-6)
+
+
+def test_units_do_not_matter_to_a_column_without_a_tail() -> None:
+    column = np.random.default_rng(0).normal(size=50)
+    np.testing.assert_allclose(
+        features(column[:, None].tolist()), features((1e6 * column[:, None] + 3).tolist()), rtol=1e-4
+    )
+
+
+def test_missing_cells_get_the_median_and_a_column_that_says_so() -> None:
+    modality = encode_numbers("numeric", np.array([[1, 5], [NAN, NAN], [3, NAN], [5, 7]], dtype=np.float64))
+    assert modality.rows is not None
+    assert modality.rows.tolist() == [0, 2, 3]  # Who has no number at all lacks the modality.
+    assert modality.features is not None
+    assert modality.features.tolist() == [[-1, -1, 0], [0, 0, 1], [1, 1, 0]]
+
+
+def test_a_column_nobody_has_is_left_out_and_a_constant_one_stays_calm() -> None:
+    assert features([[7, NAN], [7, NAN], [7, NAN]]).tolist() == [[0], [0], [0]]
+
+
+def test_a_column_mostly_of_one_value_keeps_its_exceptions() -> None:
+    found = features([[0.0]] * 9 + [[1.0]])[:, 0]
+    assert found[9] > 1
+    assert not found[:9].any()
+
+
+def test_an_outlier_is_clipped() -> None:
+    found = features([[value] for value in [*np.linspace(-1, 1, 200), 1e3, -1e3]])[:, 0]
+    assert (found.max(), found.min()) == (CLIP, -CLIP)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([[NAN], [NAN]], "no entity has a number"), ([[1.0], [np.inf]], "attribute 0 of entity 1 is infinite")],
+)
+def test_what_are_no_numbers_is_refused(values: list[list[float]], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        features(values)
