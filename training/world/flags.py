@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 
 from model.names import shorten
 from training.files import DatasetError, read_lines
-from training.world.shapes import KINDS, Kind, Point, Rgb, Shape
+from training.world.geometry import Point, Rgb
+from training.world.shapes import KINDS, Kind, Shape
 
 if TYPE_CHECKING:  # Reading the table needs no Pillow, drawing does.
     from PIL import Image
@@ -103,7 +104,9 @@ def parse_flag(line: str) -> Flag:
         raise DatasetError(f"{len(cells)} cells; {', '.join(HEADER)} are needed, apart by tabs")
     alpha2, ratio, drawing, note = cells
     if not re.fullmatch(r"[a-z]{2}", alpha2):
-        raise DatasetError(f"{shorten(alpha2)!r} is no country; two lower-case letters are needed, as in 'fr'")
+        raise DatasetError(
+            f"{shorten(alpha2)!r} is no country; two lower-case letters are needed, as in 'fr'"
+        )
     sides = ratio.split(":")
     if len(sides) != 2 or not all(_NUMBER.fullmatch(side) and _number(side) > 0 for side in sides):
         raise DatasetError(f"{shorten(ratio)!r} is no ratio; width:height is needed, as in '3:2'")
@@ -125,15 +128,12 @@ def draw_sheet(flags: Mapping[str, Flag], *, columns: int = 8, height: int = 120
     """All flags in their order on one picture, each ``height`` pixels high above its code."""
     from PIL import Image, ImageDraw
 
-    column, row = round(height * 2.2), height + 30
+    column, row = max(round(flag.width * height) for flag in flags.values()) + 10, height + 30
     rows = -(-len(flags) // columns)
     sheet = Image.new("RGB", (columns * column, rows * row), (200, 200, 200))
     for index, flag in enumerate(flags.values()):
         left, top = index % columns * column + 5, index // columns * row + 5
-        picture = draw(flag, height)
-        # The widest flags (28:11) are wider than a column.
-        picture.thumbnail((column - 10, height))
-        sheet.paste(picture, (left, top))
+        sheet.paste(draw(flag, height), (left, top))
         ImageDraw.Draw(sheet).text((left, top + height + 5), flag.alpha2, fill=(0, 0, 0))
     return sheet
 
@@ -175,10 +175,12 @@ def _stripe(word: str, name: str) -> tuple[Rgb, float]:
     """Colour and weight of ``red`` or ``2:red``."""
     weight, colon, colour = word.rpartition(":")
     if colon and not (_NUMBER.fullmatch(weight) and _number(weight) > 0):
-        raise DatasetError(f"{name}: {shorten(weight)!r} is no share; a positive number is needed, as in '2:red'")
+        raise DatasetError(
+            f"{name}: {shorten(weight)!r} is no share; a positive number is needed, as in '2:red'"
+        )
     code = COLOURS.get(colour, colour)
     if not re.fullmatch(r"#[0-9A-F]{6}", code):
-        right = f"one of {', '.join(COLOURS)} or #RRGGBB in capitals is needed"
+        right = f"one of {', '.join(COLOURS)} or #RRGGBB in capitals is needed here, before the keys"
         raise DatasetError(f"{name}: unknown colour {shorten(colour)!r}; {right}")
     red, green, blue = bytes.fromhex(code[1:])
     return (red, green, blue), _number(weight) if colon else 1.0
@@ -198,7 +200,9 @@ def _points(name: str, kind: Kind, key: str, values: list[str]) -> tuple[Point, 
 def _value(name: str, key: str, values: list[str]) -> float:
     text = " ".join(values)
     if not _NUMBER.fullmatch(text):
-        raise DatasetError(f"{name}: {shorten(text)!r} is no {key}; one number is needed, as in 2, 0.5 or 1/3")
+        raise DatasetError(
+            f"{name}: {shorten(text)!r} is no {key}; one number is needed, as in 2, 0.5 or 1/3"
+        )
     value = _number(text)
     if key in _POSITIVE_KEYS and value <= 0:
         raise DatasetError(f"{name}: {key} is {shorten(text)}; it must be above 0")

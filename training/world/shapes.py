@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from math import atan2, cos, degrees, hypot, pi, radians, sin
+from math import atan2, cos, degrees, pi
 from typing import TYPE_CHECKING
+
+from training.world.geometry import Point, Rgb, around, bar, beyond, direction, stroke
 
 if TYPE_CHECKING:  # So that tables of flags can be read where Pillow is not installed.
     from training.world.canvas import Canvas
-
-Point = tuple[float, float]
-Rgb = tuple[int, int, int]
 
 WHITE: Rgb = (0xFF, 0xFF, 0xFF)
 UNION_BLUE: Rgb = (0x01, 0x21, 0x69)
@@ -78,7 +77,8 @@ def _stripes(shape: Shape) -> list[tuple[Rgb, float, float]]:
     total = sum(shape.weights)
     edges = pairwise(accumulate(shape.weights, initial=0.0))
     return [
-        (colour, start / total, end / total) for colour, (start, end) in zip(shape.colours, edges, strict=True)
+        (colour, start / total, end / total)
+        for colour, (start, end) in zip(shape.colours, edges, strict=True)
     ]
 
 
@@ -95,30 +95,17 @@ def _triangle(canvas: Canvas, shape: Shape) -> None:
 
 
 def _line(canvas: Canvas, shape: Shape) -> None:
-    before, after = (_beyond(*ends) for ends in (shape.at[1::-1], shape.at[-2:]))
-    _stroke(canvas, shape, [before, *shape.at, after])
+    before, after = (beyond(start, end) for start, end in (shape.at[1::-1], shape.at[-2:]))
+    _strokes(canvas, shape, [before, *shape.at, after])
 
 
 def _outline(canvas: Canvas, shape: Shape) -> None:
-    _stroke(canvas, shape, [shape.at[-1], *shape.at, *shape.at[:2]])
+    _strokes(canvas, shape, [shape.at[-1], *shape.at, *shape.at[:2]])
 
 
-def _stroke(canvas: Canvas, shape: Shape, points: Sequence[Point]) -> None:
-    """The line from the second to the last point but one; the outer two say how its ends are cut."""
-    corners = [
-        _mitre(*points[middle - 1 : middle + 2], shape.numbers["width"]) for middle in range(1, len(points) - 1)
-    ]
-    for (left, right), (next_left, next_right) in pairwise(corners):
-        canvas.polygon(shape.colour, [left, next_left, next_right, right])
-
-
-def _mitre(before: Point, corner: Point, after: Point, width: float) -> tuple[Point, Point]:
-    """Where the two sides of a line meet at a corner of it."""
-    towards, onwards = _direction(before, corner), _direction(corner, after)
-    x, y = towards[0] + onwards[0], towards[1] + onwards[1]
-    # The half width is what the offset measures across the line, not along the bisector.
-    scale = width / 2 / ((x * x + y * y) / 2)
-    return (corner[0] + y * scale, corner[1] - x * scale), (corner[0] - y * scale, corner[1] + x * scale)
+def _strokes(canvas: Canvas, shape: Shape, points: Sequence[Point]) -> None:
+    for piece in stroke(points, shape.numbers["width"]):
+        canvas.polygon(shape.colour, piece)
 
 
 def _rising(canvas: Canvas, shape: Shape) -> None:
@@ -136,34 +123,7 @@ def _saltire(canvas: Canvas, shape: Shape) -> None:
 
 def _band(canvas: Canvas, shape: Shape, start: Point, end: Point) -> None:
     """A line that runs on beyond both corners, so that it fills them."""
-    canvas.polygon(shape.colour, _bar(_beyond(end, start), _beyond(start, end), shape.numbers["width"]))
-
-
-def _bar(start: Point, end: Point, width: float) -> list[Point]:
-    """The corners of a straight line."""
-    x, y = _direction(start, end)
-    dx, dy = y * width / 2, -x * width / 2
-    return [
-        (start[0] + dx, start[1] + dy),
-        (end[0] + dx, end[1] + dy),
-        (end[0] - dx, end[1] - dy),
-        (start[0] - dx, start[1] - dy),
-    ]
-
-
-def _direction(start: Point, end: Point) -> Point:
-    x, y = end[0] - start[0], end[1] - start[1]
-    return x / hypot(x, y), y / hypot(x, y)
-
-
-def _beyond(start: Point, end: Point) -> Point:
-    """A point one height further on in the same direction."""
-    x, y = _direction(start, end)
-    return end[0] + x, end[1] + y
-
-
-def _around(centre: Point, radius: float, angle: float) -> Point:
-    return centre[0] + radius * sin(radians(angle)), centre[1] - radius * cos(radians(angle))
+    canvas.polygon(shape.colour, bar(beyond(end, start), beyond(start, end), shape.numbers["width"]))
 
 
 def _cross(canvas: Canvas, shape: Shape) -> None:
@@ -209,7 +169,7 @@ def _star(canvas: Canvas, shape: Shape) -> None:
 def _circlet(canvas: Canvas, shape: Shape) -> None:
     count = round(shape.numbers["count"])
     for index in range(count):
-        _one_star(canvas, shape, _around(shape.at[0], shape.numbers["radius"], 360 * index / count))
+        _one_star(canvas, shape, around(shape.at[0], shape.numbers["radius"], 360 * index / count))
 
 
 def _grid(canvas: Canvas, shape: Shape) -> None:
@@ -229,7 +189,7 @@ def _one_star(canvas: Canvas, shape: Shape, centre: Point) -> None:
         [(x, y)] = shape.points["facing"]
         turn = degrees(atan2(x - centre[0], centre[1] - y))
     radii = (numbers["size"] / 2, numbers["size"] / 2 * inner)
-    corners = [_around(centre, radii[half % 2], turn + 180 * half / tips) for half in range(2 * tips)]
+    corners = [around(centre, radii[half % 2], turn + 180 * half / tips) for half in range(2 * tips)]
     canvas.polygon(shape.colour, corners)
 
 
@@ -239,9 +199,9 @@ def _spokes(canvas: Canvas, shape: Shape) -> None:
     for index in range(count):
         angle = numbers.get("turn", 0.0) + 360 * index / count
         start, end = (
-            _around(centre, radius / 2, angle) for radius in (numbers.get("hole", 0.0), numbers["size"])
+            around(centre, radius / 2, angle) for radius in (numbers.get("hole", 0.0), numbers["size"])
         )
-        canvas.polygon(shape.colour, _bar(start, end, numbers["width"]))
+        canvas.polygon(shape.colour, bar(start, end, numbers["width"]))
 
 
 def _serrated(canvas: Canvas, shape: Shape) -> None:
@@ -258,10 +218,10 @@ def _union(canvas: Canvas, shape: Shape) -> None:
     blank = Shape("union", (WHITE,), numbers={"width": 6 * unit})
     flag.box(UNION_BLUE, (0, 0), (width, 1))
     _saltire(flag, blank)
-    # A red arm lies on one side of its white one's middle, on the same side seen from the centre for all four.
+    # Seen from the centre, every red arm lies on the same side of its white arm's middle.
     for corner in ((0.0, 0.0), (width, 0.0), (width, 1.0), (0.0, 1.0)):
-        tip = _beyond(centre, corner)
-        x, y = _direction(centre, tip)
+        tip = beyond(centre, corner)
+        x, y = direction(centre, tip)
         dx, dy = y * 2 * unit, -x * 2 * unit
         flag.polygon(UNION_RED, [centre, tip, (tip[0] + dx, tip[1] + dy), (centre[0] + dx, centre[1] + dy)])
     for colour, thickness in ((WHITE, 10 * unit), (UNION_RED, 6 * unit)):
@@ -276,10 +236,10 @@ def _trigram(canvas: Canvas, shape: Shape) -> None:
     """
     [centre], size, turn = shape.at, shape.numbers["size"], shape.numbers["turn"]
     for row, kind in enumerate(f"{round(shape.numbers['lines']):03d}", start=-1):
-        middle = _around(centre, row * size / 4, turn + 180)
+        middle = around(centre, row * size / 4, turn + 180)
         for start, end in [(-1 / 2, 1 / 2)] if kind == "1" else [(-1 / 2, -1 / 24), (1 / 24, 1 / 2)]:
-            ends = (_around(middle, size * reach, turn + 90) for reach in (start, end))
-            canvas.polygon(shape.colour, _bar(*ends, size / 6))
+            left, right = (around(middle, size * reach, turn + 90) for reach in (start, end))
+            canvas.polygon(shape.colour, bar(left, right, size / 6))
 
 
 _MANY = 99
