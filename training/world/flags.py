@@ -19,7 +19,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,10 +164,14 @@ def _shape(text: str) -> Shape:
 
 
 def _keys(words: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Every key with the values that follow it; ``words`` begin with a key."""
-    starts = [index for index, word in enumerate(words) if word[0].isalpha()]
-    for start, end in pairwise([*starts, len(words)]):
-        yield words[start], words[start + 1 : end]
+    """Every key with the values that follow it, at least one; ``words`` begin with a key."""
+    groups: list[list[str]] = []
+    for word in words:
+        if groups and (len(groups[-1]) == 1 or not word[0].isalpha()):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    yield from ((key, values) for key, *values in groups)
 
 
 def _stripe(word: str, name: str) -> tuple[Rgb, float]:

@@ -1,4 +1,4 @@
-"""Points, colours and lines of flags: lengths in heights, x from the hoist, y from the top, angles clockwise from up."""
+"""Points, colours and lines of flags; lengths in heights, y from the top, angles clockwise from up."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ KINDS: dict[str, Kind] = {
     "sector": Kind(_sector, ("size", "from", "to", "at")),
     "crescent": Kind(_crescent, ("size", "at", "bite_size", "bite")),
     "star": Kind(_star, ("size", "at"), ("points", "inner", "turn", "facing"), num_at=(1, _MANY)),
-    "circlet": Kind(_circlet, ("count", "radius", "size", "at"), ("turn",)),
+    "circlet": Kind(_circlet, ("count", "radius", "size", "at")),
     "grid": Kind(_grid, ("columns", "rows", "size", "at", "step")),
     "spokes": Kind(_spokes, ("count", "size", "width", "at"), ("hole", "turn")),
     "serrated": Kind(_serrated, ("points", "from", "to")),
