@@ -1,8 +1,9 @@
 """Flags of countries, drawn from a table that says in words what is on them.
 
 A line of ``tables/flags.tsv`` holds a country (ISO 3166 alpha-2, lower case), the ratio of its flag
-(``width:height``), a drawing and a note. A drawing is a list of shapes apart by ``;``, painted in this order:
-a name, colours, then keys with their values, as in ``field white; disc #BC002D size 3/5 at 3/4,1/2``.
+(``width:height``), a drawing, and maybe a note for whoever reads the table. A drawing is a list of shapes
+apart by ``;``, painted in this order: a name, colours, then keys with their values, as in
+``field white; disc #BC002D size 3/5 at 3/4,1/2``.
 
 - Shapes and their keys are listed in ``training.world.shapes.KINDS``.
 - A colour is a name of ``COLOURS`` or ``#RRGGBB``; stripes take ``2:red`` for one twice as wide as ``red``.
@@ -10,6 +11,7 @@ a name, colours, then keys with their values, as in ``field white; disc #BC002D 
 - Lengths are in heights of the flag, x from the hoist, y from the top; ``size`` is a diameter; angles are in
   degrees, clockwise from up.
 
+Members of the UN without a flag stand in ``tables/flags_left_out.tsv`` with what these shapes cannot draw.
 ``python -m training.world.flags SHEET.png`` paints all flags on one sheet, to be looked at.
 """
 
@@ -43,15 +45,11 @@ COLOURS: Mapping[str, str] = {
     "orange": "#FF8200",
     "gold": "#FFC72C",
     "yellow": "#FCD116",
-    "lemon": "#FFEC00",
     "green": "#007A3D",
     "emerald": "#009E49",
     "forest": "#006233",
     "lime": "#1EB53A",
-    "sky": "#6CACE4",
-    "azure": "#0085CA",
     "blue": "#0038A8",
-    "royal": "#003DA5",
     "navy": "#002868",
     "midnight": "#012169",
 }
@@ -70,7 +68,6 @@ class Flag:
     ratio: tuple[float, float]
     """Width and height, as they are told: (3, 2)."""
     shapes: tuple[Shape, ...]
-    note: str = ""
 
     @property
     def width(self) -> float:
@@ -99,9 +96,9 @@ def read_flags(path: Path = TABLE) -> dict[str, Flag]:
 def parse_flag(line: str) -> Flag:
     """The flag of one line; ``DatasetError`` without a place."""
     cells = line.split("\t")
-    if len(cells) != len(HEADER):
-        raise DatasetError(f"{len(cells)} cells; {', '.join(HEADER)} are needed, apart by tabs")
-    alpha2, ratio, drawing, note = cells
+    if not len(HEADER) - 1 <= len(cells) <= len(HEADER):
+        raise DatasetError(f"{len(cells)} cells; {', '.join(HEADER[:-1])} are needed, apart by tabs")
+    alpha2, ratio, drawing = cells[:3]
     if not re.fullmatch(r"[a-z]{2}", alpha2):
         raise DatasetError(
             f"{shorten(alpha2)!r} is no country; two lower-case letters are needed, as in 'fr'"
@@ -110,7 +107,7 @@ def parse_flag(line: str) -> Flag:
     if len(sides) != 2 or not all(_NUMBER.fullmatch(side) and _number(side) > 0 for side in sides):
         raise DatasetError(f"{shorten(ratio)!r} is no ratio; width:height is needed, as in '3:2'")
     width, height = map(_number, sides)
-    return Flag(alpha2, (width, height), tuple(map(_shape, drawing.split(";"))), note)
+    return Flag(alpha2, (width, height), tuple(map(_shape, drawing.split(";"))))
 
 
 def draw(flag: Flag, height: int = 120) -> Image.Image:
