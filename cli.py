@@ -267,9 +267,14 @@ def _ask_demo(url: str, answerer: Answerer) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=30) as reply:
         response = PredictResponse.model_validate_json(reply.read())
-    rank = next(offer.rank for offer in response.answers[0].candidates if offer.entity.key == truth)
+    offers = response.answers[0].candidates
+    right = next(offer for offer in offers if offer.entity.key == truth)
+    new = 1 + sum(not offer.known for offer in offers[: right.rank - 1])
     print("", *answer_lines(response, limit=5), sep="\n")
-    print(f"held out of training, and right: {truth}, rank {rank} of {len(response.answers[0].candidates)}")
+    print(
+        f"held out of training, and right: {right.entity.label}, rank {right.rank} of {len(offers)}, "
+        f"or {new} among those that the graph does not hold"
+    )
     shown = json.dumps(body | {"k": 5}, ensure_ascii=False)
     print(f"\ntry it: curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{shown}'", flush=True)
 

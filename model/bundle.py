@@ -1,7 +1,8 @@
 """Bundle: the self-contained directory that training exports and the service loads.
 
 ``manifest.json`` · ``weights.safetensors`` (the model) · ``entities.safetensors`` (candidates: one table a
-branch, gates, weights, presence) · ``known.safetensors`` (known answers) · ``vocabulary.sqlite`` (names).
+branch, gates, weights, presence) · ``known.safetensors`` (known answers) · ``vocabulary.sqlite`` (names) ·
+``pictures/<entity id>.<suffix>`` of those who have one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ from model.directory import new_directory
 from model.errors import UserError
 from model.known import KnownAnswers
 from model.manifest import FORMAT_VERSION, BranchShape, FileDigest, Manifest, digest_of
+from model.pictures import FOLDER, Picture, entity_of, media_type_of, name_of, read_picture
 from model.predictor import Candidates, LinkPredictor, build_model, describe, parse_config
 from model.vocabulary import Vocabulary, VocabularyError
 
@@ -57,6 +60,17 @@ class Bundle:
     candidates: Candidates
     known: KnownAnswers
     vocabulary: Vocabulary
+
+    @cached_property
+    def pictures(self) -> dict[int, Picture]:
+        """The pictures by entity id."""
+        # Of the directory that was verified, also where ``path`` is a link that may be turned to another.
+        directory = self.path.resolve()
+        return {
+            entity: Picture(directory / name, media_type_of(name), digest.sha256)
+            for name, digest in self.manifest.files.items()
+            if (entity := entity_of(name)) is not None
+        }
 
     @classmethod
     def open(cls, path: Path, device: torch.device | None = None) -> Bundle:
@@ -91,6 +105,9 @@ class Bundle:
             answered = max(query.entity, *query.entities)
             if answered >= config.num_entities or query.relation >= 2 * config.num_relations:
                 raise BundleError(f"{self.path / MANIFEST}: golden names ids beyond {sizes}; export again")
+        for entity, picture in self.pictures.items():
+            if entity >= config.num_entities:
+                raise BundleError(f"{picture.path}: a picture of an id beyond {sizes}; export again")
         named = {"entities": len(self.vocabulary.entities), "relations": len(self.vocabulary.relations)}
         stated = {kind: self.manifest.counts.get(kind) for kind in sizes}
         branches = [BranchShape(name=branch.name, width=branch.width) for branch in self.model.branches]
@@ -131,8 +148,9 @@ def read_manifest(path: Path) -> Manifest:
         manifest = Manifest.model_validate(fields)
     except ValidationError as error:
         raise BundleError(f"{file}: {describe(error)}; export again") from None
-    if set(manifest.files) != set(FILES):
-        raise BundleError(f"{file}: lists {sorted(manifest.files)}, expected {sorted(FILES)}; export again")
+    listed = {name for name in manifest.files if entity_of(name) is None}
+    if listed != set(FILES):
+        raise BundleError(f"{file}: lists {sorted(listed)}, expected {sorted(FILES)}; export again")
     return manifest
 
 
@@ -145,12 +163,14 @@ def save_bundle(
     write_names: Callable[[Path], None],
     manifest: Callable[[dict[str, FileDigest]], Manifest],
     check: Callable[[Bundle], None],
+    pictures: Mapping[int, Path] | None = None,
 ) -> None:
     """Write a bundle as a whole: it appears at ``path`` complete and checked, or not at all.
 
     ``write_names`` writes the vocabulary; ``manifest`` is given the digests of the other files; ``check`` is
-    given the bundle as it was read back, and raises where it is not what was meant. Raises ``BundleError``
-    where ``path`` exists or cannot be written.
+    given the bundle as it was read back, and raises where it is not what was meant; ``pictures`` are files by
+    entity. Raises ``BundleError`` where ``path`` exists or cannot be written, ``PictureError`` for a file
+    that is no picture.
     """
     with new_directory(path, BundleError) as directory:
         # Not save_file: it makes files that nobody but their owner may read, and services run as others.
@@ -159,7 +179,8 @@ def save_bundle(
         rows = {name: getattr(known, name) for name in ("queries", "offsets", "answers", "splits")}
         (directory / KNOWN).write_bytes(arrays_as_bytes(rows))
         write_names(directory / VOCABULARY)
-        digests = {name: digest_of(directory / name) for name in FILES}
+        names = [*FILES, *_write_pictures(directory, pictures or {})]
+        digests = {name: digest_of(directory / name) for name in names}
         text = manifest(digests).model_dump_json(indent=2)
         (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
         written = Bundle.open(directory)
@@ -167,6 +188,17 @@ def save_bundle(
             check(written)
         finally:
             written.vocabulary.close()
+
+
+def _write_pictures(directory: Path, pictures: Mapping[int, Path]) -> list[str]:
+    if pictures:
+        (directory / FOLDER).mkdir()
+    names = []
+    for entity, path in pictures.items():
+        data, suffix = read_picture(path)
+        names.append(name_of(entity, suffix))
+        (directory / names[-1]).write_bytes(data)
+    return names
 
 
 def _verify(path: Path, digest: FileDigest) -> None:

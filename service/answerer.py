@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ from model.bundle import Bundle, BundleError
 from model.decision import SCORE_KINDS
 from model.device import DeviceName, choose_device
 from model.known import Int64, first_split
-from model.names import UnresolvedName
+from model.names import UnresolvedName, shorten
+from model.pictures import Picture
 from model.scorer import Answer, Query, Scorer
 from service.errors import InvalidRequest, ProblemItem, UnknownResource, pointer
 from service.schemas import (
@@ -62,6 +64,7 @@ class Answerer:
         self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
         self._present_NM = bundle.model.present.cpu().numpy()
         self._weights_NM = bundle.candidates.modality_weights.cpu().numpy()
+        self.bundle.pictures  # noqa: B018 (where the directory is now, before a link to it may turn)
         self._gates_NK = {name: rows.cpu().numpy() for name, rows in bundle.candidates.expert_gates.items()}
 
     @classmethod
@@ -139,12 +142,7 @@ class Answerer:
 
     def entity(self, name: str) -> EntityDetailsOut:
         """Raises ``UnknownResource``."""
-        try:
-            entity = self._vocabulary.resolve_entity(name)
-        except UnresolvedName as error:
-            raise UnknownResource(
-                str(error), [ProblemItem(pointer="key", detail=str(error), choices=list(error.choices))]
-            ) from None
+        entity = self._named(name)
         details = self._vocabulary.details(entity)
         present_M = self._present_NM[entity]
         return EntityDetailsOut(
@@ -152,7 +150,16 @@ class Answerer:
             description=details.description,
             degree=details.degree,
             modalities=[name for name, has in zip(self.modality_names, present_M, strict=True) if has],
+            picture=self._picture_path(entity),
         )
+
+    def picture(self, name: str) -> Picture:
+        """Raises ``UnknownResource`` for an unknown entity, and for one without a picture."""
+        entity = self._named(name)
+        if entity not in self.bundle.pictures:
+            label = self._vocabulary.entities.labels[entity]
+            raise UnknownResource(f"{shorten(label)!r} has no picture")
+        return self.bundle.pictures[entity]
 
     def relations(self) -> RelationsOut:
         return RelationsOut(
@@ -181,6 +188,20 @@ class Answerer:
             limits=settings.model_dump(include={"max_queries", "max_k", "max_candidates"}),
             device=str(model.present.device),
         )
+
+    def _named(self, name: str) -> int:
+        """The entity of a name in a path. Raises ``UnknownResource``."""
+        try:
+            return self._vocabulary.resolve_entity(name)
+        except UnresolvedName as error:
+            raise UnknownResource(
+                str(error), [ProblemItem(pointer="key", detail=str(error), choices=list(error.choices))]
+            ) from None
+
+    def _picture_path(self, entity: int) -> str | None:
+        if entity not in self.bundle.pictures:
+            return None
+        return f"/v1/entities/{quote(self._vocabulary.entities.keys[entity])}/picture"
 
     def _resolve(
         self, kind: Literal["entity", "relation"], name: str, where: str, problems: list[ProblemItem]

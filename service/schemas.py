@@ -134,6 +134,7 @@ class EntityDetailsOut(EntityOut):
     description: str
     degree: int = Field(description="Facts that hold this entity, all splits.")
     modalities: list[str] = Field(description="The modalities this entity has.")
+    picture: str | None = Field(description="Path of its picture on this server; null where it has none.")
 
 
 class EntitiesOut(BaseModel):

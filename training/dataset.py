@@ -14,6 +14,7 @@ from model.directory import new_directory
 from model.known import SPLITS, Int64, KnownAnswers
 from model.modality import Modality
 from model.names import Names, shorten
+from model.pictures import FOLDER
 from training.checks import check_facts, check_modalities, check_names, check_text
 from training.directory import (
     HEADER,
@@ -29,6 +30,7 @@ from training.directory import (
     write_names,
 )
 from training.files import DatasetError, read_integers
+from training.pictures import copy_pictures, picture_files
 
 __all__ = ["STRUCTURE", "Dataset", "DatasetError"]
 
@@ -41,9 +43,10 @@ class Dataset:
     """A graph of N entities and R relations, split into facts to learn from and facts to be judged by.
 
     ``facts`` int64[num_facts, 3] (head, relation, tail) for each of ``SPLITS``, in file order, duplicates
-    kept. ``descriptions`` and ``pictures`` (a file name or address, never opened here) belong to entities,
-    ``""`` where there is none. ``modalities`` begin with the only one that has no features. ``provenance``
-    holds JSON values. The constructor refuses what ``open`` would refuse: ``DatasetError``.
+    kept. ``descriptions`` and ``pictures`` (a file below ``picture_folder``, or an address that is never
+    opened) belong to entities, ``""`` where there is none. ``modalities`` begin with the only one that has no
+    features. ``provenance`` holds JSON values. The constructor refuses what ``open`` would refuse:
+    ``DatasetError``.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Dataset:
     modalities: tuple[Modality, ...]
     provenance: dict[str, Any]
     pictures: tuple[str, ...] = field(default=())
+    picture_folder: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.pictures:
@@ -110,6 +114,7 @@ class Dataset:
                 relations=relations,
                 descriptions=texts[0],
                 pictures=texts[1],
+                picture_folder=path / FOLDER,
                 facts=facts,
                 modalities=modalities,
                 provenance=header.provenance,
@@ -141,6 +146,7 @@ class Dataset:
                 write_facts(directory / f"{split}.tsv", self.facts[split])
             for modality in self.modalities:
                 write_modality(directory, modality)
+            copy_pictures(self.pictures, self.picture_folder, directory / FOLDER)
 
 
 def _header_of(dataset: Dataset) -> Header:
@@ -175,6 +181,7 @@ def _check(dataset: Dataset) -> None:
             message = f'{len(texts)} {what} for {dataset.num_entities} entities; one each, "" for none'
             raise DatasetError(message, file="entities.tsv")
         check_text(texts, "entities.tsv", range(2, dataset.num_entities + 2))
+    list(picture_files(dataset.pictures, dataset.picture_folder, "entities.tsv"))
     if set(dataset.facts) != set(SPLITS):
         raise DatasetError(f"splits are {sorted(dataset.facts)}; {', '.join(SPLITS)} are needed")
     for split in SPLITS:

@@ -18,6 +18,7 @@ from model.scorer import Answer, Query, Scorer
 from model.vocabulary import write_vocabulary
 from training.dataset import Dataset
 from training.evaluation import evaluate
+from training.pictures import picture_files
 from training.run import Run
 
 NUM_GOLDEN = 8
@@ -72,6 +73,7 @@ def export_run(
         write_names=partial(_write_names, dataset=dataset),
         manifest=manifest,
         check=partial(_check_scores, trained=trained),
+        pictures=dict(picture_files(dataset.pictures, dataset.picture_folder, "entities.tsv")),
     )
     return written[0]
 

@@ -19,11 +19,13 @@ def test_the_demo_builds_serves_answers_and_starts_again_from_what_it_built(tmp_
         url = wait_for(r"serving at (http://\S+)", output, process, timeout_s=240)
         wait_for(LAST_LINE, output, process)
         model = json.loads(get(f"{url}/v1/model"))
-        assert model["modalities"] == ["structure", "text", "numeric"]
+        assert model["modalities"] == ["structure", "image", "text", "numeric"]
         assert stop(process, signal.SIGINT) == 0
     said = output.read_text(encoding="utf-8")
-    rank, total = map(int, re.findall(r"held out of training, and right: \S+, rank (\d+) of (\d+)", said)[0])
-    assert 1 <= rank <= total == model["counts"]["entities"]
+    rank, total, new = map(
+        int, re.findall(r"held out of training, and right: .+, rank (\d+) of (\d+), or (\d+)", said)[0]
+    )
+    assert 1 <= new <= rank <= total == model["counts"]["entities"]
     assert "modalities trusted: structure" in said
 
     again = tmp_path / "second.log"

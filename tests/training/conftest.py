@@ -34,7 +34,7 @@ def small() -> Dataset:
             Modality("numeric", numeric, np.array([3, 0])),
         ),
         provenance={"made": "by hand"},
-        pictures=("paris.png", "", "", "", ""),
+        pictures=("https://example.org/paris.png", "", "", "", ""),
     )
 
 
@@ -75,7 +75,7 @@ def _datasets(draw: st.DrawFn) -> Dataset:
         facts=facts,
         modalities=(STRUCTURE, Modality("image", features, np.array(rows, dtype=np.int64))),
         provenance={"seed": draw(st.integers()), "note": [None, 0.5, "é"]},
-        pictures=draw(texts),
+        pictures=draw(texts.map(lambda names: tuple(name and f"https://{name}" for name in names))),
     )
 
 

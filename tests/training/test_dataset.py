@@ -101,7 +101,7 @@ def test_the_directory_is_as_documented(small: Dataset, tmp_path: Path) -> None:
     assert files == {"dataset.json", "modalities/text.safetensors", "modalities/numeric.safetensors"} | tables
     assert (root / "entities.tsv").read_text().split("\n")[:2] == [
         "id\tkey\tlabel\tdescription\tpicture",
-        "0\tQ0\tParis\ta city\tparis.png",
+        "0\tQ0\tParis\ta city\thttps://example.org/paris.png",
     ]
     assert (root / "relations.tsv").read_text().split("\n")[1] == "0\tP0\tcapital of"
     assert (root / "valid.tsv").read_bytes() == b"0\t0\t1\n1\t1\t0\n"

@@ -128,6 +128,8 @@ def test_labels_beside_the_graph_are_found(tmp_path: Path) -> None:
     lay_out(tmp_path, TSV)
     lay_out(tmp_path, {"entity_labels.tsv": "Rome\tRoma\ta city\trome.png\n\nParis\t\tanother\n"})
     lay_out(tmp_path, {"relation_labels.tsv": "near\tis near to\r\n"})
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "rome.png").touch()
     dataset = import_dataset(tmp_path, "tsv")
     assert dataset.entities.labels == ("Paris", "France", "New York", "Roma", "Italy .")
     assert dataset.descriptions == ("another", "", "", "a city", "")

@@ -6,13 +6,17 @@ import dataclasses
 from pathlib import Path
 
 from model.names import Names, shorten
+from model.pictures import FOLDER
 from training.checks import check_text, unknown_key
 from training.dataset import Dataset
 from training.files import DatasetError, read_lines
 
 
 def label_entities(dataset: Dataset, file: Path) -> Dataset:
-    """``key <tab> label [<tab> description [<tab> picture]]`` a line; others keep what they have."""
+    """``key <tab> label [<tab> description [<tab> picture]]`` a line; others keep what they have.
+
+    Pictures are files in the folder ``pictures`` beside ``file``, or addresses.
+    """
     found = _read_labels(dataset.entities, file, num_columns=4)
     texts = [list(dataset.entities.labels), list(dataset.descriptions), list(dataset.pictures)]
     for index, row in found.items():
@@ -20,7 +24,13 @@ def label_entities(dataset: Dataset, file: Path) -> Dataset:
             column[index] = text or column[index]
     labels, descriptions, pictures = map(tuple, texts)
     entities = Names("entity", dataset.entities.keys, labels)
-    return dataclasses.replace(dataset, entities=entities, descriptions=descriptions, pictures=pictures)
+    return dataclasses.replace(
+        dataset,
+        entities=entities,
+        descriptions=descriptions,
+        pictures=pictures,
+        picture_folder=file.parent / FOLDER,
+    )
 
 
 def label_relations(dataset: Dataset, file: Path) -> Dataset:

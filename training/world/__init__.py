@@ -1,1 +1,1 @@
-"""The demo graph, made from nothing but a seed."""
+"""The demo graph: the countries of the world, from our own tables and CLDR."""

@@ -43,7 +43,7 @@ def test_colour_layout_and_edges_each_tell_pictures_apart() -> None:
 
 
 def test_size_and_mode_hardly_matter() -> None:
-    small, large = stripes("red", "white", "blue"), stripes("red", "white", "blue", size=(1200, 800))
+    small, large = (stripes("red", "white", "blue", size=size) for size in ((120, 90), (1200, 900)))
     assert distance(small, large) < 0.1
     for mode in ("P", "RGBA", "CMYK"):
         assert distance(small, small.convert(mode)) < 0.15, mode
