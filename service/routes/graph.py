@@ -43,7 +43,7 @@ def picture(
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'",
     }
-    if if_none_match is not None and found.sha256 in if_none_match:
+    if if_none_match is not None and (if_none_match.strip() == "*" or found.sha256 in if_none_match):
         return Response(status_code=304, headers=headers)
     return Response(found.path.read_bytes(), media_type=found.media_type, headers=headers)
 

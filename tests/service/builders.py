@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from model.bundle import save_bundle
 from model.decision import Decision
@@ -38,7 +39,7 @@ def make_bundle(path: Path, *, decision: Decision, num_entities: int = 60, seed:
     """Entity ``e7`` is labelled ``Entity 7``; entities 3 and 4 share the label ``Twin``.
 
     A third of the candidates are copies of others, so that ties abound; odd entities lack the image.
-    Entity 0 has relation ``r0`` to every third entity: a hub.
+    Entity 0 has relation ``r0`` to every third entity: a hub. Entities 0 and 5 have pictures.
     """
     torch.manual_seed(seed)
     model = _model(decision, num_entities)
@@ -98,8 +99,16 @@ def make_bundle(path: Path, *, decision: Decision, num_entities: int = 60, seed:
         write_names=write_names,
         manifest=manifest,
         check=lambda bundle: None,
+        pictures=_pictures(path.parent),
     )
     return Made(path, model, copied, facts, keys)
+
+
+def _pictures(folder: Path) -> dict[int, Path]:
+    files = {0: folder / "red.png", 5: folder / "blue.jpg"}
+    for file in files.values():
+        Image.new("RGB", (3, 2), file.stem).save(file)
+    return files
 
 
 def _model(decision: Decision, num_entities: int) -> LinkPredictor:

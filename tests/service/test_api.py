@@ -194,10 +194,37 @@ def test_an_entity_by_key_or_label(client: TestClient) -> None:
         "description": "the first",
         "degree": 0,
         "modalities": ["structure", "image", "type"],
+        "picture": "/v1/entities/e0/picture",
     }
     assert client.get("/v1/entities/e0").json() == expected
     assert client.get("/v1/entities/Entity%200").json() == expected
-    assert client.get("/v1/entities/e1").json()["modalities"] == ["structure", "type"]
+    one = client.get("/v1/entities/e1").json()
+    assert (one["modalities"], one["picture"]) == (["structure", "type"], None)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("e0", "png"), ("Entity%200", "png"), ("e5", "jpeg")])
+def test_a_picture_is_served_as_what_it_is(client: TestClient, made: Made, name: str, kind: str) -> None:
+    response = client.get(f"/v1/entities/{name}/picture")
+    file = made.path.parent / {"png": "red.png", "jpeg": "blue.jpg"}[kind]
+    assert response.status_code == 200
+    assert response.content == file.read_bytes()
+    assert response.headers["content-type"] == f"image/{kind}"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"] == "default-src 'none'"
+    assert "max-age" in response.headers["cache-control"]
+
+
+def test_a_picture_that_the_caller_has_is_not_sent_again(client: TestClient) -> None:
+    tag = client.get("/v1/entities/e0/picture").headers["etag"]
+    again = client.get("/v1/entities/e0/picture", headers={"If-None-Match": f'"other", W/{tag}'})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert client.get("/v1/entities/e5/picture", headers={"If-None-Match": tag}).status_code == 200
+    assert client.get("/v1/entities/e0/picture", headers={"If-None-Match": "*"}).status_code == 304
+
+
+def test_no_picture_and_no_entity_are_told_apart(client: TestClient) -> None:
+    assert problem(client.get("/v1/entities/e1/picture"), 404)["detail"] == "'Entity 1' has no picture"
+    assert "nobody" in problem(client.get("/v1/entities/nobody/picture"), 404)["detail"]
 
 
 @pytest.mark.parametrize(
