@@ -79,7 +79,7 @@ def _side(name: str, shape: str) -> None:
     from training.precision import products_in
 
     before = peak_bytes()
-    model, batch = _model(shape), _batch(shape)
+    model, batch = make_model(shape), make_batch(shape)
     if name.startswith("roof"):
         return _roof(model, batch, name.removeprefix("roof-"), before)
     if name == "plain":
@@ -115,7 +115,7 @@ def _side(name: str, shape: str) -> None:
 
 def _roof(model: Any, batch: Any, precision: str, before: int) -> None:
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    flop = _necessary_flop(model, batch)
+    flop = necessary_flop(model, batch)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_entities = model.config.num_entities
     query = torch.randn(BATCH, WIDTH).to(dtype)
@@ -149,20 +149,21 @@ def _roof(model: Any, batch: Any, precision: str, before: int) -> None:
         print(json.dumps({"seconds": seconds()}), flush=True)
 
 
-def _necessary_flop(model: Any, batch: Any) -> int:
+def necessary_flop(model: Any, batch: Any) -> int:
     """Of forward and twice as much backward: scores, both sides' experts and fusion, and Tucker cores."""
     num_entities, num_used = model.config.num_entities, len(batch.relation.unique())
+    size = len(batch.relation)
     modalities, branches = len(NAMES), len(NAMES) + 1
     relation_width = model.config.relation_width
     attentions = model.config.num_attentions
     square = 2 * WIDTH * WIDTH
-    forward = 2 * BATCH * num_entities * WIDTH * branches
-    forward += (num_entities + BATCH) * square * modalities * (NUM_EXPERTS + attentions)
-    forward += num_used * relation_width * square * branches + BATCH * square * branches
+    forward = 2 * size * num_entities * WIDTH * branches
+    forward += (num_entities + size) * square * modalities * (NUM_EXPERTS + attentions)
+    forward += num_used * relation_width * square * branches + size * square * branches
     return 3 * forward
 
 
-def _model(shape: str) -> Any:
+def make_model(shape: str) -> Any:
     from model.momok import MoMoK, MoMoKConfig
     from model.predictor import ModalityShape
 
@@ -176,16 +177,16 @@ def _model(shape: str) -> Any:
     )
 
 
-def _batch(shape: str) -> Any:
+def make_batch(shape: str, size: int = BATCH) -> Any:
     from training.batches import Batch
 
     generator = torch.Generator().manual_seed(1)
     num_entities, num_relations = SHAPES[shape]
 
     def ids(limit: int) -> torch.Tensor:
-        return torch.randint(limit, (BATCH,), generator=generator)
+        return torch.randint(limit, (size,), generator=generator)
 
-    return Batch(ids(num_entities), ids(2 * num_relations), torch.arange(BATCH), ids(num_entities))
+    return Batch(ids(num_entities), ids(2 * num_relations), torch.arange(size), ids(num_entities))
 
 
 if __name__ == "__main__":

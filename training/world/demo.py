@@ -13,6 +13,7 @@ import torch
 
 from model.known import KnownAnswers
 from model.vocabulary import Vocabulary
+from training.dataset import Dataset
 from training.export import export_run
 from training.recipe import Recipe
 from training.run import Run
@@ -44,8 +45,8 @@ def build_demo(directory: Path, *, stop: Callable[[], bool], show: Callable[[str
     for part in ("bundle", "run", "dataset"):
         shutil.rmtree(directory / part, ignore_errors=True)
     with TemporaryDirectory() as flags:
-        dataset = build_world(Path(flags), SEED)
-        dataset.write(directory / "dataset")
+        build_world(Path(flags), SEED).write(directory / "dataset")
+    dataset = Dataset.open(directory / "dataset")
     holders = (
         f"{modality.name} of {int(modality.present(dataset.num_entities).sum())}"
         for modality in dataset.modalities

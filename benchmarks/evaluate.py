@@ -1,0 +1,121 @@
+"""Filtered ranking of ours beside the plain evaluator of ``plain_momok.py``: same model, same queries.
+
+    python benchmarks/evaluate.py [--queries 2048] [--rounds 5] [--json]
+
+At MKG-Y's shapes, ``mean_sigmoid``. ``speedup`` is the ratio of the median times a query; ``over_gemm`` is
+ours over nothing but the products of the queries with the branches' tables, in the same run. ``same_ranks``
+is the share of queries that both rank alike: the plain evaluator breaks ties as its sort leaves them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from side_by_side import Side, peak_bytes, take_turns
+
+NUM_ENTITIES, NUM_RELATIONS, NUM_FACTS = 15_000, 28, 26_638
+PLAIN_QUERIES = 1024
+SIDES = ("plain", "ours", "gemm")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--queries", type=int, default=2048, help="of ours; the plain side takes 1024")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.side:
+        return _side(arguments.side, arguments.queries)
+    options = ("--queries", str(arguments.queries), "--threads", str(arguments.threads))
+    sides = {name: Side(__file__, name, *options) for name in SIDES}
+    for _ in range(arguments.rounds):
+        for side in sides.values():
+            side.turn()
+    per_query = {name: side.median() / side.facts["queries"] for name, side in sides.items()}
+    ranks = {name: np.array(sides[name].facts["ranks"]) for name in ("plain", "ours")}
+    for side in sides.values():
+        side.end()
+    result = {
+        "threads": arguments.threads,
+        **{f"{name}_ms_per_query": 1e3 * seconds for name, seconds in per_query.items()},
+        "speedup": per_query["plain"] / per_query["ours"],
+        "over_gemm": per_query["ours"] / per_query["gemm"],
+        "same_ranks": float((ranks["plain"] == ranks["ours"][: len(ranks["plain"])]).mean()),
+    }
+    print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
+    return None
+
+
+def _side(name: str, num_queries: int) -> None:
+    from plain_momok import PlainMoMoK, ranks
+
+    from model.known import KnownAnswers
+    from training.evaluation import GateStatistics, rank_facts
+    from training.memory import keep_freed_memory
+
+    before = peak_bytes()
+    model, facts = _model(), _facts()
+    known = KnownAnswers.from_facts(facts, num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
+    asked = facts["test"][: num_queries // 2]
+    if name == "gemm":
+        query = torch.randn(num_queries, 256)
+        tables = [torch.randn(256, NUM_ENTITIES) for _ in model.branches]
+        out = torch.empty(256, NUM_ENTITIES)
+
+        def products() -> None:
+            for part in query.split(256):
+                for table in tables:
+                    torch.mm(part, table, out=out)
+
+        return take_turns(products, {"queries": num_queries}, before)
+    if name == "plain":
+        plain = PlainMoMoK(model)
+        head, relation, tail = asked[:PLAIN_QUERIES].T
+
+        def rank() -> np.ndarray:
+            return ranks(plain, head, relation, tail, known)
+
+        return take_turns(rank, {"queries": len(head), "ranks": rank().tolist()}, before, warm=0)
+    keep_freed_memory()
+    with torch.no_grad():
+        table = model.entity_table()
+
+    def ours() -> Any:
+        return rank_facts(model, asked, known, table=table, statistics=GateStatistics(model))
+
+    return take_turns(ours, {"queries": 2 * len(asked), "ranks": ours().tail.tolist()}, before)
+
+
+def _model() -> Any:
+    from model.momok import MoMoK, MoMoKConfig
+    from model.predictor import ModalityShape
+
+    torch.manual_seed(0)
+    names = ("structure", "image", "text")
+    return MoMoK(
+        MoMoKConfig(
+            num_entities=NUM_ENTITIES,
+            num_relations=NUM_RELATIONS,
+            decision="mean_sigmoid",
+            modalities=tuple(ModalityShape(name=name, input_width=256, width=256) for name in names),
+        )
+    ).eval()
+
+
+def _facts() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    high = [NUM_ENTITIES, NUM_RELATIONS, NUM_ENTITIES]
+    facts = random.integers(0, high, size=(NUM_FACTS, 3))
+    return {"train": facts[:-8192], "test": np.unique(facts[-8192:], axis=0)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
