@@ -83,7 +83,7 @@ def _side(name: str, num_queries: int) -> None:
         def rank() -> np.ndarray:
             return ranks(plain, head, relation, tail, known)
 
-        return take_turns(rank, {"queries": len(head), "ranks": rank().tolist()}, before, warm=0)
+        return take_turns(rank, {"queries": len(head), "ranks": rank().tolist()}, before)
     keep_freed_memory()
     with torch.no_grad():
         table = model.entity_table()

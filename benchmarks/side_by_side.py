@@ -61,15 +61,15 @@ def peak_bytes() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def take_turns(work: Callable[[], object], facts: dict[str, Any], before_bytes: int, warm: int = 2) -> None:
+def take_turns(work: Callable[[], object], facts: dict[str, Any], before_bytes: int) -> None:
     """What a side does: tell its facts, work once a line, and tell its peak memory at the end."""
-    for _ in range(warm):
-        work()
     print(json.dumps(facts), flush=True)
     for line in sys.stdin:
         if line.strip() == "end":
             print(json.dumps({"peak_bytes": peak_bytes() - before_bytes}), flush=True)
             return
+        # Once for itself: memory that lay idle while the others worked may have been taken away.
+        work()
         started = perf_counter()
         work()
         print(json.dumps({"seconds": perf_counter() - started}), flush=True)

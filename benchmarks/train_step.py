@@ -103,9 +103,9 @@ def _side(name: str, shape: str) -> None:
     model.train()
 
     def step() -> None:
+        optimizer.zero_grad()
         total = value()
         total.item()
-        optimizer.zero_grad()
         total.backward()
         optimizer.step()
 
@@ -140,12 +140,12 @@ def _roof(model: Any, batch: Any, precision: str, before: int) -> None:
 
     import sys
 
-    seconds()
     print(json.dumps({"gflop": flop / 1e9}), flush=True)
     for line in sys.stdin:
         if line.strip() == "end":
             print(json.dumps({"peak_bytes": peak_bytes() - before}), flush=True)
             return
+        seconds()
         print(json.dumps({"seconds": seconds()}), flush=True)
 
 

@@ -230,9 +230,9 @@ class Trainer:
         if not math.isfinite(value):
             parts = ", ".join(f"{name} {part:.4g}" for name, part in loss.parts.items())
             raise self._diverged(f"the loss became {value} ({parts})")
-        self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        self.optimizer.zero_grad()  # Now, so that the next step has their memory.
         self.objective.after_step()
         sums = self.progress.loss_sums
         for name, part in {"loss": value, **loss.parts}.items():
