@@ -105,6 +105,8 @@ class Bundle:
             answered = max(query.entity, *query.entities)
             if answered >= config.num_entities or query.relation >= 2 * config.num_relations:
                 raise BundleError(f"{self.path / MANIFEST}: golden names ids beyond {sizes}; export again")
+        if len(self.pictures) != len(self.manifest.files) - len(FILES):
+            raise BundleError(f"{self.path / MANIFEST}: lists two pictures of one entity; export again")
         for entity, picture in self.pictures.items():
             if entity >= config.num_entities:
                 raise BundleError(f"{picture.path}: a picture of an id beyond {sizes}; export again")

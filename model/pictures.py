@@ -15,7 +15,7 @@ MAX_BYTES = 5_000_000
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"}
 """By suffix. Browsers show these; a bundle's suffixes are chosen by content, never by what a file claims."""
 
-_NAME = re.compile(rf"{FOLDER}/(0|[1-9]\d*)\.({'|'.join(MEDIA_TYPES)})")
+_NAME = re.compile(rf"{FOLDER}/(0|[1-9][0-9]{{0,17}})\.({'|'.join(MEDIA_TYPES)})")
 
 
 class PictureError(UserError):

@@ -201,7 +201,7 @@ class Answerer:
     def _picture_path(self, entity: int) -> str | None:
         if entity not in self.bundle.pictures:
             return None
-        return f"/v1/entities/{quote(self._vocabulary.entities.keys[entity])}/picture"
+        return f"/v1/entities/{quote(self._vocabulary.entities.keys[entity], safe='')}/picture"
 
     def _resolve(
         self, kind: Literal["entity", "relation"], name: str, where: str, problems: list[ProblemItem]

@@ -13,7 +13,7 @@ from service import problems
 from service.answerer import Answerer
 from service.metrics import Metrics
 from service.middleware import Observation
-from service.routes import graph, operations, predict
+from service.routes import graph, operations, picture, predict
 from service.routes.context import Context, context_of
 from service.settings import Settings
 from service.worker import ScorerThread
@@ -41,7 +41,8 @@ def build_api() -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    for router in (predict.router, graph.router, operations.router):
+    # Pictures before the graph, whose path of details takes in all that follows: keys may hold slashes.
+    for router in (predict.router, picture.router, graph.router, operations.router):
         app.include_router(router)
     problems.install(app)
     return app

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
+import urllib.error
+import urllib.request
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.processes import MOMOK, get, running, stop, wait_for
 
@@ -20,6 +24,11 @@ def test_the_demo_builds_serves_answers_and_starts_again_from_what_it_built(tmp_
         wait_for(LAST_LINE, output, process)
         model = json.loads(get(f"{url}/v1/model"))
         assert model["modalities"] == ["structure", "image", "text", "numeric"]
+        flag = json.loads(get(f"{url}/v1/entities/NOR"))["picture"]
+        with urllib.request.urlopen(f"{url}{flag}", timeout=10) as response:
+            assert response.read() == (tmp_path / "demo" / "dataset" / "pictures" / "NOR.png").read_bytes()
+        with pytest.raises(urllib.error.HTTPError, match="404"):  # No entity has the key NOR/picture.
+            get(f"{url}/v1/entities/NOR%2Fpicture")
         assert stop(process, signal.SIGINT) == 0
     said = output.read_text(encoding="utf-8")
     rank, total, new = map(

@@ -238,6 +238,34 @@ def test_a_manifest_that_lists_other_files_is_refused_before_they_are_touched(co
     refused(copy, MANIFEST, "lists", "expected")
 
 
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (["pictures/../secret.png"], "expected"),
+        (["pictures/0.svg"], "expected"),
+        (["pictures/00.png"], "expected"),
+        (["pictures/" + "1" * 5000 + ".png"], "expected"),
+        (["pictures/0.png", "pictures/0.jpg"], "lists two pictures of one entity"),
+    ],
+)
+def test_a_manifest_that_lists_pictures_of_no_entity_is_refused(
+    copy: Path, names: list[str], word: str
+) -> None:
+    (copy / "pictures").mkdir()
+    for suffix in ("png", "jpg"):
+        (copy / "pictures" / f"0.{suffix}").write_bytes(b"x")
+    digest = digest_of(copy / "pictures" / "0.png").model_dump()
+    edit(copy, files=json.loads((copy / MANIFEST).read_text())["files"] | dict.fromkeys(names, digest))
+    refused(copy, MANIFEST, word)
+
+
+def test_a_picture_of_an_id_beyond_the_entities_is_refused(copy: Path) -> None:
+    (copy / "pictures").mkdir()
+    (copy / "pictures" / "40.png").write_bytes(b"x")
+    rehash(copy, "pictures/40.png")
+    refused(copy, "pictures/40.png", "beyond")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_manifest_that_lists_fewer_files_is_refused(copy: Path, name: str) -> None:
     files = json.loads((copy / MANIFEST).read_text())["files"]

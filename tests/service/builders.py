@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,19 @@ class Made:
     keys: list[str]
 
 
-def make_bundle(path: Path, *, decision: Decision, num_entities: int = 60, seed: int = 0) -> Made:
+def make_bundle(
+    path: Path,
+    *,
+    decision: Decision,
+    num_entities: int = 60,
+    seed: int = 0,
+    renamed: Mapping[int, str] | None = None,
+) -> Made:
     """Entity ``e7`` is labelled ``Entity 7``; entities 3 and 4 share the label ``Twin``.
 
     A third of the candidates are copies of others, so that ties abound; odd entities lack the image.
     Entity 0 has relation ``r0`` to every third entity: a hub. Entities 0 and 5 have pictures.
+    ``renamed`` are other keys, by entity.
     """
     torch.manual_seed(seed)
     model = _model(decision, num_entities)
@@ -52,7 +61,7 @@ def make_bundle(path: Path, *, decision: Decision, num_entities: int = 60, seed:
     candidates = Candidates(copied, computed.modality_weights, computed.expert_gates)
     facts = _facts(num_entities, seed)
     known = KnownAnswers.from_facts(facts, num_entities=num_entities, num_relations=NUM_RELATIONS)
-    keys = [f"e{index}" for index in range(num_entities)]
+    keys = [(renamed or {}).get(index, f"e{index}") for index in range(num_entities)]
     labels = ["Twin" if index in (3, 4) else f"Entity {index}" for index in range(num_entities)]
     answers = Scorer(model, candidates, known).answer([Query(1, 0, 5, False), Query(2, 4, 5, False)])
     golden = [

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from service.answerer import Answerer
 from service.app import create_app
 from service.settings import Settings
-from tests.service.builders import Made
+from tests.service.builders import Made, make_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 PREDICT = "/v1/predict"
@@ -220,6 +220,25 @@ def test_a_picture_that_the_caller_has_is_not_sent_again(client: TestClient) -> 
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
     assert client.get("/v1/entities/e5/picture", headers={"If-None-Match": tag}).status_code == 200
     assert client.get("/v1/entities/e0/picture", headers={"If-None-Match": "*"}).status_code == 304
+
+
+def test_keys_that_end_like_the_route_of_pictures_stay_reachable(tmp_path: Path) -> None:
+    made = make_bundle(tmp_path / "bundle", decision="sum", renamed={0: "a/picture", 5: "a", 6: "? #%"})
+    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
+        for slash in ("%2F", "%2f"):
+            details = client.get(f"/v1/entities/a{slash}picture").json()
+            assert (details["key"], details["picture"]) == ("a/picture", "/v1/entities/a%2Fpicture/picture")
+        types = {
+            path: client.get(f"/v1/entities/{path}").headers["content-type"]
+            for path in ("a", "a/picture", "a/picture/picture", "a%2Fpicture/picture")
+        }
+        assert types == {
+            "a": "application/json",
+            "a/picture": "image/jpeg",
+            "a/picture/picture": "image/png",
+            "a%2Fpicture/picture": "image/png",
+        }
+        assert client.get("/v1/entities/%3F%20%23%25").json()["key"] == "? #%"
 
 
 def test_no_picture_and_no_entity_are_told_apart(client: TestClient) -> None:

@@ -50,19 +50,33 @@ def test_a_dataset_without_pictures_has_no_folder_for_them(tmp_path: Path) -> No
     ("name", "message"),
     [
         ("gone.png", r"entities.tsv:2: no picture 'gone.png' in .*; put it there, or leave the cell empty"),
-        ("../secret.png", r"entities.tsv:2: picture '\.\./secret.png' leads out of .*; give a file below it"),
-        ("/etc/hostname", r"entities.tsv:2: picture '/etc/hostname' leads out"),
-        ("link.png", r"entities.tsv:2: picture 'link.png' leads out"),
+        (
+            "../secret.png",
+            r"entities.tsv:2: picture '\.\./secret.png' is absolute or holds '\.\.'; give a plain",
+        ),
+        ("folder/../a.png", r"entities.tsv:2: picture 'folder/\.\./a.png' is absolute or holds '\.\.'"),
+        ("/etc/hostname", r"entities.tsv:2: picture '/etc/hostname' is absolute"),
+        ("link.png", r"entities.tsv:2: picture 'link.png' leads out of .*; give a file below it"),
         ("folder", r"entities.tsv:2: no picture 'folder'"),
+        ("n" * 300, r"entities.tsv:2: picture 'n+…?.* cannot be looked for in .*; rename it"),
+        ("circle.png", r"entities.tsv:2: (no )?picture 'circle.png' .*; (rename it|put it there)"),
     ],
 )
 def test_names_that_lead_nowhere_or_outside_are_refused(name: str, message: str, tmp_path: Path) -> None:
     folder = tmp_path / "from"
     (folder / "folder").mkdir(parents=True)
     draw(tmp_path, "secret.png")
+    draw(folder, "a.png")
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
     with pytest.raises(DatasetError, match=message):
         illustrated(folder, name)
+
+
+def test_an_absolute_name_is_refused_even_where_it_leads_into_the_folder(tmp_path: Path) -> None:
+    draw(tmp_path, "a.png")
+    with pytest.raises(DatasetError, match=r"entities.tsv:2: picture .* is absolute"):
+        illustrated(tmp_path, str(tmp_path / "a.png"))
 
 
 def test_a_file_without_any_folder_is_refused(tmp_path: Path) -> None:
