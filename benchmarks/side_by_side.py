@@ -7,6 +7,7 @@ machine disturbs both.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -15,11 +16,14 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+WARM_S, TIMED_S = 4.0, 6.0
+"""How long a side works in each turn at the least, before it is timed and while it is."""
+
 
 class Side:
     """A process that runs ``python SCRIPT --side NAME …`` and answers each line with one of JSON."""
 
-    def __init__(self, script: str, name: str, *arguments: str) -> None:
+    def __init__(self, script: str, name: str, *arguments: str, **environment: str) -> None:
         self.name = name
         self.seconds: list[float] = []
         self._process = subprocess.Popen(
@@ -27,6 +31,7 @@ class Side:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | environment,
         )
         self.facts: dict[str, Any] = self._read()
 
@@ -68,8 +73,16 @@ def take_turns(work: Callable[[], object], facts: dict[str, Any], before_bytes: 
         if line.strip() == "end":
             print(json.dumps({"peak_bytes": peak_bytes() - before_bytes}), flush=True)
             return
-        # Once for itself: memory that lay idle while the others worked may have been taken away.
-        work()
+        # First for itself: memory that lay idle while the others worked may have been taken away.
+        _repeat(work, WARM_S)
+        print(json.dumps({"seconds": median(_repeat(work, TIMED_S))}), flush=True)
+
+
+def _repeat(work: Callable[[], object], least_s: float) -> list[float]:
+    """Seconds of each time, once and then until ``least_s`` are over."""
+    seconds: list[float] = []
+    while not seconds or sum(seconds) < least_s:
         started = perf_counter()
         work()
-        print(json.dumps({"seconds": perf_counter() - started}), flush=True)
+        seconds.append(perf_counter() - started)
+    return seconds
