@@ -21,6 +21,10 @@ from training.memory import rows_at_once
 
 PROTOCOL = "filtered over all splits, all entities, both directions, realistic ties, distinct facts"
 HITS = (1, 3, 10)
+
+ENCODED_AT_ONCE = 4096
+"""Queries; a Tucker core is contracted once for each relation among them."""
+
 Float64 = npt.NDArray[np.float64]
 
 
@@ -116,43 +120,65 @@ def rank_facts(
         entity, truth = np.concatenate([head, tail]), np.concatenate([tail, head])
         asked = np.concatenate([relation, relation + model.config.num_relations])
         rank = np.empty(len(entity))
-        # Queries of one relation together: much of what encodes them depends on the relation alone.
+        # Queries of one relation together, and many at once: much of what encodes them is done a relation.
         order = np.argsort(asked, kind="stable")
-        size = rows_at_once(next(iter(vectors.values())))
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
-            rank[part] = _rank_batch(
-                model, vectors, known, entity[part], asked[part], truth[part], statistics
-            )
+        for start in range(0, len(order), ENCODED_AT_ONCE):
+            part = order[start : start + ENCODED_AT_ONCE]
+            queries = Queries(entity[part], asked[part], truth[part])
+            rank[part] = _rank_queries(model, vectors, known, queries, statistics)
     finally:
         model.train(was_training)
     return Ranks(*np.split(rank, 2))
 
 
-def _rank_batch(
+@dataclass(frozen=True)
+class Queries:
+    """int64[B] each: what is asked of which entity (relation in [0, 2R)), and what is true."""
+
+    entity: Int64
+    relation: Int64
+    truth: Int64
+
+    def __getitem__(self, part: slice) -> Queries:
+        return Queries(self.entity[part], self.relation[part], self.truth[part])
+
+
+def _rank_queries(
     model: LinkPredictor,
     table: dict[str, Tensor],
     known: KnownAnswers,
-    entity_B: Int64,
-    relation_B: Int64,
-    truth_B: Int64,
+    queries: Queries,
     statistics: GateStatistics | None,
 ) -> Float64:
-    """``1 + greater + ties / 2`` among all entities but the other known answers, float64[B]."""
+    """Ranks float64[B]: encoded together, scored as many at a time as memory allows."""
     device = model.present.device
-    entity, relation, truth = (torch.from_numpy(ids).to(device) for ids in (entity_B, relation_B, truth_B))
+    entity, relation = (torch.from_numpy(ids).to(device) for ids in (queries.entity, queries.relation))
     encoding = model.encode(entity, relation)
     if statistics is not None:
         statistics.add(encoding, entity, relation)
-    score_BN = model.score(encoding.query, table)
+    ranks, size = [], rows_at_once(next(iter(table.values())))
+    for start in range(0, len(entity), size):
+        part = slice(start, start + size)
+        query = {name: vector_BD[part] for name, vector_BD in encoding.query.items()}
+        ranks.append(_ranks_of_truth(model.score(query, table), queries[part], known))
+    return np.concatenate(ranks)
+
+
+def _ranks_of_truth(score_BN: Tensor, queries: Queries, known: KnownAnswers) -> Float64:
+    """``1 + greater + ties / 2`` among all entities but the other known answers, float64[B].
+
+    The scores are used up.
+    """
     # Not of the truth alone: candidates scored NaN are neither above it nor equal, and would flatter it. A
     # sum is finite only if all its terms are, and quicker to look at.
     if not bool(score_BN.sum().isfinite()) and not bool(score_BN.isfinite().all()):
         raise ValueError("a score is not finite: these weights cannot be evaluated")
+    device = score_BN.device
+    truth_B1 = torch.from_numpy(queries.truth).to(device)[:, None]
     # +1 above the truth, 0 for a tie, -1 below it: (sign + 1) / 2 is what each candidate adds to the rank.
-    sign_BN = score_BN.sub_(score_BN.gather(1, truth[:, None])).sign_()
-    row_P, answer_P = known.rows(entity_B, relation_B)
-    others = answer_P != truth_B[row_P]
+    sign_BN = score_BN.sub_(score_BN.gather(1, truth_B1)).sign_()
+    row_P, answer_P = known.rows(queries.entity, queries.relation)
+    others = answer_P != queries.truth[row_P]
     row_p, answer_p = (torch.from_numpy(ids[others]).to(device) for ids in (row_P, answer_P))
     share_B = (sign_BN.sum(dim=1, dtype=torch.float64) + sign_BN.shape[1]) / 2
     share_B = share_B.index_add(0, row_p, -(sign_BN[row_p, answer_p].double() + 1) / 2)
