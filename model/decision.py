@@ -27,15 +27,25 @@ SCORE_KINDS: dict[Decision, ScoreKind] = {"sum": "logit_sum", "mean_sigmoid": "m
 def decide(scores: Iterable[Tensor], decision: Decision) -> Tensor:
     """One score from the branch scores, each float[B, N], in the precision given.
 
-    Takes them one after the other, so that a generator need not hold them all.
+    Takes them one after the other, so that a generator need not hold them all. Without gradients they are
+    used up: their memory is worked in, as passing fresh memory around costs as much as the arithmetic.
     """
     total, count = None, 0
     for score in scores:
-        value = score if decision == "sum" else score.sigmoid()
-        total = value if total is None else total + value
+        in_place = not score.requires_grad
+        if decision == "mean_sigmoid":
+            score = score.sigmoid_() if in_place else score.sigmoid()
+        if total is None:
+            total = score
+        elif in_place:
+            total.add_(score)
+        else:
+            total = total + score
         count += 1
     assert total is not None, "a decision without branches"
-    return total if decision == "sum" else total / count
+    if decision == "sum":
+        return total
+    return total / count if total.requires_grad else total.div_(count)
 
 
 def branch_values(score_CB: Float64, decision: Decision) -> Float64:

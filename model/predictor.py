@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from model.decision import Decision, decide
 from model.modality import ModalityInput
 
+SCORED_AT_ONCE = 1 << 18
+"""Scores of one branch that are held at a time on a CPU: 1 MB, within reach of its second-level cache."""
+
 JOINT = "joint"
 """The branch that fuses all modalities; no modality may be called so."""
 
@@ -123,9 +126,19 @@ class LinkPredictor(nn.Module, ABC):
         return self.candidates().vectors
 
     def score(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Tensor:
-        """Decided scores float32[B, C], one branch after the other."""
+        """Decided scores float32[B, C], so many candidates at a time that the branches' scores stay in caches."""
         names = [branch.name for branch in self.branches]
-        return decide((query[name] @ table[name].T for name in names), self.decision)
+        num_candidates = len(table[names[0]])
+        at_once = (
+            num_candidates
+            if self.present.is_cuda
+            else max(SCORED_AT_ONCE // max(len(query[names[0]]), 1), 256)
+        )
+        tiles = [
+            decide((query[name] @ table[name][start : start + at_once].T for name in names), self.decision)
+            for start in range(0, num_candidates, at_once)
+        ]
+        return torch.cat(tiles, dim=1)
 
 
 MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}

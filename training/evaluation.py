@@ -22,7 +22,7 @@ from training.memory import rows_at_once
 PROTOCOL = "filtered over all splits, all entities, both directions, realistic ties, distinct facts"
 HITS = (1, 3, 10)
 
-ENCODED_AT_ONCE = 4096
+ENCODED_AT_ONCE = 8192
 """Queries; a Tucker core is contracted once for each relation among them."""
 
 Float64 = npt.NDArray[np.float64]
@@ -180,7 +180,9 @@ def _ranks_of_truth(score_BN: Tensor, queries: Queries, known: KnownAnswers) -> 
     row_P, answer_P = known.rows(queries.entity, queries.relation)
     others = answer_P != queries.truth[row_P]
     row_p, answer_p = (torch.from_numpy(ids[others]).to(device) for ids in (row_P, answer_P))
-    share_B = (sign_BN.sum(dim=1, dtype=torch.float64) + sign_BN.shape[1]) / 2
+    # Sums of fewer than 2^24 ones are exact in float32, and float64 would copy all the signs first.
+    dtype = torch.float32 if sign_BN.shape[1] < 2**24 else torch.float64
+    share_B = (sign_BN.sum(dim=1, dtype=dtype).double() + sign_BN.shape[1]) / 2
     share_B = share_B.index_add(0, row_p, -(sign_BN[row_p, answer_p].double() + 1) / 2)
     result: Float64 = (share_B + 0.5).cpu().numpy()  # The truth's own share of one half makes up for the 1.
     return result

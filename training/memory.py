@@ -18,7 +18,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 def rows_at_once(table_ND: Tensor) -> int:
     """How many queries to score against a table together."""
-    return max(CELLS.get(table_ND.device.type, CELLS["cuda"]) // len(table_ND), MIN_ROWS)
+    rows = CELLS.get(table_ND.device.type, CELLS["cuda"]) // len(table_ND)
+    return max(rows // MIN_ROWS, 1) * MIN_ROWS  # Whole blocks: products are slower on odd numbers of rows.
 
 
 def keep_freed_memory() -> None:

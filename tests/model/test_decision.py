@@ -68,7 +68,7 @@ def test_raising_branch_scores_never_lowers_the_decision(
 @pytest.mark.parametrize(("score", "value"), [(1000.0, 1.0), (100.0, 1.0), (0.0, 0.5), (-1000.0, 0.0)])
 def test_sigmoids_saturate_quietly(score: float, value: float) -> None:
     assert decide_exactly(np.array([[score, score]]), "mean_sigmoid").tolist() == [value]
-    assert decide([torch.tensor([[score]])] * 2, "mean_sigmoid").tolist() == [[value]]
+    assert decide((torch.tensor([[score]]) for _ in range(2)), "mean_sigmoid").tolist() == [[value]]
 
 
 def test_small_probabilities_keep_their_relative_precision() -> None:
