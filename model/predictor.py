@@ -126,14 +126,12 @@ class LinkPredictor(nn.Module, ABC):
         return self.candidates().vectors
 
     def score(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Tensor:
-        """Decided scores float32[B, C], so many candidates at a time that the branches' scores stay in caches."""
+        """Decided scores float32[B, C]."""
         names = [branch.name for branch in self.branches]
-        num_candidates = len(table[names[0]])
-        at_once = (
-            num_candidates
-            if self.present.is_cuda
-            else max(SCORED_AT_ONCE // max(len(query[names[0]]), 1), 256)
-        )
+        num_queries, num_candidates = len(query[names[0]]), len(table[names[0]])
+        at_once = num_candidates  # On a CPU fewer, so that what the branches give stays in its caches.
+        if not self.present.is_cuda:
+            at_once = max(SCORED_AT_ONCE // max(num_queries, 1), 256)
         tiles = [
             decide((query[name] @ table[name][start : start + at_once].T for name in names), self.decision)
             for start in range(0, num_candidates, at_once)
