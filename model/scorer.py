@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +11,19 @@ import numpy.typing as npt
 import torch
 
 from model.decision import Decision
+from model.engine import EngineName, Engines
+from model.index import EntityIndex
 from model.known import Int64, KnownAnswers
-from model.predictor import Candidates, LinkPredictor
-from model.retrieval import Ranking, Retriever, Selection
+from model.predictor import Candidates, Encoding, LinkPredictor
+from model.retrieval import Ranking, Retriever
+from model.search import Search
+from model.selection import Selection
+from model.table import EntityTable
 
 Float32 = npt.NDArray[np.float32]
+
+WARMING = 256
+"""Queries by which the engines are timed."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +59,45 @@ class Answer:
 class Scorer:
     """Encodes queries with a model and retrieves from its table of candidates."""
 
-    def __init__(self, model: LinkPredictor, candidates: Candidates, known: KnownAnswers) -> None:
+    def __init__(
+        self,
+        model: LinkPredictor,
+        candidates: Candidates,
+        known: KnownAnswers,
+        *,
+        indexes: Mapping[str, EntityIndex] | None = None,
+        engine: EngineName = "auto",
+    ) -> None:
         self._model = model.eval()
         self._known = known
         self._present_NM = model.present.cpu().numpy()
-        table = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
-        self._retriever = Retriever(model.branches, table, model.decision)
+        vectors = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
+        table = EntityTable(model.branches, vectors)
+        search = Search(table, model.decision, indexes) if indexes else None
+        self.engines = Engines(
+            table, model.decision, search=search, device=model.present.device, engine=engine
+        )
+        self._retriever = Retriever(table, model.decision, self.engines)
 
     @property
     def decision(self) -> Decision:
         return self._model.decision
 
+    def warm(self) -> None:
+        """Choose the engine for each size of batch, by answering queries that the graph knows."""
+        asked = self._known.queries
+        if not len(asked):
+            return
+        relation_B, entity_B = np.divmod(
+            asked[np.linspace(0, len(asked) - 1, WARMING).astype(int)], self._known.num_entities
+        )
+        self._retriever.measure(self._encode(entity_B, relation_B)[0])
+
     @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite."""
-        device = self._model.present.device
-        entity_B = torch.tensor([query.entity for query in queries], device=device)
-        relation_B = torch.tensor([query.relation for query in queries], device=device)
-        encoding = self._model.encode(entity_B, relation_B)
-        vectors = {name: rows.cpu().numpy() for name, rows in encoding.query.items()}
+        asked = np.array([(query.entity, query.relation) for query in queries], dtype=np.int64)
+        vectors, encoding = self._encode(*asked.T)
         rankings = self._retriever.top_k(vectors, [self._selection(query) for query in queries])
         weights_BM = encoding.modality_weights.cpu().numpy()
         gates = {name: rows.cpu().numpy() for name, rows in encoding.expert_gates.items()}
@@ -79,6 +107,13 @@ class Scorer:
             Answer(query, rankings[row], weights_BM[row], self._gates(gates, query.entity, row), heat)
             for row, (query, heat) in enumerate(zip(queries, temperatures, strict=True))
         ]
+
+    @torch.inference_mode()
+    def _encode(self, entity_B: Int64, relation_B: Int64) -> tuple[dict[str, Float32], Encoding]:
+        """The query vectors, branch -> float32[B, D], and the encoding that they are of."""
+        device = self._model.present.device
+        encoding = self._model.encode(*(torch.tensor(ids, device=device) for ids in (entity_B, relation_B)))
+        return {name: rows.cpu().numpy() for name, rows in encoding.query.items()}, encoding
 
     def _selection(self, query: Query) -> Selection:
         known, _ = self._known.of(query.entity, query.relation)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from model.bundle import Bundle, BundleError
 from model.decision import SCORE_KINDS
 from model.device import DeviceName, choose_device
+from model.engine import EngineName
 from model.known import Int64, first_split
 from model.names import UnresolvedName, shorten
 from model.pictures import Picture
@@ -56,22 +57,23 @@ _UNEXPLAINED: dict[str, Any] = {"branch_scores": None, "modality_weights": None,
 class Answerer:
     """Answers from one bundle. ``score`` may run in one thread at a time; everything else in any."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, engine: EngineName = "auto") -> None:
         self.bundle = bundle
         self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary
         self._num_relations = bundle.model.config.num_relations
-        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
+        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine)
         self._present_NM = bundle.model.present.cpu().numpy()
         self._weights_NM = bundle.candidates.modality_weights.cpu().numpy()
         self.bundle.pictures  # noqa: B018 (where the directory is now, before a link to it may turn)
         self._gates_NK = {name: rows.cpu().numpy() for name, rows in bundle.candidates.expert_gates.items()}
 
     @classmethod
-    def open(cls, path: Path, device: DeviceName = "auto") -> Answerer:
-        """Load a bundle and check that it answers as it did when exported. Raises ``BundleError``."""
-        answerer = cls(Bundle.open(path, choose_device(device)))
+    def open(cls, path: Path, device: DeviceName = "auto", engine: EngineName = "auto") -> Answerer:
+        """Load a bundle, check that it answers as it did when exported, warm up. Raises ``BundleError``."""
+        answerer = cls(Bundle.open(path, choose_device(device)), engine)
         answerer.verify()
+        answerer._scorer.warm()
         return answerer
 
     @property
@@ -79,7 +81,7 @@ class Answerer:
         return self.bundle.model.modality_names
 
     def verify(self) -> None:
-        """Ask the golden queries; this also warms everything up. Raises ``BundleError``."""
+        """Ask the golden queries. Raises ``BundleError``."""
         golden = self.bundle.manifest.golden
         best = [Query(item.entity, item.relation, len(item.entities), False) for item in golden]
         # Asked of these very entities too: the best of a table in another order would score the same.
@@ -183,6 +185,7 @@ class Answerer:
             decision=model.decision,
             score_kind=SCORE_KINDS[model.decision],
             index=manifest.index.kind,
+            engines={str(size): name for size, name in self._scorer.engines.choices.items()},
             metrics={split: report["metrics"] for split, report in manifest.metrics.items()},
             protocol=next((report["protocol"] for report in manifest.metrics.values()), None),
             limits=settings.model_dump(include={"max_queries", "max_k", "max_candidates"}),

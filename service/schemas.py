@@ -162,6 +162,7 @@ class ModelOut(ModelRef):
     decision: str
     score_kind: ScoreKind
     index: str
+    engines: dict[str, str]
     metrics: dict[str, dict[str, float]] = Field(description="Overall metrics by split.")
     protocol: str | None
     limits: dict[str, int]

@@ -31,7 +31,7 @@ def serve(
     ``UserError`` where the port cannot be had.
     """
     _on_signals(_leave)  # As process 1 of a container there is no default that would end us while loading.
-    answerer = Answerer.open(settings.bundle, settings.device)
+    answerer = Answerer.open(settings.bundle, settings.device, settings.engine)
     app = create_app(settings, answerer)
     listener = _listen(settings.host, settings.port)
     url = f"http://{_authority(settings.host, listener.getsockname()[1])}"

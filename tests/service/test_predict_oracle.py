@@ -21,15 +21,19 @@ from tests.service.builders import NUM_RELATIONS, Made, make_bundle
 SIZES = {"small": 60, "large": 400}
 
 
-@pytest.fixture(scope="module", params=[(d, s) for d in ("sum", "mean_sigmoid") for s in SIZES], ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[(d, s, e) for d in ("sum", "mean_sigmoid") for s in SIZES for e in ("faiss", "scan")],
+    ids=str,
+)
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Made, TestClient]]:
-    decision, size = request.param
+    decision, size, engine = request.param
     made = make_bundle(
         tmp_path_factory.mktemp("oracle") / "bundle", decision=decision, num_entities=SIZES[size]
     )
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
+    with TestClient(create_app(Settings(bundle=made.path, device="cpu", engine=engine))) as client:
         yield made, client
 
 
@@ -138,10 +142,11 @@ def test_searches_were_searches(served: tuple[Made, TestClient]) -> None:
         name: str = response.json()["answers"][0]["engine"]
         return name
 
+    forced = client.get("/v1/model").json()["engines"]["1"]
     assert engine(k=len(made.keys)) == "scan"
     assert engine(k=5, candidates=["e1", "e2"]) == "gather"
     if len(made.keys) == SIZES["large"]:
-        assert engine(k=1) == "faiss-flat"
+        assert engine(k=1) == forced
 
 
 def test_a_list_is_the_beginning_of_a_longer_one(served: tuple[Made, TestClient]) -> None:
