@@ -1,0 +1,281 @@
+"""Discoveries: found facts as lines, in a file that grows beside its place and can be resumed.
+
+``FILE.partial`` holds the lines; ``FILE.progress.json`` says with what options it was begun, how many pieces
+are complete and how many bytes they take. What stands beyond is cut off on resumption. The end is a rename;
+Parquet, which cannot be cut off, is made at the end from JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import IO, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from model.bundle import Bundle
+from model.directory import sync
+from model.errors import UserError
+from model.names import Names, shorten
+from model.scorer import Answer
+
+Format = Literal["jsonl", "tsv"]
+
+FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "jsonl"}
+"""How lines are written, by the suffix of the file."""
+
+COLUMNS = (
+    "head", "relation", "tail", "head_label", "relation_label", "tail_label", "missing", "rank", "score",
+    "exact", "modality_weights", "expert_gates", "relation_temperature",
+)  # fmt: skip
+
+DECIMALS = 6
+"""Of weights and gates, as in the answers of the service: float32 holds no more."""
+
+RECORD_EVERY_S = 1.0
+"""Syncing to disk after every piece would take longer than the pieces; a crash loses this much work."""
+
+ROWS_AT_ONCE = 1 << 16
+"""Rows of a group in Parquet."""
+
+
+class DiscoveryError(UserError):
+    """What cannot be discovered or written; the message names the option or the file, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A candidate that an answer offers; ``rank`` counts from 1."""
+
+    answer: Answer
+    entity: int
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a file has come: complete ``pieces``, the bytes they take, and what is in them."""
+
+    identity: dict[str, Any]
+    pieces: int = 0
+    size_bytes: int = 0
+    queries: int = 0
+    facts: int = 0
+
+
+class Lines:
+    """Renders facts. Names are encoded once a run, explanations once a query, scores once a fact."""
+
+    def __init__(self, bundle: Bundle, line_format: Format) -> None:
+        self._json = line_format == "jsonl"
+        self._num_relations = bundle.model.config.num_relations
+        self.modality_names = bundle.model.modality_names
+        vocabulary = bundle.vocabulary
+        self._key, self._label = self._encoded(vocabulary.entities)
+        self._relation_key, self._relation_label = self._encoded(vocabulary.relations)
+
+    @property
+    def header(self) -> str:
+        return "" if self._json else "\t".join(COLUMNS) + "\n"
+
+    def render(self, found: Sequence[Found]) -> str:
+        explained: dict[int, str] = {}
+        lines = []
+        for fact in found:
+            explanation = explained.get(id(fact.answer))
+            if explanation is None:
+                explanation = explained[id(fact.answer)] = self._explain(fact.answer)
+            lines.append(self._line(fact, explanation))
+        return "".join(lines)
+
+    def _encoded(self, names: Names) -> tuple[Sequence[str], Sequence[str]]:
+        # Names hold no tab and no line end (training.checks), so a table takes them as they are.
+        if not self._json:
+            return names.keys, names.labels
+        return [_compact(key) for key in names.keys], [_compact(label) for label in names.labels]
+
+    def _line(self, fact: Found, explanation: str) -> str:
+        relation, asks_head = fact.answer.query.relation, fact.answer.query.relation >= self._num_relations
+        relation -= self._num_relations * asks_head
+        given, key, label = fact.answer.query.entity, self._key, self._label
+        head, tail = (fact.entity, given) if asks_head else (given, fact.entity)
+        missing = "head" if asks_head else "tail"
+        if not self._json:
+            return (
+                f"{key[head]}\t{self._relation_key[relation]}\t{key[tail]}\t"
+                f"{label[head]}\t{self._relation_label[relation]}\t{label[tail]}\t"
+                f"{missing}\t{fact.rank}\t{fact.score!r}\t{explanation}\n"
+            )
+        return (
+            f'{{"head":{key[head]},"relation":{self._relation_key[relation]},"tail":{key[tail]},'
+            f'"head_label":{label[head]},"relation_label":{self._relation_label[relation]},'
+            f'"tail_label":{label[tail]},"missing":"{missing}","rank":{fact.rank},"score":{fact.score!r},'
+            f"{explanation}}}\n"
+        )
+
+    def _explain(self, answer: Answer) -> str:
+        """What is the same for all candidates of a query, the last four columns."""
+        gates = {name: None if row is None else _rounded(row) for name, row in answer.expert_gates.items()}
+        weights = dict(zip(self.modality_names, _rounded(answer.modality_weights), strict=True))
+        heat = answer.relation_temperature
+        temperature = None if heat is None else round(heat, DECIMALS)
+        exact = answer.ranking.exact
+        if self._json:
+            values = zip(COLUMNS[-4:], (exact, weights, gates, temperature), strict=True)
+            return _compact(dict(values))[1:-1]
+        cells = _compact(exact), _compact(weights), _compact(gates)
+        return "\t".join((*cells, "" if temperature is None else str(temperature)))
+
+
+class DiscoveryFile:
+    """Where facts go. Raises ``DiscoveryError`` for a place that is taken or cannot be, before any work."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self.record = path.with_name(path.name + ".progress.json")
+        if path.suffix not in FORMATS:
+            raise DiscoveryError(f"{path}: unknown format; end the name in {', '.join(FORMATS)}")
+        self.format = FORMATS[path.suffix]
+        if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+            raise DiscoveryError(f"{path}: Parquet needs pyarrow; pip install pyarrow, or write .jsonl")
+        if path.exists() or path.is_symlink():
+            raise DiscoveryError(f"{path}: exists already; choose another name or remove it first")
+        if not path.parent.is_dir():
+            raise DiscoveryError(f"{path.parent}: no such directory; make it first")
+        self._check_beginning(resume)
+        self._resume = resume
+
+    def _check_beginning(self, resume: bool) -> None:
+        if resume:
+            if not self.record.exists():
+                raise DiscoveryError(f"{self.record}: nothing to resume here; leave --resume out")
+            return
+        for left in (self.record, self.partial):
+            if left.exists():
+                raise DiscoveryError(f"{left}: of a run that did not end; --resume it, or remove this file")
+
+    @contextmanager
+    def writing(self, identity: dict[str, Any], header: str) -> Iterator[Self]:
+        """Open it where it stands; when the block ends, however it does, note how far it came."""
+        try:
+            self.progress = self._resumed(identity) if self._resume else Progress(identity)
+            self._write_record()
+            with self._opened() as self._lines:
+                if self.progress.size_bytes == 0:
+                    self._lines.write(header.encode())
+                try:
+                    yield self
+                finally:
+                    self._write_record()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def add(self, text: str, *, queries: int, facts: int) -> None:
+        """One complete piece more."""
+        self._lines.write(text.encode())
+        # In one step, so that an interruption finds the piece counted or not, never half of it.
+        self.progress = replace(
+            self.progress,
+            pieces=self.progress.pieces + 1,
+            size_bytes=self._lines.tell(),
+            queries=self.progress.queries + queries,
+            facts=self.progress.facts + facts,
+        )
+        if perf_counter() - self._recorded >= RECORD_EVERY_S:
+            self._write_record()
+
+    def finish(self, modality_names: Sequence[str]) -> None:
+        """Put the complete file in its place, once the block of ``writing`` has ended."""
+        try:
+            if self.path.suffix == ".parquet":
+                converted = self.path.with_name(self.path.name + ".converting")
+                _write_parquet(self.partial, converted, modality_names)
+                sync(converted)
+                converted.replace(self.path)
+                self.partial.unlink()
+            else:
+                self.partial.replace(self.path)
+            sync(self.path.parent)
+            self.record.unlink()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _resumed(self, identity: dict[str, Any]) -> Progress:
+        """What is recorded, if it was begun in the same way."""
+        remedy = f"or remove it and {self.partial.name} to start over"
+        try:
+            progress = Progress(**json.loads(self.record.read_text(encoding="utf-8")))
+            begun = dict(progress.identity)
+        except (ValueError, TypeError) as error:
+            raise DiscoveryError(f"{self.record}: damaged ({error}); copy it again, {remedy}") from None
+        for name in [*identity, *begun]:
+            if begun.get(name) != identity.get(name):
+                one, other = (shorten(_compact(values.get(name))) for values in (begun, identity))
+                message = f"begun with {name} {one}, now it is {other}; resume as it was begun, {remedy}"
+                raise DiscoveryError(f"{self.record}: {message}")
+        size_bytes = self.partial.stat().st_size if self.partial.exists() else 0
+        if size_bytes < progress.size_bytes:
+            raise DiscoveryError(
+                f"{self.partial}: {size_bytes} bytes, {self.record.name} says {progress.size_bytes}; "
+                "copy it again, or remove both to start over"
+            )
+        return progress
+
+    def _opened(self) -> IO[bytes]:
+        file = self.partial.open("r+b" if self._resume and self.partial.exists() else "xb")
+        file.truncate(self.progress.size_bytes)
+        file.seek(self.progress.size_bytes)
+        return file
+
+    def _write_record(self) -> None:
+        """The lines are on disk before the record that counts them."""
+        if self.partial.exists():
+            self._lines.flush()
+            sync(self.partial)
+        new = self.record.with_name(self.record.name + ".partial")
+        new.write_text(json.dumps(asdict(self.progress), indent=2) + "\n", encoding="utf-8")
+        sync(new)
+        new.replace(self.record)
+        self._recorded = perf_counter()
+
+    def _unwritable(self, error: OSError) -> DiscoveryError:
+        reason = error.strerror or error
+        return DiscoveryError(f"{self.path}: cannot be written ({reason}); is there room, may you write?")
+
+
+def _write_parquet(lines: Path, target: Path, modality_names: Sequence[str]) -> None:
+    """Rows of JSON as columns; weights and gates become structures with a field a modality."""
+    import pyarrow
+    from pyarrow import parquet
+
+    number, text = pyarrow.float64(), pyarrow.string()
+    types = dict.fromkeys(COLUMNS, text) | {
+        "rank": pyarrow.int64(),
+        "score": number,
+        "exact": pyarrow.bool_(),
+        "modality_weights": pyarrow.struct([(name, number) for name in modality_names]),
+        "expert_gates": pyarrow.struct([(name, pyarrow.list_(number)) for name in modality_names]),
+        "relation_temperature": number,
+    }
+    schema = pyarrow.schema(list(types.items()))
+    with lines.open("rb") as file, parquet.ParquetWriter(target, schema) as writer:
+        while rows := [json.loads(line) for line in islice(file, ROWS_AT_ONCE)]:
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _rounded(values: npt.NDArray[np.float32]) -> list[float]:
+    rounded: list[float] = values.astype(np.float64).round(DECIMALS).tolist()
+    return rounded
