@@ -168,10 +168,10 @@ class DiscoveryFile:
         """Open it where it stands; when the block ends, however it does, note how far it came."""
         try:
             self.progress = self._resumed(identity) if self._resume else Progress(identity)
-            self._write_record()
             with self._opened() as self._lines:
                 if self.progress.size_bytes == 0:
                     self._lines.write(header.encode())
+                self._write_record()
                 try:
                     yield self
                 finally:
@@ -238,9 +238,8 @@ class DiscoveryFile:
 
     def _write_record(self) -> None:
         """The lines are on disk before the record that counts them."""
-        if self.partial.exists():
-            self._lines.flush()
-            sync(self.partial)
+        self._lines.flush()
+        sync(self.partial)
         new = self.record.with_name(self.record.name + ".partial")
         new.write_text(json.dumps(asdict(self.progress), indent=2) + "\n", encoding="utf-8")
         sync(new)
