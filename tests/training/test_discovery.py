@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from model.bundle import Bundle
+from model.directory import sync
 from model.errors import UserError
 from model.names import UnknownName
 from model.scorer import Query, Scorer
@@ -73,7 +74,7 @@ def asked_of(row: Row) -> tuple[str, str, str]:
     return row["relation"], row["missing"], row["head" if row["missing"] == "tail" else "tail"]
 
 
-def without_bits(rows: list[Row]) -> list[str]:
+def sorted_lines(rows: list[Row]) -> list[str]:
     return sorted(json.dumps(row) for row in rows)
 
 
@@ -226,7 +227,7 @@ def test_shards_together_find_what_one_run_finds(
         found(bundle, tmp_path, limit=limit, shard=f"{index}/{num_shards}")
         for index in range(1, num_shards + 1)
     ]
-    assert without_bits(whole) == without_bits([row for part in parts for row in part])
+    assert sorted_lines(whole) == sorted_lines([row for part in parts for row in part])
     queries = [{asked_of(row) for row in part} for part in parts]
     assert sum(map(len, queries)) == len(set().union(*queries))
     assert sum(bool(part) for part in parts) > 1
@@ -446,7 +447,7 @@ def test_a_full_disk_is_said_and_can_be_resumed(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(bundle, tmp_path / "straight.jsonl")
-    broken, synced, sync = tmp_path / "broken.jsonl", count(), discoveries.sync
+    broken, synced = tmp_path / "broken.jsonl", count()
 
     def full(path: Path) -> None:
         if next(synced) > 5:
