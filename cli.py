@@ -216,8 +216,8 @@ def run_predict(arguments: argparse.Namespace) -> None:
 def run_discover(arguments: argparse.Namespace) -> int:
     from model.bundle import Bundle
     from model.device import choose_device
-    from training.discoveries import DiscoveryFile
     from training.discovery import DiscoveryOptions, discover, summary_line
+    from training.discovery_file import DiscoveryFile
     from training.memory import keep_freed_memory
 
     options = DiscoveryOptions.of(

@@ -23,10 +23,14 @@ from model.decision import SCORE_KINDS
 from model.known import Int64, KnownAnswers
 from model.predictor import describe
 from model.scorer import Query, Scorer
-from training.discoveries import DiscoveryError, DiscoveryFile, Found, Lines
+from training.discovery_file import DiscoveryError, DiscoveryFile
+from training.discovery_lines import Found, Lines
 
 QUERIES_AT_ONCE = 256
 """Queries of one relation that are encoded and searched together, and a piece where there is no limit."""
+
+WARM_UP = 32
+"""Queries asked before the clock starts; FAISS searches fewer than twenty by other means."""
 
 
 class DiscoveryOptions(BaseModel):
@@ -142,8 +146,10 @@ def discover(
     with output.writing(_identity(bundle, work), lines.header):
         asked_before = output.progress.queries
         show(_cost(work, asked_before))
+        scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
+        _warm_up(scorer, work)
         with _Meter(work.num_queries, asked_before, show, show_progress) as meter:
-            finder = _Finder(bundle, work, stop, meter)
+            finder = _Finder(scorer, work, stop, meter)
             for piece in islice(work.pieces(), output.progress.pieces, None):
                 found = finder.facts(piece)
                 if found is None:
@@ -169,12 +175,17 @@ def summary_line(summary: dict[str, Any]) -> str:
     return f"{summary['file']}: {summary['facts']} facts of {summary['queries']} queries{rate}"
 
 
+def _warm_up(scorer: Scorer, work: Work) -> None:
+    """What only the first call pays must not enter the estimate of time."""
+    for piece in islice(work.pieces(), 1):
+        scorer.answer([Query(entity, piece.relation, 1) for entity in piece.entities[:WARM_UP].tolist()])
+
+
 class _Finder:
     """Asks the queries of a piece and keeps what the options want."""
 
-    def __init__(self, bundle: Bundle, work: Work, stop: Callable[[], bool], meter: _Meter) -> None:
-        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
-        self._work, self._stop, self._meter = work, stop, meter
+    def __init__(self, scorer: Scorer, work: Work, stop: Callable[[], bool], meter: _Meter) -> None:
+        self._scorer, self._work, self._stop, self._meter = scorer, work, stop, meter
 
     def facts(self, piece: Piece) -> list[Found] | None:
         """Query by query, best first; with a limit the best of the piece. None where asked to stop."""

@@ -97,7 +97,7 @@ def test_an_interrupted_discovery_goes_on(work: Path, tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "from cli import main\n"
-        "from training.discoveries import DiscoveryFile as File\n"
+        "from training.discovery_file import DiscoveryFile as File\n"
         "add = File.add\n"
         "File.add = lambda *a, **b: (add(*a, **b), os.kill(os.getpid(), signal.SIGINT))\n"
         "sys.exit(main(sys.argv[1:]))"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -15,14 +16,13 @@ import pytest
 import torch
 
 from model.bundle import Bundle
-from model.directory import sync
-from model.errors import UserError
 from model.names import UnknownName
 from model.scorer import Query, Scorer
 from tests.training.builders import CPU, NUM_ENTITIES, make_dataset, make_recipe, start
-from training import discoveries, discovery
-from training.discoveries import COLUMNS, DiscoveryError, DiscoveryFile
+from training import discovery, discovery_file
 from training.discovery import DiscoveryOptions, discover, summary_line
+from training.discovery_file import DiscoveryError, DiscoveryFile
+from training.discovery_lines import COLUMNS
 from training.export import export_run
 
 Row = dict[str, Any]
@@ -56,7 +56,7 @@ def plain_scores(bundle: Bundle) -> Scores:
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of the small graph, each recorded as soon as it is complete."""
     monkeypatch.setattr(discovery, "QUERIES_AT_ONCE", 5)
-    monkeypatch.setattr(discoveries, "RECORD_EVERY_S", 0.0)
+    monkeypatch.setattr(discovery_file, "RECORD_EVERY_S", 0.0)
 
 
 def found(bundle: Bundle, folder: Path, **fields: Any) -> list[Row]:
@@ -206,7 +206,7 @@ def test_a_table_holds_the_same(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_parquet_holds_the_same(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr(discoveries, "ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(discovery_file, "ROWS_AT_ONCE", 50)
     rows = found(bundle, tmp_path)
     run(bundle, tmp_path / "facts.parquet", stop=after(3))
     assert run(bundle, tmp_path / "facts.parquet", resume=True)
@@ -283,12 +283,12 @@ def test_any_end_leaves_what_can_be_resumed(
     broken, turn, answer = tmp_path / "broken.jsonl", count(), Scorer.answer
 
     def failing(scorer: Scorer, queries: list[Query]) -> Any:
-        if next(turn) == 4:
+        if next(turn) == 5:  # The first call warms up.
             raise error
         return answer(scorer, queries)
 
     with monkeypatch.context() as patched:
-        patched.setattr(discoveries, "RECORD_EVERY_S", 1e9)
+        patched.setattr(discovery_file, "RECORD_EVERY_S", 1e9)
         patched.setattr(Scorer, "answer", failing)
         with pytest.raises(error):
             run(bundle, broken)
@@ -443,20 +443,27 @@ def test_a_place_that_cannot_be_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_said_and_can_be_resumed(
+def test_a_full_disk_is_said_and_can_be_resumed(bundle: Bundle, tmp_path: Path) -> None:
+    run(bundle, tmp_path / "straight.jsonl")
+    whole, broken = (tmp_path / "straight.jsonl").read_bytes(), tmp_path / "broken.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, limits[1]))
+    try:
+        with pytest.raises(DiscoveryError, match=r"broken\.jsonl: cannot be written \(File too large"):
+            run(bundle, broken)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert json.loads((tmp_path / "broken.jsonl.progress.json").read_text())["pieces"] > 3
+    run(bundle, broken, resume=True)
+    assert broken.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_written_is_said(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(bundle, tmp_path / "straight.jsonl")
-    broken, synced = tmp_path / "broken.jsonl", count()
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
 
-    def full(path: Path) -> None:
-        if next(synced) > 5:
-            raise OSError(28, "No space left on device")
-        sync(path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(discoveries, "sync", full)
-        with pytest.raises(UserError, match=r"broken\.jsonl: cannot be written \(No space left"):
-            run(bundle, broken)
-    run(bundle, broken, resume=True)
-    assert broken.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(DiscoveryError, match=r"facts\.tsv: cannot be written \(Permission denied"):
+        run(bundle, tmp_path / "facts.tsv")

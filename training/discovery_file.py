@@ -1,4 +1,4 @@
-"""Discoveries: found facts as lines, in a file that grows beside its place and can be resumed.
+"""DiscoveryFile: where found facts go, a file that grows beside its place and can be resumed.
 
 ``FILE.partial`` holds the lines; ``FILE.progress.json`` says with what options it was begun, how many pieces
 are complete and how many bytes they take. What stands beyond is cut off on resumption. The end is a rename;
@@ -15,29 +15,15 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
-from model.bundle import Bundle
 from model.directory import sync
 from model.errors import UserError
-from model.names import Names, shorten
-from model.scorer import Answer
-
-Format = Literal["jsonl", "tsv"]
+from model.names import shorten
+from training.discovery_lines import COLUMNS, Format, compact
 
 FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "jsonl"}
 """How lines are written, by the suffix of the file."""
-
-COLUMNS = (
-    "head", "relation", "tail", "head_label", "relation_label", "tail_label", "missing", "rank", "score",
-    "exact", "modality_weights", "expert_gates", "relation_temperature",
-)  # fmt: skip
-
-DECIMALS = 6
-"""Of weights and gates, as in the answers of the service: float32 holds no more."""
 
 RECORD_EVERY_S = 1.0
 """Syncing to disk after every piece would take longer than the pieces; a crash loses this much work."""
@@ -51,16 +37,6 @@ class DiscoveryError(UserError):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A candidate that an answer offers; ``rank`` counts from 1."""
-
-    answer: Answer
-    entity: int
-    rank: int
-    score: float
-
-
-@dataclass(frozen=True)
 class Progress:
     """How far a file has come: complete ``pieces``, the bytes they take, and what is in them."""
 
@@ -69,70 +45,6 @@ class Progress:
     size_bytes: int = 0
     queries: int = 0
     facts: int = 0
-
-
-class Lines:
-    """Renders facts. Names are encoded once a run, explanations once a query, scores once a fact."""
-
-    def __init__(self, bundle: Bundle, line_format: Format) -> None:
-        self._json = line_format == "jsonl"
-        self._num_relations = bundle.model.config.num_relations
-        self.modality_names = bundle.model.modality_names
-        vocabulary = bundle.vocabulary
-        self._key, self._label = self._encoded(vocabulary.entities)
-        self._relation_key, self._relation_label = self._encoded(vocabulary.relations)
-
-    @property
-    def header(self) -> str:
-        return "" if self._json else "\t".join(COLUMNS) + "\n"
-
-    def render(self, found: Sequence[Found]) -> str:
-        explained: dict[int, str] = {}
-        lines = []
-        for fact in found:
-            explanation = explained.get(id(fact.answer))
-            if explanation is None:
-                explanation = explained[id(fact.answer)] = self._explain(fact.answer)
-            lines.append(self._line(fact, explanation))
-        return "".join(lines)
-
-    def _encoded(self, names: Names) -> tuple[Sequence[str], Sequence[str]]:
-        # Names hold no tab and no line end (training.checks), so a table takes them as they are.
-        if not self._json:
-            return names.keys, names.labels
-        return [_compact(key) for key in names.keys], [_compact(label) for label in names.labels]
-
-    def _line(self, fact: Found, explanation: str) -> str:
-        relation, asks_head = fact.answer.query.relation, fact.answer.query.relation >= self._num_relations
-        relation -= self._num_relations * asks_head
-        given, key, label = fact.answer.query.entity, self._key, self._label
-        head, tail = (fact.entity, given) if asks_head else (given, fact.entity)
-        missing = "head" if asks_head else "tail"
-        if not self._json:
-            return (
-                f"{key[head]}\t{self._relation_key[relation]}\t{key[tail]}\t"
-                f"{label[head]}\t{self._relation_label[relation]}\t{label[tail]}\t"
-                f"{missing}\t{fact.rank}\t{fact.score!r}\t{explanation}\n"
-            )
-        return (
-            f'{{"head":{key[head]},"relation":{self._relation_key[relation]},"tail":{key[tail]},'
-            f'"head_label":{label[head]},"relation_label":{self._relation_label[relation]},'
-            f'"tail_label":{label[tail]},"missing":"{missing}","rank":{fact.rank},"score":{fact.score!r},'
-            f"{explanation}}}\n"
-        )
-
-    def _explain(self, answer: Answer) -> str:
-        """What is the same for all candidates of a query, the last four columns."""
-        gates = {name: None if row is None else _rounded(row) for name, row in answer.expert_gates.items()}
-        weights = dict(zip(self.modality_names, _rounded(answer.modality_weights), strict=True))
-        heat = answer.relation_temperature
-        temperature = None if heat is None else round(heat, DECIMALS)
-        exact = answer.ranking.exact
-        if self._json:
-            values = zip(COLUMNS[-4:], (exact, weights, gates, temperature), strict=True)
-            return _compact(dict(values))[1:-1]
-        cells = _compact(exact), _compact(weights), _compact(gates)
-        return "\t".join((*cells, "" if temperature is None else str(temperature)))
 
 
 class DiscoveryFile:
@@ -166,22 +78,24 @@ class DiscoveryFile:
     @contextmanager
     def writing(self, identity: dict[str, Any], header: str) -> Iterator[Self]:
         """Open it where it stands; when the block ends, however it does, note how far it came."""
-        try:
+        with self._explained():
             self.progress = self._resumed(identity) if self._resume else Progress(identity)
-            with self._opened() as self._lines:
-                if self.progress.size_bytes == 0:
-                    self._lines.write(header.encode())
+            self._lines = self._opened()
+        try:
+            if self.progress.size_bytes == 0:
+                self._write(header)
+            self._write_record()
+            try:
+                yield self
+            finally:
                 self._write_record()
-                try:
-                    yield self
-                finally:
-                    self._write_record()
-        except OSError as error:
-            raise self._unwritable(error) from None
+        finally:
+            with self._explained():  # Closing writes what a full disk has refused before.
+                self._lines.close()
 
     def add(self, text: str, *, queries: int, facts: int) -> None:
         """One complete piece more."""
-        self._lines.write(text.encode())
+        self._write(text)
         # In one step, so that an interruption finds the piece counted or not, never half of it.
         self.progress = replace(
             self.progress,
@@ -195,7 +109,7 @@ class DiscoveryFile:
 
     def finish(self, modality_names: Sequence[str]) -> None:
         """Put the complete file in its place, once the block of ``writing`` has ended."""
-        try:
+        with self._explained():
             if self.path.suffix == ".parquet":
                 converted = self.path.with_name(self.path.name + ".converting")
                 _write_parquet(self.partial, converted, modality_names)
@@ -206,8 +120,6 @@ class DiscoveryFile:
                 self.partial.replace(self.path)
             sync(self.path.parent)
             self.record.unlink()
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def _resumed(self, identity: dict[str, Any]) -> Progress:
         """What is recorded, if it was begun in the same way."""
@@ -219,7 +131,7 @@ class DiscoveryFile:
             raise DiscoveryError(f"{self.record}: damaged ({error}); copy it again, {remedy}") from None
         for name in [*identity, *begun]:
             if begun.get(name) != identity.get(name):
-                one, other = (shorten(_compact(values.get(name))) for values in (begun, identity))
+                one, other = (shorten(compact(values.get(name))) for values in (begun, identity))
                 message = f"begun with {name} {one}, now it is {other}; resume as it was begun, {remedy}"
                 raise DiscoveryError(f"{self.record}: {message}")
         size_bytes = self.partial.stat().st_size if self.partial.exists() else 0
@@ -236,19 +148,29 @@ class DiscoveryFile:
         file.seek(self.progress.size_bytes)
         return file
 
+    def _write(self, text: str) -> None:
+        with self._explained():
+            self._lines.write(text.encode())
+
     def _write_record(self) -> None:
         """The lines are on disk before the record that counts them."""
-        self._lines.flush()
-        sync(self.partial)
         new = self.record.with_name(self.record.name + ".partial")
-        new.write_text(json.dumps(asdict(self.progress), indent=2) + "\n", encoding="utf-8")
-        sync(new)
-        new.replace(self.record)
+        with self._explained():
+            self._lines.flush()
+            sync(self.partial)
+            new.write_text(json.dumps(asdict(self.progress), indent=2) + "\n", encoding="utf-8")
+            sync(new)
+            new.replace(self.record)
         self._recorded = perf_counter()
 
-    def _unwritable(self, error: OSError) -> DiscoveryError:
-        reason = error.strerror or error
-        return DiscoveryError(f"{self.path}: cannot be written ({reason}); is there room, may you write?")
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            message = f"{self.path}: cannot be written ({reason}); is there room, may you write?"
+            raise DiscoveryError(message) from None
 
 
 def _write_parquet(lines: Path, target: Path, modality_names: Sequence[str]) -> None:
@@ -269,12 +191,3 @@ def _write_parquet(lines: Path, target: Path, modality_names: Sequence[str]) -> 
     with lines.open("rb") as file, parquet.ParquetWriter(target, schema) as writer:
         while rows := [json.loads(line) for line in islice(file, ROWS_AT_ONCE)]:
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _rounded(values: npt.NDArray[np.float32]) -> list[float]:
-    rounded: list[float] = values.astype(np.float64).round(DECIMALS).tolist()
-    return rounded
