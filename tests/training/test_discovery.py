@@ -270,7 +270,7 @@ def test_what_a_killed_run_wrote_beyond_its_record_is_cut_off(bundle: Bundle, tm
     broken = tmp_path / "broken.jsonl"
     run(bundle, broken, stop=after(3))
     with broken.with_name("broken.jsonl.partial").open("ab") as file:
-        file.write(b'{"head": "half a li')
+        file.write(b'{"head": "half a li' * 100_000)
     run(bundle, broken, resume=True)
     assert broken.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
 
