@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -212,6 +213,29 @@ def run_predict(arguments: argparse.Namespace) -> None:
         print("\n".join(answer_lines(response)))
 
 
+def run_discover(arguments: argparse.Namespace) -> int:
+    from model.bundle import Bundle
+    from model.device import choose_device
+    from training.discovery import DiscoveryOptions, discover, summary_line
+    from training.discovery_file import DiscoveryFile
+    from training.memory import keep_freed_memory
+
+    options = DiscoveryOptions.of(
+        **{name: getattr(arguments, name) for name in DiscoveryOptions.model_fields}
+    )
+    output = DiscoveryFile(arguments.out, resume=arguments.resume)
+    keep_freed_memory()
+    bundle = Bundle.open(arguments.bundle, choose_device(arguments.device))
+    show = partial(print, file=sys.stderr)
+    with _stop_on_interrupt() as stop:
+        summary = discover(bundle, options, output, stop=stop, show=show, show_progress=True)
+    if summary is None:
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        return 130
+    _print_lines_or_json([summary_line(summary)], summary, arguments.json)
+    return 0
+
+
 def run_serve(arguments: argparse.Namespace) -> None:
     from service.server import serve
     from service.settings import Settings
@@ -331,6 +355,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_export(commands)
     _add_predict(commands)
+    _add_discover(commands)
     _add_serve(commands)
     _add_demo(commands)
     return parser
@@ -443,6 +468,40 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--tail", help="key or label; the head is asked for")
     parser.add_argument("-k", type=int, default=10, help="candidates wanted (default %(default)s)")
     parser.add_argument("--include-known", action="store_true", help="offer what the graph already holds too")
+    _add_device(parser)
+    _add_json(parser)
+
+
+def _add_discover(commands: Any) -> None:
+    parser = _command(
+        commands, "discover", run_discover,
+        "Write the best missing facts of the whole graph to a file; Ctrl-C leaves what --resume continues.",
+    )  # fmt: skip
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="new file: .jsonl, .tsv or .parquet")
+    parser.add_argument(
+        "--relation", dest="relations", action="append", metavar="NAME",
+        help="key or label; may be repeated (default all relations)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--missing", choices=("tail", "head", "both"), default="both", help="the end asked for"
+    )
+    parser.add_argument(
+        "--entities", choices=("observed", "all"), default="observed",
+        help="whom to ask: those seen at the given end of the relation, or all (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--candidates", choices=("all", "observed"), default="all",
+        help="whom to offer: all, or those seen at the missing end of the relation (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("-k", type=int, default=10, help="candidates of a query (default %(default)s)")
+    parser.add_argument("--limit", type=int, help="keep so many facts of each relation and end, the best")
+    parser.add_argument("--min-score", type=float, help="keep facts that score at least this")
+    parser.add_argument(
+        "--shard", default="1/1", metavar="I/N",
+        help="do the I-th of N parts, which together find what one run finds (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished --out")
     _add_device(parser)
     _add_json(parser)
 

@@ -7,7 +7,8 @@
     ├── RecipeError            training.recipe   a recipe that cannot be used
     ├── RunError               training.run      a run directory that cannot be used
     ├── CheckpointError        training.checkpoint
-    └── TrainingError          training.trainer  training cannot go on
+    ├── TrainingError          training.trainer  training cannot go on
+    └── DiscoveryError         training.discovery_file  options or an output that discovery cannot use
 
 Anything else that reaches the top is our own mistake and shows its traceback.
 """

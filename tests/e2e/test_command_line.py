@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,44 @@ def test_predict_and_serve_answer_the_same(work: Path, tmp_path: Path) -> None:
     assert "? — next — Place 3" in shown
 
 
+def test_discover_finds_what_predict_answers(work: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.jsonl"
+    chosen = ("--relation", "next", "--missing", "tail", "-k", 3)
+    done = momok("discover", work / "bundle", "--out", facts, *chosen, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "40 queries; 40 candidates for each" in done.stderr
+    rows = [json.loads(line) for line in facts.read_text(encoding="utf-8").splitlines()]
+    summary = json.loads(done.stdout)
+    assert (summary["facts"], summary["queries"]) == (len(rows), 40) == (120, 40)
+    asked = ("--head", "key/3", "--relation", "next", "-k", 3, "--json")
+    (answer,) = json.loads(momok("predict", work / "bundle", *asked).stdout)["answers"]
+    offered = [(item["rank"], item["entity"]["key"]) for item in answer["candidates"]]
+    of_it = [row for row in rows if row["head"] == "key/3"]
+    assert [(row["rank"], row["tail"]) for row in of_it] == offered
+    assert of_it[0]["expert_gates"]["place"] is None, "Place 3 has no such features"
+    assert "exists already" in refusal("discover", work / "bundle", "--out", facts)
+    assert list(tmp_path.iterdir()) == [facts]
+
+
+def test_an_interrupted_discovery_goes_on(work: Path, tmp_path: Path) -> None:
+    flags = ("discover", work / "bundle", "--out", tmp_path / "facts.tsv")
+    program = (
+        "import os, signal, sys\n"
+        "from cli import main\n"
+        "from training.discovery_file import DiscoveryFile as File\n"
+        "add = File.add\n"
+        "File.add = lambda *a, **b: (add(*a, **b), os.kill(os.getpid(), signal.SIGINT))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    output = tmp_path / "log"
+    with running(sys.executable, "-c", program, *flags, output=output) as process:
+        assert process.wait(timeout=120) == 130
+    assert "--resume goes on" in output.read_text(encoding="utf-8")
+    assert momok(*flags, "--resume").returncode == 0
+    assert momok(*flags[:3], tmp_path / "straight.tsv").returncode == 0
+    assert (tmp_path / "facts.tsv").read_bytes() == (tmp_path / "straight.tsv").read_bytes()
+
+
 def test_the_released_pair_goes_the_whole_way_too(work: Path, tmp_path: Path) -> None:
     config = ("--config", ROOT / "configs" / "momok-bce.toml")
     done = momok("train", work / "dataset", "--out", tmp_path / "run", *config, *quick_recipe())
@@ -125,6 +164,12 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing_behind(
         "neither is given": ("predict", bundle, "--relation", "next"),
         "both are given": ("predict", bundle, "--relation", "next", "--head", "key/1", "--tail", "key/2"),
         "greater than or equal to 1": ("predict", bundle, "--relation", "next", "--head", "key/1", "-k", 0),
+        "unknown format": ("discover", bundle, "--out", new),
+        "no such directory; make it": ("discover", bundle, "--out", new / "facts.tsv"),
+        "nearest: 'next'": ("discover", bundle, "--out", tmp_path / "a.tsv", "--relation", "nxt"),
+        "k: Input": ("discover", bundle, "--out", tmp_path / "a.tsv", "-k", 0),
+        "2/1 is not one": ("discover", bundle, "--out", tmp_path / "a.tsv", "--shard", "2/1"),
+        "nothing to resume": ("discover", bundle, "--out", tmp_path / "a.tsv", "--resume"),
         "choose another place": ("export", work / "run", bundle),
         "port: ": ("serve", bundle, "--port", 99999),
         "max_k: ": ("serve", bundle, "--max-k", 0),
@@ -163,7 +208,9 @@ def test_the_layouts_offered_are_those_that_can_be_read() -> None:
     assert set(LAYOUTS) == set(importers.LAYOUTS)
 
 
-@pytest.mark.parametrize("command", [(), ("import",), ("train",), ("serve",), ("demo",), ("predict",)])
+@pytest.mark.parametrize(
+    "command", [(), ("import",), ("train",), ("serve",), ("demo",), ("predict",), ("discover",)]
+)
 def test_help_is_there(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([*command, "--help"])

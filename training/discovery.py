@@ -1,0 +1,268 @@
+"""Discovery: the best missing facts of a whole graph, asked of a bundle relation by relation.
+
+The work is cut into *pieces* of queries that share a relation and an end. Pieces are always the same ones,
+asked in the same batches, whatever shard or interruption comes between: encoding rounds by the batch, so
+this is what makes two runs agree to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from tqdm import tqdm
+
+import model as model_package
+from model.bundle import Bundle
+from model.decision import SCORE_KINDS
+from model.known import Int64, KnownAnswers
+from model.predictor import describe
+from model.scorer import Query, Scorer
+from training.discovery_file import DiscoveryError, DiscoveryFile
+from training.discovery_lines import Found, Lines
+
+QUERIES_AT_ONCE = 256
+"""Queries of one relation that are encoded and searched together, and a piece where there is no limit."""
+
+WARM_UP = 32
+"""Queries asked before the clock starts; FAISS searches fewer than twenty by other means."""
+
+
+class DiscoveryOptions(BaseModel):
+    """Which facts to look for, and which of them to keep."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    relations: tuple[str, ...] | None = None
+    """Keys or labels; None asks all relations."""
+    missing: Literal["tail", "head", "both"] = "both"
+    """Which end is asked for."""
+    entities: Literal["observed", "all"] = "observed"
+    """``observed`` asks the entities that the graph holds at the given end of the relation."""
+    candidates: Literal["all", "observed"] = "all"
+    """``observed`` offers the entities that the graph holds at the missing end of the relation."""
+    k: int = Field(default=10, ge=1)
+    """Candidates of each query."""
+    limit: int | None = Field(default=None, ge=1)
+    """Keep this many of the best-scored facts of each relation and end; a piece is then all its queries."""
+    min_score: float | None = None
+    """Keep facts that score at least this, in the unit of the bundle's decision."""
+    shard: str = Field(default="1/1", pattern=r"^[0-9]{1,9}/[0-9]{1,9}$")
+    """``i/n`` does every n-th piece, beginning with the i-th."""
+
+    @field_validator("shard")
+    @classmethod
+    def _within(cls, shard: str) -> str:
+        index, count = map(int, shard.split("/"))
+        if not 1 <= index <= count:
+            raise ValueError(f"{shard} is not one of {count} shards; the first of two is 1/2")
+        return shard
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Raises ``DiscoveryError`` that names every field in the wrong."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise DiscoveryError(describe(error)) from None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Queries that are done and recorded together: ``relation`` in [0, 2R) of ``entities`` int64[n]."""
+
+    relation: int
+    entities: Int64
+
+
+class Work:
+    """Everything to ask. Raises ``UnresolvedName`` for relations that the bundle does not name."""
+
+    def __init__(self, bundle: Bundle, options: DiscoveryOptions) -> None:
+        self.options = options
+        self._known: KnownAnswers = bundle.known
+        num_relations = bundle.known.num_relations
+        named = options.relations
+        self.relations = (
+            tuple(range(num_relations))
+            if named is None
+            else tuple(sorted({bundle.vocabulary.resolve_relation(name) for name in named}))
+        )
+        shifts = {"tail": (0,), "head": (num_relations,), "both": (0, num_relations)}[options.missing]
+        self._asked = [relation + shift for relation in self.relations for shift in shifts]
+        self.num_queries = sum(len(piece.entities) for piece in self.pieces())
+
+    def pieces(self) -> Iterator[Piece]:
+        """Those of the shard, in order."""
+        index, count = map(int, self.options.shard.split("/"))
+        return islice(self._all_pieces(), index - 1, None, count)
+
+    def candidates(self, relation: int) -> Int64 | None:
+        """What is offered to ``relation`` in [0, 2R): int64[C] sorted, or None for all entities."""
+        return self._known.observed(relation) if self.options.candidates == "observed" else None
+
+    def num_candidates(self) -> tuple[int, int]:
+        """The fewest and the most that a query of this work chooses from, known answers included."""
+        if self.options.candidates == "all":
+            return self._known.num_entities, self._known.num_entities
+        counts = [len(self._known.observed(relation)) for relation in self._asked] or [0]
+        return min(counts), max(counts)
+
+    def _all_pieces(self) -> Iterator[Piece]:
+        for relation in self._asked:
+            entities = self._entities(relation)
+            size = QUERIES_AT_ONCE if self.options.limit is None else max(len(entities), 1)
+            for start in range(0, len(entities), size):
+                yield Piece(relation, entities[start : start + size])
+
+    def _entities(self, relation: int) -> Int64:
+        num_relations = self._known.num_relations
+        if self.options.entities == "all":
+            return np.arange(self._known.num_entities)
+        return self._known.observed((relation + num_relations) % (2 * num_relations))
+
+
+def discover(
+    bundle: Bundle,
+    options: DiscoveryOptions,
+    output: DiscoveryFile,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    show: Callable[[str], None] = lambda line: None,
+    show_progress: bool = False,
+) -> dict[str, Any] | None:
+    """Write the facts to ``output`` and return a summary; None where ``stop`` ended it before.
+
+    ``show`` is told the cost. Raises ``UnresolvedName`` for an unknown relation, ``DiscoveryError`` where the
+    output cannot be written, or was begun with another bundle or other options.
+    """
+    work = Work(bundle, options)
+    lines = Lines(bundle, output.format)
+    with output.writing(_identity(bundle, work), lines.header):
+        asked_before = output.progress.queries
+        show(_cost(work, asked_before))
+        scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
+        _warm_up(scorer, work)
+        with _Meter(work.num_queries, asked_before, show, show_progress) as meter:
+            finder = _Finder(scorer, work, stop, meter)
+            for piece in islice(work.pieces(), output.progress.pieces, None):
+                found = finder.facts(piece)
+                if found is None:
+                    return None
+                output.add(lines.render(found), queries=len(piece.entities), facts=len(found))
+    output.finish(lines.modality_names)
+    asked = output.progress.queries - asked_before
+    return {
+        "file": str(output.path),
+        "name": bundle.manifest.name,
+        "version": bundle.manifest.version,
+        "score_kind": SCORE_KINDS[bundle.model.decision],
+        "facts": output.progress.facts,
+        "queries": output.progress.queries,
+        "seconds": round(meter.seconds, 3),
+        "queries_per_s": round(asked / meter.seconds, 1) if asked else None,
+    }
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    rate = "" if summary["queries_per_s"] is None else f", {summary['queries_per_s']:.0f} queries/s"
+    return f"{summary['file']}: {summary['facts']} facts of {summary['queries']} queries{rate}"
+
+
+def _warm_up(scorer: Scorer, work: Work) -> None:
+    """What only the first call pays must not enter the estimate of time."""
+    for piece in islice(work.pieces(), 1):
+        scorer.answer([Query(entity, piece.relation, 1) for entity in piece.entities[:WARM_UP].tolist()])
+
+
+class _Finder:
+    """Asks the queries of a piece and keeps what the options want."""
+
+    def __init__(self, scorer: Scorer, work: Work, stop: Callable[[], bool], meter: _Meter) -> None:
+        self._scorer, self._work, self._stop, self._meter = scorer, work, stop, meter
+
+    def facts(self, piece: Piece) -> list[Found] | None:
+        """Query by query, best first; with a limit the best of the piece. None where asked to stop."""
+        limit = self._work.options.limit
+        candidates = self._work.candidates(piece.relation)
+        found: list[Found] = []
+        for start in range(0, len(piece.entities), QUERIES_AT_ONCE):
+            if self._stop():
+                return None
+            found += self._ask(piece.relation, piece.entities[start : start + QUERIES_AT_ONCE], candidates)
+            if limit is not None:
+                # The sort is stable, so of equal scores the query that was asked first stays.
+                found = sorted(found, key=lambda fact: -fact.score)[:limit]
+        return found
+
+    def _ask(self, relation: int, entity_B: Int64, candidates: Int64 | None) -> list[Found]:
+        options, lowest = self._work.options, self._work.options.min_score
+        queries = [Query(entity, relation, options.k, candidates=candidates) for entity in entity_B.tolist()]
+        found = []
+        for answer in self._scorer.answer(queries):
+            scores = answer.ranking.scores
+            kept = len(scores) if lowest is None else int((scores >= lowest).sum())
+            offers = zip(answer.ranking.entities.tolist(), scores.tolist(), strict=True)
+            for rank, (entity, score) in islice(enumerate(offers, start=1), kept):
+                found.append(Found(answer, entity, rank, score))
+        self._meter.add(len(queries))
+        return found
+
+
+class _Meter:
+    """The progress bar, and an estimate of the time it will take once one batch has been timed."""
+
+    def __init__(self, total: int, asked: int, show: Callable[[str], None], show_progress: bool) -> None:
+        self._left, self._show, self._told = total - asked, show, False
+        self._bar = tqdm(total=total, initial=asked, desc="discover", unit="query", disable=not show_progress)
+        self._started = perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = perf_counter() - self._started
+        self._bar.close()
+
+    def add(self, num_queries: int) -> None:
+        self._left -= num_queries
+        if not self._told and self._left:
+            rate = num_queries / (perf_counter() - self._started)
+            self._bar.clear()
+            self._show(f"{rate:.0f} queries/s at first; about {_duration(self._left / rate)} to go")
+        self._told = True
+        self._bar.update(num_queries)
+
+
+def _identity(bundle: Bundle, work: Work) -> dict[str, Any]:
+    """What must be the same for a resumed run to end with the bytes of an uninterrupted one."""
+    keys = bundle.vocabulary.relations.keys
+    chosen = None if work.options.relations is None else [keys[relation] for relation in work.relations]
+    return {
+        "momok": model_package.__version__,
+        "bundle version": bundle.manifest.version,
+        "device": bundle.model.present.device.type,
+        "queries at once": QUERIES_AT_ONCE,
+        **work.options.model_dump(mode="json"),
+        "relations": chosen,
+    }
+
+
+def _cost(work: Work, asked: int) -> str:
+    fewest, most = work.num_candidates()
+    choice = f"{most}" if fewest == most else f"{fewest} to {most}"
+    done = f", {asked} of them asked already" if asked else ""
+    shard = "" if work.options.shard == "1/1" else f" (shard {work.options.shard})"
+    return f"{work.num_queries} queries{shard}{done}; {choice} candidates for each"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,193 @@
+"""DiscoveryFile: where found facts go, a file that grows beside its place and can be resumed.
+
+``FILE.partial`` holds the lines; ``FILE.progress.json`` says with what options it was begun, how many pieces
+are complete and how many bytes they take. What stands beyond is cut off on resumption. The end is a rename;
+Parquet, which cannot be cut off, is made at the end from JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import IO, Any, Self
+
+from model.directory import sync
+from model.errors import UserError
+from model.names import shorten
+from training.discovery_lines import COLUMNS, Format, compact
+
+FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "jsonl"}
+"""How lines are written, by the suffix of the file."""
+
+RECORD_EVERY_S = 1.0
+"""Syncing to disk after every piece would take longer than the pieces; a crash loses this much work."""
+
+ROWS_AT_ONCE = 1 << 16
+"""Rows of a group in Parquet."""
+
+
+class DiscoveryError(UserError):
+    """What cannot be discovered or written; the message names the option or the file, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a file has come: complete ``pieces``, the bytes they take, and what is in them."""
+
+    identity: dict[str, Any]
+    pieces: int = 0
+    size_bytes: int = 0
+    queries: int = 0
+    facts: int = 0
+
+
+class DiscoveryFile:
+    """Where facts go. Raises ``DiscoveryError`` for a place that is taken or cannot be, before any work."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self.record = path.with_name(path.name + ".progress.json")
+        if path.suffix not in FORMATS:
+            raise DiscoveryError(f"{path}: unknown format; end the name in {', '.join(FORMATS)}")
+        self.format = FORMATS[path.suffix]
+        if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+            raise DiscoveryError(f"{path}: Parquet needs pyarrow; pip install pyarrow, or write .jsonl")
+        if path.exists() or path.is_symlink():
+            raise DiscoveryError(f"{path}: exists already; choose another name or remove it first")
+        if not path.parent.is_dir():
+            raise DiscoveryError(f"{path.parent}: no such directory; make it first")
+        self._check_beginning(resume)
+        self._resume = resume
+
+    def _check_beginning(self, resume: bool) -> None:
+        if resume:
+            if not self.record.exists():
+                raise DiscoveryError(f"{self.record}: nothing to resume here; leave --resume out")
+            return
+        for left in (self.record, self.partial):
+            if left.exists():
+                raise DiscoveryError(f"{left}: of a run that did not end; --resume it, or remove this file")
+
+    @contextmanager
+    def writing(self, identity: dict[str, Any], header: str) -> Iterator[Self]:
+        """Open it where it stands; when the block ends, however it does, note how far it came."""
+        with self._explained():
+            self.progress = self._resumed(identity) if self._resume else Progress(identity)
+            self._lines = self._opened()
+        try:
+            if self.progress.size_bytes == 0:
+                self._write(header)
+            self._write_record()
+            try:
+                yield self
+            finally:
+                self._write_record()
+        finally:
+            with self._explained():  # Closing writes what a full disk has refused before.
+                self._lines.close()
+
+    def add(self, text: str, *, queries: int, facts: int) -> None:
+        """One complete piece more."""
+        self._write(text)
+        # In one step, so that an interruption finds the piece counted or not, never half of it.
+        self.progress = replace(
+            self.progress,
+            pieces=self.progress.pieces + 1,
+            size_bytes=self._lines.tell(),
+            queries=self.progress.queries + queries,
+            facts=self.progress.facts + facts,
+        )
+        if perf_counter() - self._recorded >= RECORD_EVERY_S:
+            self._write_record()
+
+    def finish(self, modality_names: Sequence[str]) -> None:
+        """Put the complete file in its place, once the block of ``writing`` has ended."""
+        with self._explained():
+            if self.path.suffix == ".parquet":
+                converted = self.path.with_name(self.path.name + ".converting")
+                _write_parquet(self.partial, converted, modality_names)
+                sync(converted)
+                converted.replace(self.path)
+                self.partial.unlink()
+            else:
+                self.partial.replace(self.path)
+            sync(self.path.parent)
+            self.record.unlink()
+
+    def _resumed(self, identity: dict[str, Any]) -> Progress:
+        """What is recorded, if it was begun in the same way."""
+        remedy = f"or remove it and {self.partial.name} to start over"
+        try:
+            progress = Progress(**json.loads(self.record.read_text(encoding="utf-8")))
+            begun = dict(progress.identity)
+        except (ValueError, TypeError) as error:
+            raise DiscoveryError(f"{self.record}: damaged ({error}); copy it again, {remedy}") from None
+        for name in [*identity, *begun]:
+            if begun.get(name) != identity.get(name):
+                one, other = (shorten(compact(values.get(name))) for values in (begun, identity))
+                message = f"begun with {name} {one}, now it is {other}; resume as it was begun, {remedy}"
+                raise DiscoveryError(f"{self.record}: {message}")
+        size_bytes = self.partial.stat().st_size if self.partial.exists() else 0
+        if size_bytes < progress.size_bytes:
+            raise DiscoveryError(
+                f"{self.partial}: {size_bytes} bytes, {self.record.name} says {progress.size_bytes}; "
+                "copy it again, or remove both to start over"
+            )
+        return progress
+
+    def _opened(self) -> IO[bytes]:
+        file = self.partial.open("r+b" if self._resume and self.partial.exists() else "xb")
+        file.truncate(self.progress.size_bytes)
+        file.seek(self.progress.size_bytes)
+        return file
+
+    def _write(self, text: str) -> None:
+        with self._explained():
+            self._lines.write(text.encode())
+
+    def _write_record(self) -> None:
+        """The lines are on disk before the record that counts them."""
+        new = self.record.with_name(self.record.name + ".partial")
+        with self._explained():
+            self._lines.flush()
+            sync(self.partial)
+            new.write_text(json.dumps(asdict(self.progress), indent=2) + "\n", encoding="utf-8")
+            sync(new)
+            new.replace(self.record)
+        self._recorded = perf_counter()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            message = f"{self.path}: cannot be written ({reason}); is there room, may you write?"
+            raise DiscoveryError(message) from None
+
+
+def _write_parquet(lines: Path, target: Path, modality_names: Sequence[str]) -> None:
+    """Rows of JSON as columns; weights and gates become structures with a field a modality."""
+    import pyarrow
+    from pyarrow import parquet
+
+    number, text = pyarrow.float64(), pyarrow.string()
+    types = dict.fromkeys(COLUMNS, text) | {
+        "rank": pyarrow.int64(),
+        "score": number,
+        "exact": pyarrow.bool_(),
+        "modality_weights": pyarrow.struct([(name, number) for name in modality_names]),
+        "expert_gates": pyarrow.struct([(name, pyarrow.list_(number)) for name in modality_names]),
+        "relation_temperature": number,
+    }
+    schema = pyarrow.schema(list(types.items()))
+    with lines.open("rb") as file, parquet.ParquetWriter(target, schema) as writer:
+        while rows := [json.loads(line) for line in islice(file, ROWS_AT_ONCE)]:
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
