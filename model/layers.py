@@ -102,11 +102,22 @@ class RelationGroups:
         self._order = torch.argsort(self.inverse, stable=True)
         self._sizes: list[int] = counts.tolist()
 
-    def multiply(self, input_BD: Tensor, matrix_UDD: Tensor) -> Tensor:
-        """Row b times the matrix of its relation, float32[B, D], in the batch's own order."""
+    def multiply(
+        self,
+        input_BD: Tensor,
+        matrices: Tensor | Sequence[Tensor],
+        offsets: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Row b times the matrix of its relation, float32[B, D], in the batch's own order.
+
+        ``matrices`` U of float32[D, D]; ``offsets`` U of float32[D], added where given.
+        """
         groups = torch.split(input_BD[self._order], self._sizes)
-        sorted_BD = torch.cat([rows @ matrix for rows, matrix in zip(groups, matrix_UDD, strict=True)])
-        return sorted_BD[torch.argsort(self._order)]
+        if offsets is None:
+            products = [rows @ matrix for rows, matrix in zip(groups, matrices, strict=True)]
+        else:
+            products = list(map(torch.addmm, offsets, groups, matrices))
+        return torch.cat(products)[torch.argsort(self._order)]
 
 
 class TuckerScorer(nn.Module):

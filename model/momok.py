@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.layers import AttentionFusion, ExpertBank, Modules, RelationGroups, TuckerScorer
+from model.frozen import FrozenExperts, FrozenFusion, fold_tucker
+from model.layers import (
+    MIN_TEMPERATURE,
+    AttentionFusion,
+    ExpertBank,
+    Modules,
+    RelationGroups,
+    TuckerScorer,
+)
 from model.modality import ModalityInput
-from model.predictor import JOINT, Branch, Candidates, Encoding, LinkPredictor, ModelConfig, register
+from model.predictor import (
+    JOINT,
+    Branch,
+    Candidates,
+    Encoding,
+    Folded,
+    LinkPredictor,
+    ModelConfig,
+    QueryEncoder,
+    QuerySide,
+    register,
+)
 
 
 class MoMoKConfig(ModelConfig):
@@ -83,20 +102,33 @@ class MoMoK(LinkPredictor):
                 embedding.weight.copy_(given.table)
             self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
 
-    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: QueryEncoder | None = None) -> Encoding:
+        if folded is not None and not self.training:
+            return folded.encode(entity_B, relation_B)
         groups = RelationGroups(relation_B)
         temperature_B = self.temperature(relation_B).squeeze(1).sigmoid()
         mixed, gates = self._mix([table(entity_B) for table in self.inputs], temperature_B)
         fused_BD, weights_JBM = self.entity_fusion(mixed, self.present[entity_B])
-        relations = [table(groups.unique) for table in self.relations]
-        fused_relation_UD, _ = self.relation_fusion(relations)
         query = {
             branch.name: scorer(mixed_BD, relation_UR, groups)
             for branch, scorer, mixed_BD, relation_UR in zip(
-                self.branches, self.scorers, [*mixed, fused_BD], [*relations, fused_relation_UD], strict=True
+                self.branches,
+                self.scorers,
+                [*mixed, fused_BD],
+                self.relation_vectors(groups.unique),
+                strict=True,
             )
         }
         return Encoding(query, weights_JBM.mean(dim=0), self._by_modality(gates), temperature_B)
+
+    def query_side(self) -> QuerySide:
+        return MoMoKQueries(self)
+
+    def relation_vectors(self, relation_U: Tensor) -> list[Tensor]:
+        """Vectors of relations in each branch, float32[U, relation_width], the joint one last."""
+        relations = [table(relation_U) for table in self.relations]
+        fused_UD, _ = self.relation_fusion(relations)
+        return [*relations, fused_UD]
 
     def candidates(self) -> Candidates:
         mixed, gates = self._mix([table.weight for table in self.inputs], None)
@@ -132,3 +164,78 @@ class MoMoK(LinkPredictor):
             num_attentions=self.config.num_attentions,
             dropout=self.config.fusion_dropout,
         )
+
+
+class MoMoKQueries(QuerySide):
+    """MoMoK's query side: a folded relation is a matrix a branch, then an offset a branch."""
+
+    @torch.no_grad()
+    def __init__(self, model: MoMoK) -> None:
+        self._model = model
+        self._tables = [table.weight.detach() for table in model.inputs]
+        self._experts = [FrozenExperts(bank) for bank in model.experts]
+        self._fusion = FrozenFusion(model.entity_fusion)
+        self._temperature_R = model.temperature.weight.squeeze(1).sigmoid()
+        self._absent_NM = ~model.present
+
+    @torch.no_grad()
+    def fold(self, relations: Sequence[int]) -> list[Folded]:
+        assert not self._model.training, "dropout would be folded in"
+        relation_U = torch.tensor(relations, device=self._absent_NM.device)
+        vectors = self._model.relation_vectors(relation_U)
+        pairs = [
+            fold_tucker(scorer, vector_UR)
+            for scorer, vector_UR in zip(self._model.scorers, vectors, strict=True)
+        ]
+        matrices, offsets = zip(*pairs, strict=True)
+        return list(zip(*matrices, *offsets, strict=True))
+
+    @torch.no_grad()
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+        temperature_B = self._temperature_R[relation_B]
+        mixed, gates = self._mix(entity_B, temperature_B)
+        fused_BD, weights_BM = self._fusion(mixed, self._absent_NM[entity_B])
+        queries = self._multiply([*mixed, fused_BD], relation_B, folded)
+        names = [branch.name for branch in self._model.branches]
+        return Encoding(
+            dict(zip(names, queries, strict=True)),
+            weights_BM,
+            dict(zip(names, gates, strict=False)),
+            temperature_B,
+        )
+
+    def _mix(self, entity_B: Tensor, temperature_B: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """Mixed embeddings float32[B, D] and gates float32[B, K] of each modality."""
+        pairs = [
+            experts(reducer(table[entity_B]))
+            for table, reducer, experts in zip(self._tables, self._model.reducers, self._experts, strict=True)
+        ]
+        logits_MBK = torch.stack([logits_BK for _, logits_BK in pairs])
+        gates = (logits_MBK / temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]).softmax(dim=2).unbind()
+        mixed = [
+            torch.bmm(gates_BK[:, None], views_BKD).squeeze(1)
+            for gates_BK, (views_BKD, _) in zip(gates, pairs, strict=True)
+        ]
+        return mixed, gates
+
+    def _multiply(
+        self, inputs: Sequence[Tensor], relation_B: Tensor, folded: Mapping[int, Folded]
+    ) -> list[Tensor]:
+        """Rows of each branch times the matrices of their relations, plus the offsets."""
+        num_branches = len(inputs)
+        if len(folded) == 1:  # One query, or one relation: nothing to sort.
+            (of_relation,) = folded.values()
+            return [
+                torch.addmm(of_relation[num_branches + branch], input_BD, of_relation[branch])
+                for branch, input_BD in enumerate(inputs)
+            ]
+        groups = RelationGroups(relation_B)
+        entries = [folded[relation] for relation in groups.unique.tolist()]
+        return [
+            groups.multiply(
+                input_BD,
+                [of_relation[branch] for of_relation in entries],
+                [of_relation[num_branches + branch] for of_relation in entries],
+            )
+            for branch, input_BD in enumerate(inputs)
+        ]

@@ -11,11 +11,15 @@ import numpy.typing as npt
 import torch
 
 from model.decision import Decision
+from model.folding import FoldedRelations
 from model.known import Int64, KnownAnswers
 from model.predictor import Candidates, LinkPredictor
 from model.retrieval import Ranking, Retriever, Selection
 
 Float32 = npt.NDArray[np.float32]
+
+WARM_S = 2.0
+"""Time that ``Scorer.warm`` takes at most, and the time of one fold more."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,23 @@ class Answer:
 
 
 class Scorer:
-    """Encodes queries with a model and retrieves from its table of candidates."""
+    """Encodes queries with a model and retrieves from its table of candidates.
 
-    def __init__(self, model: LinkPredictor, candidates: Candidates, known: KnownAnswers) -> None:
+    Both are taken as they are now: a model whose weights change needs a new scorer. ``fold_bytes`` bounds the
+    memory for what queries of the same relation share (``model/folding.py``).
+    """
+
+    def __init__(
+        self,
+        model: LinkPredictor,
+        candidates: Candidates,
+        known: KnownAnswers,
+        *,
+        fold_bytes: int = 1 << 30,
+    ) -> None:
         self._model = model.eval()
+        side = model.query_side()
+        self._folded = None if side is None else FoldedRelations(side, fold_bytes)
         self._known = known
         self._present_NM = model.present.cpu().numpy()
         table = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
@@ -63,12 +80,20 @@ class Scorer:
         return self._model.decision
 
     @torch.inference_mode()
+    def warm(self) -> None:
+        """Fold the relations with the most known answers, as far as memory and ``WARM_S`` allow."""
+        if self._folded is not None:
+            counts_R = self._known.answers_of_relations()
+            order = np.argsort(-counts_R, kind="stable")
+            self._folded.warm(order[counts_R[order] > 0].tolist(), within_s=WARM_S)
+
+    @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite."""
         device = self._model.present.device
         entity_B = torch.tensor([query.entity for query in queries], device=device)
         relation_B = torch.tensor([query.relation for query in queries], device=device)
-        encoding = self._model.encode(entity_B, relation_B)
+        encoding = self._model.encode(entity_B, relation_B, self._folded)
         vectors = {name: rows.cpu().numpy() for name, rows in encoding.query.items()}
         rankings = self._retriever.top_k(vectors, [self._selection(query) for query in queries])
         weights_BM = encoding.modality_weights.cpu().numpy()
