@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.frozen import FrozenExperts, FrozenFusion, fold_tucker
+from model.frozen import FrozenExperts, FrozenFusion, fold_tucker, softmax
 from model.layers import (
     MIN_TEMPERATURE,
     AttentionFusion,
@@ -211,7 +211,7 @@ class MoMoKQueries(QuerySide):
             for table, reducer, experts in zip(self._tables, self._model.reducers, self._experts, strict=True)
         ]
         logits_MBK = torch.stack([logits_BK for _, logits_BK in pairs])
-        gates = (logits_MBK / temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]).softmax(dim=2).unbind()
+        gates = softmax(logits_MBK / temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]).unbind()
         mixed = [
             torch.bmm(gates_BK[:, None], views_BKD).squeeze(1)
             for gates_BK, (views_BKD, _) in zip(gates, pairs, strict=True)
