@@ -102,22 +102,22 @@ class RelationGroups:
         self._order = torch.argsort(self.inverse, stable=True)
         self._sizes: list[int] = counts.tolist()
 
-    def multiply(
-        self,
-        input_BD: Tensor,
-        matrices: Tensor | Sequence[Tensor],
-        offsets: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """Row b times the matrix of its relation, float32[B, D], in the batch's own order.
-
-        ``matrices`` U of float32[D, D]; ``offsets`` U of float32[D], added where given.
-        """
+    def multiply(self, input_BD: Tensor, matrix_UDD: Tensor) -> Tensor:
+        """Row b times the matrix of its relation, float32[B, D], in the batch's own order."""
         groups = torch.split(input_BD[self._order], self._sizes)
-        if offsets is None:
-            products = [rows @ matrix for rows, matrix in zip(groups, matrices, strict=True)]
-        else:
-            products = list(map(torch.addmm, offsets, groups, matrices))
-        return torch.cat(products)[torch.argsort(self._order)]
+        sorted_BD = torch.cat([rows @ matrix for rows, matrix in zip(groups, matrix_UDD, strict=True)])
+        return sorted_BD[torch.argsort(self._order)]
+
+    def multiply_add(
+        self, input_GBD: Tensor, matrices: Sequence[Tensor], offsets: Sequence[Tensor]
+    ) -> Tensor:
+        """The same for G inputs at once, each row plus the offset of its relation, float32[G, B, D].
+
+        ``matrices``: U of float32[G, D, D], ``offsets``: U of float32[G, 1, D].
+        """
+        groups = torch.split(input_GBD[:, self._order], self._sizes, dim=1)
+        sorted_GBD = torch.cat(list(map(torch.baddbmm, offsets, groups, matrices)), dim=1)
+        return sorted_GBD[:, torch.argsort(self._order)]
 
 
 class TuckerScorer(nn.Module):

@@ -9,15 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.frozen import FrozenExperts, FrozenFusion, fold_tucker, softmax
-from model.layers import (
-    MIN_TEMPERATURE,
-    AttentionFusion,
-    ExpertBank,
-    Modules,
-    RelationGroups,
-    TuckerScorer,
-)
+from model.frozen import FrozenExperts, FrozenFusion, alike, fold_tucker
+from model.layers import AttentionFusion, ExpertBank, Modules, RelationGroups, TuckerScorer
 from model.modality import ModalityInput
 from model.predictor import (
     JOINT,
@@ -167,75 +160,60 @@ class MoMoK(LinkPredictor):
 
 
 class MoMoKQueries(QuerySide):
-    """MoMoK's query side: a folded relation is a matrix a branch, then an offset a branch."""
+    """MoMoK's query side.
+
+    A folded relation is a matrix float32[G, D, D] and an offset float32[G, 1, D] for every G branches of one
+    width.
+    """
 
     @torch.no_grad()
     def __init__(self, model: MoMoK) -> None:
         self._model = model
         self._tables = [table.weight.detach() for table in model.inputs]
-        self._experts = [FrozenExperts(bank) for bank in model.experts]
+        self._experts = FrozenExperts(list(model.experts))
         self._fusion = FrozenFusion(model.entity_fusion)
         self._temperature_R = model.temperature.weight.squeeze(1).sigmoid()
         self._absent_NM = ~model.present
+        self._same_width = alike([branch.width for branch in model.branches])
 
     @torch.no_grad()
     def fold(self, relations: Sequence[int]) -> list[Folded]:
         assert not self._model.training, "dropout would be folded in"
-        relation_U = torch.tensor(relations, device=self._absent_NM.device)
-        vectors = self._model.relation_vectors(relation_U)
-        pairs = [
-            fold_tucker(scorer, vector_UR)
-            for scorer, vector_UR in zip(self._model.scorers, vectors, strict=True)
-        ]
-        matrices, offsets = zip(*pairs, strict=True)
-        return list(zip(*matrices, *offsets, strict=True))
+        vectors = self._model.relation_vectors(torch.tensor(relations, device=self._absent_NM.device))
+        pairs = [fold_tucker(*pair) for pair in zip(self._model.scorers, vectors, strict=True)]
+        parts = []
+        for branches in self._same_width:
+            matrices, offsets = zip(*(pairs[branch] for branch in branches), strict=True)
+            # Stacked for each relation alone, so that one may be kept without the others.
+            parts.append([torch.stack(of_relation) for of_relation in zip(*matrices, strict=True)])
+            parts.append([torch.stack(of_relation)[:, None] for of_relation in zip(*offsets, strict=True)])
+        return list(zip(*parts, strict=True))
 
     @torch.no_grad()
     def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
         temperature_B = self._temperature_R[relation_B]
-        mixed, gates = self._mix(entity_B, temperature_B)
+        reducers = self._model.reducers
+        inputs = [reducer(table[entity_B]) for table, reducer in zip(self._tables, reducers, strict=True)]
+        mixed, gates = self._experts(inputs, temperature_B)
         fused_BD, weights_BM = self._fusion(mixed, self._absent_NM[entity_B])
-        queries = self._multiply([*mixed, fused_BD], relation_B, folded)
-        names = [branch.name for branch in self._model.branches]
-        return Encoding(
-            dict(zip(names, queries, strict=True)),
-            weights_BM,
-            dict(zip(names, gates, strict=False)),
-            temperature_B,
-        )
-
-    def _mix(self, entity_B: Tensor, temperature_B: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """Mixed embeddings float32[B, D] and gates float32[B, K] of each modality."""
-        pairs = [
-            experts(reducer(table[entity_B]))
-            for table, reducer, experts in zip(self._tables, self._model.reducers, self._experts, strict=True)
-        ]
-        logits_MBK = torch.stack([logits_BK for _, logits_BK in pairs])
-        gates = softmax(logits_MBK / temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]).unbind()
-        mixed = [
-            torch.bmm(gates_BK[:, None], views_BKD).squeeze(1)
-            for gates_BK, (views_BKD, _) in zip(gates, pairs, strict=True)
-        ]
-        return mixed, gates
+        query = self._multiply([*mixed, fused_BD], relation_B, folded)
+        by_modality = dict(zip(self._model.modality_names, gates, strict=True))
+        return Encoding(query, weights_BM, by_modality, temperature_B)
 
     def _multiply(
         self, inputs: Sequence[Tensor], relation_B: Tensor, folded: Mapping[int, Folded]
-    ) -> list[Tensor]:
-        """Rows of each branch times the matrices of their relations, plus the offsets."""
-        num_branches = len(inputs)
-        if len(folded) == 1:  # One query, or one relation: nothing to sort.
-            (of_relation,) = folded.values()
-            return [
-                torch.addmm(of_relation[num_branches + branch], input_BD, of_relation[branch])
-                for branch, input_BD in enumerate(inputs)
-            ]
-        groups = RelationGroups(relation_B)
-        entries = [folded[relation] for relation in groups.unique.tolist()]
-        return [
-            groups.multiply(
-                input_BD,
-                [of_relation[branch] for of_relation in entries],
-                [of_relation[num_branches + branch] for of_relation in entries],
-            )
-            for branch, input_BD in enumerate(inputs)
-        ]
+    ) -> dict[str, Tensor]:
+        """Rows of each branch, by its name, times the matrices of their relations, plus the offsets."""
+        # One query, or one relation: nothing to sort.
+        groups = RelationGroups(relation_B) if len(folded) > 1 else None
+        relations = folded if groups is None else groups.unique.tolist()
+        parts = list(zip(*(folded[relation] for relation in relations), strict=True))
+        outputs: dict[int, Tensor] = {}
+        for branches, matrices, offsets in zip(self._same_width, parts[::2], parts[1::2], strict=True):
+            input_GBD = torch.stack([inputs[branch] for branch in branches])
+            if groups is None:
+                output_GBD = torch.baddbmm(offsets[0], input_GBD, matrices[0])
+            else:
+                output_GBD = groups.multiply_add(input_GBD, matrices, offsets)
+            outputs |= zip(branches, output_GBD.unbind(), strict=True)
+        return {branch.name: outputs[place] for place, branch in enumerate(self._model.branches)}
