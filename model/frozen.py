@@ -96,7 +96,7 @@ def softmax(logits: Tensor) -> Tensor:
     """Softmax over the last axis, for small tensors.
 
     torch's own starts its threads for as little as two rows (2.13), and waits for them: next to nothing on an
-    idle machine, and 12 ms, fifty times the rest of an encoding, where the other cores have work of their own.
+    idle machine, and 12 ms, fifty times the rest of an encoding, where the other cores are busy.
     """
     raised = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
     return raised.div_(raised.sum(dim=-1, keepdim=True))
