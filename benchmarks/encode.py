@@ -14,7 +14,6 @@ import json
 import statistics
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
 
 import torch
 
@@ -40,30 +39,31 @@ def main() -> None:
     side = model.query_side()
     folded = FoldedRelations(side, budget_bytes=1 << 30)
     folded.warm(range(2 * NUM_RELATIONS))
-    table_XN = torch.randn(arguments.entities, sum(branch.width for branch in model.branches)).T
-    results: dict[str, Any] = {"entities": arguments.entities, "threads": arguments.threads}
+    table_NX = torch.randn(arguments.entities, sum(branch.width for branch in model.branches))
+    results: dict[str, object] = {"entities": arguments.entities, "threads": arguments.threads}
     with torch.inference_mode():
         for size in BATCHES:
             rounds = max(PLAIN_ROUNDS, arguments.rounds // size**0.5)
-            results[f"batch_{size}"] = _compare(model, folded, table_XN, size, int(rounds))
+            results[f"batch_{size}"] = _compare(model, folded, table_NX, size, int(rounds))
     assert not folded.misses
     print(json.dumps(results) if arguments.json else "\n".join(f"{k}: {v}" for k, v in results.items()))
 
 
 def _compare(
-    model: MoMoK, folded: FoldedRelations, table_XN: torch.Tensor, size: int, rounds: int
+    model: MoMoK, folded: FoldedRelations, table_NX: torch.Tensor, size: int, rounds: int
 ) -> dict[str, float]:
     times: dict[str, list[float]] = {"encode": [], "scan": []}
     for _ in range(WARM_ROUNDS + rounds):
         entity_B = torch.randint(model.config.num_entities, (size,))
         relation_B = torch.randint(2 * NUM_RELATIONS, (size,))
-        joined: list[torch.Tensor] = []
-
-        def encode(entity_B: Any = entity_B, relation_B: Any = relation_B, joined: Any = joined) -> None:
-            joined.append(torch.cat(list(model.encode(entity_B, relation_B, folded).query.values()), dim=1))
-
-        times["encode"].append(_seconds(encode))
-        times["scan"].append(_seconds(lambda joined=joined: joined[0] @ table_XN))
+        started = perf_counter()
+        encoding = model.encode(entity_B, relation_B, folded)
+        between = perf_counter()
+        joined_BX = torch.cat(list(encoding.query.values()), dim=1)
+        _ = table_NX @ joined_BX[0] if size == 1 else joined_BX @ table_NX.T
+        ended = perf_counter()
+        times["encode"].append(between - started)
+        times["scan"].append(ended - between)
     pairs = list(zip(times["encode"], times["scan"], strict=True))[WARM_ROUNDS:]
     plain = [_seconds(lambda: model.encode(entity_B, relation_B)) for _ in range(PLAIN_ROUNDS)]
     return {

@@ -5,7 +5,7 @@ Each holds the weights as they were when it was made; a layer that changes after
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +17,23 @@ class AffineMaps:
     """Affine maps ``y_m = x_m A_m + c_m``, each with an input of its own.
 
     Those of one shape are multiplied together: torch gives a batch of products to all of its threads, and a
-    product of a single row to one.
+    product of a single row to one. After a scan has emptied the caches, every call that is saved counts.
     """
 
     def __init__(self, matrices: Sequence[Tensor], offsets: Sequence[Tensor]) -> None:
         self._parts = [
-            (places, torch.stack([matrices[m] for m in places]), torch.stack([offsets[m] for m in places]))
+            (
+                places,
+                torch.stack([matrices[m] for m in places]),
+                torch.stack([offsets[m] for m in places])[:, None],
+            )
             for places in alike([matrix.shape for matrix in matrices])
         ]
 
-    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Outputs float32[B, …] in the order of the ``inputs`` float32[B, …]."""
-        outputs = list(inputs)
+    def __call__(self, inputs: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
+        """Places and outputs float32[len(places), B, …] of those of one shape, from float32[B, …] each."""
         for places, matrix, offset in self._parts:
-            part = torch.baddbmm(offset[:, None], torch.stack([inputs[m] for m in places]), matrix)
-            for place, output in zip(places, part.unbind(), strict=True):
-                outputs[place] = output
-        return outputs
+            yield places, torch.baddbmm(offset, torch.stack([inputs[m] for m in places]), matrix)
 
 
 class FrozenExperts:
@@ -45,18 +45,17 @@ class FrozenExperts:
         matrices, offsets = zip(*map(self._map, banks), strict=True)
         self._maps = AffineMaps(matrices, offsets)
 
-    def __call__(
-        self, inputs: Sequence[Tensor], temperature_B: Tensor
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    def __call__(self, inputs: Sequence[Tensor], temperature_B: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Mixed embeddings float32[B, D] and gates float32[B, K] of each modality."""
-        both = self._maps(inputs)
-        logits_MBK = torch.stack([both_BX[:, -self._num_experts :] for both_BX in both])
-        gates = softmax(logits_MBK / temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]).unbind()
-        shape = (len(temperature_B), self._num_experts, -1)
-        mixed = [
-            torch.bmm(gates_BK[:, None], both_BX[:, : -self._num_experts].view(shape)).squeeze(1)
-            for gates_BK, both_BX in zip(gates, both, strict=True)
-        ]
+        floored_B1 = temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]
+        mixed, gates = list(inputs), list(inputs)
+        for places, both_GBX in self._maps(inputs):
+            shape = (*both_GBX.shape[:2], self._num_experts, -1)
+            gates_GBK = softmax(both_GBX[..., -self._num_experts :] / floored_B1, dim=2)
+            views_GBKD = both_GBX[..., : -self._num_experts].view(shape)
+            mixed_GBD = (gates_GBK[:, :, None] @ views_GBKD).squeeze(2)
+            _put(places, mixed_GBD, mixed)
+            _put(places, gates_GBK, gates)
         return mixed, gates
 
     def _map(self, bank: ExpertBank) -> tuple[Tensor, Tensor]:
@@ -72,7 +71,7 @@ class FrozenFusion:
     @torch.no_grad()
     def __init__(self, fusion: AttentionFusion) -> None:
         by_modality = list(zip(*fusion.maps, strict=True))
-        self._num_attentions = len(fusion.maps)
+        self._shape = (len(by_modality), len(fusion.maps), -1)
         self._maps = AffineMaps(
             [torch.cat([layer.weight for layer in maps]).T for maps in by_modality],
             [torch.cat([layer.bias for layer in maps]) for maps in by_modality],
@@ -84,22 +83,24 @@ class FrozenFusion:
 
         Where ``absent_BM`` (bool) the weight is 0; every row needs one modality that is not absent.
         """
-        shape = (len(absent_BM), self._num_attentions, -1)
-        mapped_BJMD = torch.stack([mapped.view(shape) for mapped in self._maps(inputs)], dim=2).relu_()
-        logits_BJM = mapped_BJMD @ self._attention_D
-        weights_BJM = softmax(logits_BJM.masked_fill(absent_BM[:, None], float("-inf")))
-        fused_BD = torch.bmm(weights_BJM.flatten(1)[:, None], mapped_BJMD.flatten(1, 2)).squeeze(1)
-        return fused_BD, weights_BJM.mean(dim=1)
+        mapped = list(inputs)
+        for places, mapped_GBX in self._maps(inputs):
+            _put(places, mapped_GBX, mapped)
+        mapped_BMJD = torch.stack(mapped, dim=1).relu_().view(len(absent_BM), *self._shape)
+        logits_BMJ = mapped_BMJD @ self._attention_D
+        weights_BMJ = softmax(logits_BMJ.masked_fill_(absent_BM[:, :, None], float("-inf")), dim=1)
+        fused_BD = torch.bmm(weights_BMJ.flatten(1)[:, None], mapped_BMJD.flatten(1, 2)).squeeze(1)
+        return fused_BD, weights_BMJ.mean(dim=2)
 
 
-def softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis, for small tensors.
+def softmax(logits: Tensor, dim: int) -> Tensor:
+    """Softmax of small tensors.
 
     torch's own starts its threads for as little as two rows (2.13), and waits for them: next to nothing on an
     idle machine, and 12 ms, fifty times the rest of an encoding, where the other cores are busy.
     """
-    raised = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
-    return raised.div_(raised.sum(dim=-1, keepdim=True))
+    raised = (logits - logits.amax(dim, keepdim=True)).exp_()
+    return raised.div_(raised.sum(dim, keepdim=True))
 
 
 @torch.no_grad()
@@ -122,6 +123,11 @@ def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None and norm.running_var is not None
     scale_D = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return scale_D, norm.bias - norm.running_mean * scale_D
+
+
+def _put(places: Sequence[int], parts: Tensor, into: list[Tensor]) -> None:
+    for place, part in zip(places, parts.unbind(), strict=True):
+        into[place] = part
 
 
 def alike(keys: Sequence[Hashable]) -> list[list[int]]:

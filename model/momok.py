@@ -170,6 +170,9 @@ class MoMoKQueries(QuerySide):
     def __init__(self, model: MoMoK) -> None:
         self._model = model
         self._tables = [table.weight.detach() for table in model.inputs]
+        widths = ((shape.input_width, shape.width) for shape in model.config.modalities)
+        reduced = [place for place, (given, width) in enumerate(widths) if given != width]
+        self._reducers = {place: model.reducers[place] for place in reduced}
         self._experts = FrozenExperts(list(model.experts))
         self._fusion = FrozenFusion(model.entity_fusion)
         self._temperature_R = model.temperature.weight.squeeze(1).sigmoid()
@@ -191,11 +194,12 @@ class MoMoKQueries(QuerySide):
 
     @torch.no_grad()
     def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
-        temperature_B = self._temperature_R[relation_B]
-        reducers = self._model.reducers
-        inputs = [reducer(table[entity_B]) for table, reducer in zip(self._tables, reducers, strict=True)]
+        temperature_B = self._temperature_R.index_select(0, relation_B)
+        inputs = [table.index_select(0, entity_B) for table in self._tables]
+        for place, reducer in self._reducers.items():
+            inputs[place] = reducer(inputs[place])
         mixed, gates = self._experts(inputs, temperature_B)
-        fused_BD, weights_BM = self._fusion(mixed, self._absent_NM[entity_B])
+        fused_BD, weights_BM = self._fusion(mixed, self._absent_NM.index_select(0, entity_B))
         query = self._multiply([*mixed, fused_BD], relation_B, folded)
         by_modality = dict(zip(self._model.modality_names, gates, strict=True))
         return Encoding(query, weights_BM, by_modality, temperature_B)
