@@ -98,6 +98,12 @@ class KnownAnswers:
         observed: Int64 = np.unique(self.answers[self.offsets[low] : self.offsets[high]])
         return observed
 
+    def answers_of_relations(self) -> Int64:
+        """How many answers are known to the queries of each relation, int64[2R]."""
+        relation = np.repeat(self.queries // self.num_entities, np.diff(self.offsets))
+        counts: Int64 = np.bincount(relation, minlength=2 * self.num_relations)
+        return counts
+
     def rows(self, entity_B: Int64, relation_B: Int64) -> tuple[Int64, Int64]:
         """All answers of a batch as pairs ``(row int64[P], answer int64[P])``, rows ascending."""
         wanted_B = relation_B * self.num_entities + entity_B

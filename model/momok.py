@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from model.frozen import FrozenExperts, FrozenFusion, alike, fold_tucker
 from model.layers import AttentionFusion, ExpertBank, Modules, RelationGroups, TuckerScorer
 from model.modality import ModalityInput
-from model.predictor import JOINT, Branch, Candidates, Encoding, LinkPredictor, ModelConfig, register
+from model.predictor import (
+    JOINT,
+    Branch,
+    Candidates,
+    Encoding,
+    Folded,
+    LinkPredictor,
+    ModelConfig,
+    QueryEncoder,
+    QuerySide,
+    register,
+)
 
 
 class MoMoKConfig(ModelConfig):
@@ -83,20 +95,33 @@ class MoMoK(LinkPredictor):
                 embedding.weight.copy_(given.table)
             self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
 
-    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: QueryEncoder | None = None) -> Encoding:
+        if folded is not None and not self.training:
+            return folded.encode(entity_B, relation_B)
         groups = RelationGroups(relation_B)
         temperature_B = self.temperature(relation_B).squeeze(1).sigmoid()
         mixed, gates = self._mix([table(entity_B) for table in self.inputs], temperature_B)
         fused_BD, weights_JBM = self.entity_fusion(mixed, self.present[entity_B])
-        relations = [table(groups.unique) for table in self.relations]
-        fused_relation_UD, _ = self.relation_fusion(relations)
         query = {
             branch.name: scorer(mixed_BD, relation_UR, groups)
             for branch, scorer, mixed_BD, relation_UR in zip(
-                self.branches, self.scorers, [*mixed, fused_BD], [*relations, fused_relation_UD], strict=True
+                self.branches,
+                self.scorers,
+                [*mixed, fused_BD],
+                self.relation_vectors(groups.unique),
+                strict=True,
             )
         }
         return Encoding(query, weights_JBM.mean(dim=0), self._by_modality(gates), temperature_B)
+
+    def query_side(self) -> QuerySide:
+        return MoMoKQueries(self)
+
+    def relation_vectors(self, relation_U: Tensor) -> list[Tensor]:
+        """Vectors of relations in each branch, float32[U, relation_width], the joint one last."""
+        relations = [table(relation_U) for table in self.relations]
+        fused_UD, _ = self.relation_fusion(relations)
+        return [*relations, fused_UD]
 
     def candidates(self) -> Candidates:
         mixed, gates = self._mix([table.weight for table in self.inputs], None)
@@ -132,3 +157,67 @@ class MoMoK(LinkPredictor):
             num_attentions=self.config.num_attentions,
             dropout=self.config.fusion_dropout,
         )
+
+
+class MoMoKQueries(QuerySide):
+    """MoMoK's query side.
+
+    A folded relation is a matrix float32[G, D, D] and an offset float32[G, 1, D] for every G branches of one
+    width.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: MoMoK) -> None:
+        self._model = model
+        self._tables = [table.weight.detach() for table in model.inputs]
+        widths = ((shape.input_width, shape.width) for shape in model.config.modalities)
+        reduced = [place for place, (given, width) in enumerate(widths) if given != width]
+        self._reducers = {place: model.reducers[place] for place in reduced}
+        self._experts = FrozenExperts(list(model.experts))
+        self._fusion = FrozenFusion(model.entity_fusion)
+        self._temperature_R = model.temperature.weight.squeeze(1).sigmoid()
+        self._absent_NM = ~model.present
+        self._same_width = alike([branch.width for branch in model.branches])
+
+    @torch.no_grad()
+    def fold(self, relations: Sequence[int]) -> list[Folded]:
+        assert not self._model.training, "dropout would be folded in"
+        vectors = self._model.relation_vectors(torch.tensor(relations, device=self._absent_NM.device))
+        pairs = [fold_tucker(*pair) for pair in zip(self._model.scorers, vectors, strict=True)]
+        parts = []
+        for branches in self._same_width:
+            matrices, offsets = zip(*(pairs[branch] for branch in branches), strict=True)
+            # Stacked for each relation alone, so that one may be kept without the others.
+            parts.append([torch.stack(of_relation) for of_relation in zip(*matrices, strict=True)])
+            parts.append([torch.stack(of_relation)[:, None] for of_relation in zip(*offsets, strict=True)])
+        return list(zip(*parts, strict=True))
+
+    @torch.no_grad()
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+        temperature_B = self._temperature_R.index_select(0, relation_B)
+        inputs = [table.index_select(0, entity_B) for table in self._tables]
+        for place, reducer in self._reducers.items():
+            inputs[place] = reducer(inputs[place])
+        mixed, gates = self._experts(inputs, temperature_B)
+        fused_BD, weights_BM = self._fusion(mixed, self._absent_NM.index_select(0, entity_B))
+        query = self._multiply([*mixed, fused_BD], relation_B, folded)
+        by_modality = dict(zip(self._model.modality_names, gates, strict=True))
+        return Encoding(query, weights_BM, by_modality, temperature_B)
+
+    def _multiply(
+        self, inputs: Sequence[Tensor], relation_B: Tensor, folded: Mapping[int, Folded]
+    ) -> dict[str, Tensor]:
+        """Rows of each branch, by its name, times the matrices of their relations, plus the offsets."""
+        # One query, or one relation: nothing to sort.
+        groups = RelationGroups(relation_B) if len(folded) > 1 else None
+        relations = folded if groups is None else groups.unique.tolist()
+        parts = list(zip(*(folded[relation] for relation in relations), strict=True))
+        outputs: dict[int, Tensor] = {}
+        for branches, matrices, offsets in zip(self._same_width, parts[::2], parts[1::2], strict=True):
+            input_GBD = torch.stack([inputs[branch] for branch in branches])
+            if groups is None:
+                output_GBD = torch.baddbmm(offsets[0], input_GBD, matrices[0])
+            else:
+                output_GBD = groups.multiply_add(input_GBD, matrices, offsets)
+            outputs |= zip(branches, output_GBD.unbind(), strict=True)
+        return {branch.name: outputs[place] for place, branch in enumerate(self._model.branches)}

@@ -8,9 +8,9 @@ therefore computed once, at export.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -92,6 +92,32 @@ class Candidates:
     expert_gates: dict[str, Tensor]
 
 
+Folded = tuple[Tensor, ...]
+"""What a query side makes of a relation, whatever the entity; which tensors these are is its own affair."""
+
+
+class QuerySide(ABC):
+    """A model's query side in evaluation, made once of the weights as they are.
+
+    When they change, make another. Tables of entities are the model's own, not copies.
+    """
+
+    @abstractmethod
+    def fold(self, relations: Sequence[int]) -> list[Folded]:
+        """What can be computed of each relation alone; every tensor owns its memory."""
+
+    @abstractmethod
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+        """As ``LinkPredictor.encode``; ``folded`` holds the relations of the batch and no others."""
+
+
+class QueryEncoder(Protocol):
+    """Encodes queries faster than the model that it was made from (``model/folding.py`` is one)."""
+
+    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
+        """As ``LinkPredictor.encode``."""
+
+
 class LinkPredictor(nn.Module, ABC):
     """Encodes queries and candidates; relations run over [0, 2R)."""
 
@@ -114,8 +140,16 @@ class LinkPredictor(nn.Module, ABC):
         """Start from these input tables and presence masks, in the order of ``config.modalities``."""
 
     @abstractmethod
-    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
-        """Queries (entity int64[B], relation int64[B] in [0, 2R)) as one vector a branch."""
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: QueryEncoder | None = None) -> Encoding:
+        """Queries (entity int64[B], relation int64[B] in [0, 2R)) as one vector a branch.
+
+        ``folded``, made from this model's ``query_side()``, does the work in evaluation; models that have no
+        query side ignore it, and so does every model in training.
+        """
+
+    def query_side(self) -> QuerySide | None:
+        """The query side for answering; None where nothing is gained by folding relations."""
+        return None
 
     @abstractmethod
     def candidates(self) -> Candidates:

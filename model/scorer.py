@@ -12,6 +12,7 @@ import torch
 
 from model.decision import Decision
 from model.engine import EngineName, Engines
+from model.folding import FoldedRelations
 from model.index import EntityIndex
 from model.known import Int64, KnownAnswers
 from model.predictor import Candidates, Encoding, LinkPredictor
@@ -24,6 +25,8 @@ Float32 = npt.NDArray[np.float32]
 
 WARMING = 256
 """Queries by which the engines are timed."""
+WARM_S = 2.0
+"""Time for folding relations in ``Scorer.warm``, and the time of one fold more."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ class Answer:
 
 
 class Scorer:
-    """Encodes queries with a model and retrieves from its table of candidates."""
+    """Encodes queries with a model and retrieves from its table of candidates.
+
+    Both are taken as they are now: a model whose weights change needs a new scorer. ``fold_bytes`` bounds the
+    memory for what queries of the same relation share (``model/folding.py``).
+    """
 
     def __init__(
         self,
@@ -67,8 +74,11 @@ class Scorer:
         *,
         indexes: Mapping[str, EntityIndex] | None = None,
         engine: EngineName = "auto",
+        fold_bytes: int = 1 << 30,
     ) -> None:
         self._model = model.eval()
+        side = model.query_side()
+        self._folded = None if side is None else FoldedRelations(side, fold_bytes)
         self._known = known
         self._present_NM = model.present.cpu().numpy()
         vectors = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
@@ -84,20 +94,20 @@ class Scorer:
         return self._model.decision
 
     def warm(self) -> None:
-        """Choose the engine for each size of batch, by answering queries that the graph knows."""
-        asked = self._known.queries
-        if not len(asked):
-            return
-        relation_B, entity_B = np.divmod(
-            asked[np.linspace(0, len(asked) - 1, WARMING).astype(int)], self._known.num_entities
-        )
-        self._retriever.measure(self._encode(entity_B, relation_B)[0])
+        """Fold the relations that are asked most, and choose the engine for each size of batch."""
+        self._fold_frequent()
+        known = self._known.queries
+        if len(known):
+            asked = known[np.linspace(0, len(known) - 1, WARMING).astype(int)]
+            relation_B, entity_B = np.divmod(asked, self._known.num_entities)
+            # Not through what is kept of relations: these queries would take the places of more frequent ones.
+            self._retriever.measure(self._encode(entity_B, relation_B, None)[0])
 
     @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite."""
         asked = np.array([(query.entity, query.relation) for query in queries], dtype=np.int64)
-        vectors, encoding = self._encode(*asked.T)
+        vectors, encoding = self._encode(*asked.T, self._folded)
         rankings = self._retriever.top_k(vectors, [self._selection(query) for query in queries])
         weights_BM = encoding.modality_weights.cpu().numpy()
         gates = {name: rows.cpu().numpy() for name, rows in encoding.expert_gates.items()}
@@ -109,11 +119,22 @@ class Scorer:
         ]
 
     @torch.inference_mode()
-    def _encode(self, entity_B: Int64, relation_B: Int64) -> tuple[dict[str, Float32], Encoding]:
+    def _encode(
+        self, entity_B: Int64, relation_B: Int64, folded: FoldedRelations | None
+    ) -> tuple[dict[str, Float32], Encoding]:
         """The query vectors, branch -> float32[B, D], and the encoding that they are of."""
         device = self._model.present.device
-        encoding = self._model.encode(*(torch.tensor(ids, device=device) for ids in (entity_B, relation_B)))
+        entities, relations = (torch.tensor(ids, device=device) for ids in (entity_B, relation_B))
+        encoding = self._model.encode(entities, relations, folded)
         return {name: rows.cpu().numpy() for name, rows in encoding.query.items()}, encoding
+
+    @torch.inference_mode()
+    def _fold_frequent(self) -> None:
+        """Fold the relations with the most known answers, as far as memory and ``WARM_S`` allow."""
+        if self._folded is not None:
+            counts_R = self._known.answers_of_relations()
+            order = np.argsort(-counts_R, kind="stable")
+            self._folded.warm(order[counts_R[order] > 0].tolist(), within_s=WARM_S)
 
     def _selection(self, query: Query) -> Selection:
         known, _ = self._known.of(query.entity, query.relation)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.folding import FoldedRelations
 from model.modality import ModalityInput
 from model.predictor import MODELS, Candidates, Encoding, LinkPredictor, build_model, parse_config
 
@@ -200,6 +201,30 @@ def test_a_row_alone_is_the_same_row_in_a_batch(model: LinkPredictor) -> None:
         alone = rows_of(model.encode(entity_B[row : row + 1], relation_B[row : row + 1]))
         for part, tensor in alone.items():
             assert_close(tensor[0], together[part][row])
+
+
+@torch.inference_mode()
+def test_folded_relations_change_nothing(model: LinkPredictor) -> None:
+    side = model.query_side()
+    folded = None if side is None else FoldedRelations(side, budget_bytes=1 << 20)
+    entity_B, relation_B = all_queries(model)
+    expected = rows_of(model.encode(entity_B, relation_B))
+    for _ in range(2):  # Folded now, then kept.
+        found = rows_of(model.encode(entity_B, relation_B, folded))
+        assert list(found) == list(expected)
+        for part, tensor in found.items():
+            assert tensor.dtype == torch.float32
+            assert_close(tensor, expected[part])
+            error_B = (tensor - expected[part]).reshape(len(entity_B), -1).norm(dim=1)
+            assert (error_B <= TOLERANCE * expected[part].reshape(len(entity_B), -1).norm(dim=1)).all()
+    for row in range(0, len(entity_B), 3):
+        alone = rows_of(model.encode(entity_B[row : row + 1], relation_B[row : row + 1], folded))
+        for part, tensor in alone.items():
+            assert_close(tensor[0], expected[part][row])
+    same = torch.zeros_like(relation_B)  # One relation, many entities.
+    expected = rows_of(model.encode(entity_B, same))
+    for part, tensor in rows_of(model.encode(entity_B, same, folded)).items():
+        assert_close(tensor, expected[part])
 
 
 @torch.inference_mode()

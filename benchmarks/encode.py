@@ -1,0 +1,97 @@
+"""Encoding queries of relations that were asked before, beside a bare scan of the candidates, in one process.
+
+    python benchmarks/encode.py [--entities 15000] [--threads 2] [--json]
+
+MoMoK of three modalities and ``joint``, all 256 wide, 3 experts. The bare scan is one float32 product of the
+query vectors with every candidate's. The two take turns; ``ratio`` is the median over rounds of (encode /
+scan). ``plain_ms`` is the model's own ``encode``, which folds nothing, in a few rounds of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from time import perf_counter
+
+import torch
+
+from model.folding import FoldedRelations
+from model.momok import MoMoK, MoMoKConfig
+from model.predictor import ModalityShape
+
+NUM_RELATIONS = 28
+BATCHES = (1, 32, 256)
+PLAIN_ROUNDS = 5
+WARM_ROUNDS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--entities", type=int, default=15000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=200, help="of one query; larger batches take fewer")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model = _model(arguments.entities)
+    side = model.query_side()
+    folded = FoldedRelations(side, budget_bytes=1 << 30)
+    folded.warm(range(2 * NUM_RELATIONS))
+    table_NX = torch.randn(arguments.entities, sum(branch.width for branch in model.branches))
+    results: dict[str, object] = {"entities": arguments.entities, "threads": arguments.threads}
+    with torch.inference_mode():
+        for size in BATCHES:
+            rounds = max(PLAIN_ROUNDS, arguments.rounds // size**0.5)
+            results[f"batch_{size}"] = _compare(model, folded, table_NX, size, int(rounds))
+    assert not folded.misses
+    print(json.dumps(results) if arguments.json else "\n".join(f"{k}: {v}" for k, v in results.items()))
+
+
+def _compare(
+    model: MoMoK, folded: FoldedRelations, table_NX: torch.Tensor, size: int, rounds: int
+) -> dict[str, float]:
+    times: dict[str, list[float]] = {"encode": [], "scan": []}
+    for _ in range(WARM_ROUNDS + rounds):
+        entity_B = torch.randint(model.config.num_entities, (size,))
+        relation_B = torch.randint(2 * NUM_RELATIONS, (size,))
+        started = perf_counter()
+        encoding = model.encode(entity_B, relation_B, folded)
+        between = perf_counter()
+        joined_BX = torch.cat(list(encoding.query.values()), dim=1)
+        _ = table_NX @ joined_BX[0] if size == 1 else joined_BX @ table_NX.T
+        ended = perf_counter()
+        times["encode"].append(between - started)
+        times["scan"].append(ended - between)
+    pairs = list(zip(times["encode"], times["scan"], strict=True))[WARM_ROUNDS:]
+    plain = [_seconds(lambda: model.encode(entity_B, relation_B)) for _ in range(PLAIN_ROUNDS)]
+    return {
+        "encode_ms": 1e3 * statistics.median(encode for encode, _ in pairs),
+        "scan_ms": 1e3 * statistics.median(scan for _, scan in pairs),
+        "ratio": statistics.median(encode / scan for encode, scan in pairs),
+        "plain_ms": 1e3 * statistics.median(plain),
+    }
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = perf_counter()
+    work()
+    return perf_counter() - started
+
+
+def _model(num_entities: int) -> MoMoK:
+    torch.manual_seed(0)
+    names = ("structure", "image", "text")
+    return MoMoK(
+        MoMoKConfig(
+            num_entities=num_entities,
+            num_relations=NUM_RELATIONS,
+            num_experts=3,
+            modalities=tuple(ModalityShape(name=name, input_width=256, width=256) for name in names),
+        )
+    ).eval()
+
+
+if __name__ == "__main__":
+    main()
