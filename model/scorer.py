@@ -100,14 +100,14 @@ class Scorer:
         if len(known):
             asked = known[np.linspace(0, len(known) - 1, WARMING).astype(int)]
             relation_B, entity_B = np.divmod(asked, self._known.num_entities)
-            # Not through what is kept of relations: these queries would take the places of more frequent ones.
+            # Past what is kept of relations: these queries would take the places of more frequent ones.
             self._retriever.measure(self._encode(entity_B, relation_B, None)[0])
 
     @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite."""
         asked = np.array([(query.entity, query.relation) for query in queries], dtype=np.int64)
-        vectors, encoding = self._encode(*asked.T, self._folded)
+        vectors, encoding = self._encode(asked[:, 0], asked[:, 1], self._folded)
         rankings = self._retriever.top_k(vectors, [self._selection(query) for query in queries])
         weights_BM = encoding.modality_weights.cpu().numpy()
         gates = {name: rows.cpu().numpy() for name, rows in encoding.expert_gates.items()}
