@@ -52,20 +52,22 @@ class GateStatistics:
         self._holders_R: dict[str, Tensor] = {}
         self._entropy: dict[str, float] = dict.fromkeys(self._names, 0.0)
 
-    def add(self, encoding: Encoding, entity_B: Tensor, relation_B: Tensor) -> None:
+    def add(self, encoding: Encoding, entity_B: Tensor, relation_B: Tensor, times_B: Tensor) -> None:
+        """Count each query as often as it was asked, ``times_B`` float64[B]."""
         relation_B = relation_B.cpu()
         present_BM = self._present[entity_B].cpu()
-        self._weights_RM.index_add_(0, relation_B, encoding.modality_weights.double().cpu())
-        self._queries_R.index_add_(0, relation_B, torch.ones(len(relation_B), dtype=torch.float64))
+        weights_BM = encoding.modality_weights.double().cpu()
+        self._weights_RM.index_add_(0, relation_B, times_B[:, None] * weights_BM)
+        self._queries_R.index_add_(0, relation_B, times_B)
         for column, (name, given_BK) in enumerate(encoding.expert_gates.items()):
-            gates_bK = given_BK.double().cpu()[present_BM[:, column]]
-            relation_b = relation_B[present_BM[:, column]]
+            has_B = present_BM[:, column]
+            gates_bK, relation_b, times_b = given_BK.double().cpu()[has_B], relation_B[has_B], times_B[has_B]
             shape = (len(self._queries_R), gates_bK.shape[1])
             sums = self._gates_RK.setdefault(name, torch.zeros(shape, dtype=torch.float64))
-            sums.index_add_(0, relation_b, gates_bK)
+            sums.index_add_(0, relation_b, times_b[:, None] * gates_bK)
             holders = self._holders_R.setdefault(name, torch.zeros(shape[0], dtype=torch.float64))
-            holders.index_add_(0, relation_b, torch.ones(len(relation_b), dtype=torch.float64))
-            self._entropy[name] += float(torch.special.entr(gates_bK).sum())
+            holders.index_add_(0, relation_b, times_b)
+            self._entropy[name] += float(times_b @ torch.special.entr(gates_bK).sum(dim=1))
 
     def summary(self) -> dict[str, Any]:
         """Per modality: mean query weight; gates' entropy over its maximum ln K (1 = uniform) and their
@@ -120,8 +122,9 @@ def rank_facts(
         entity, truth = np.concatenate([head, tail]), np.concatenate([tail, head])
         asked = np.concatenate([relation, relation + model.config.num_relations])
         rank = np.empty(len(entity))
-        # Queries of one relation together, and many at once: much of what encodes them is done a relation.
-        order = np.argsort(asked, kind="stable")
+        # Queries of one relation together, and many at once: much of what encodes them is done a relation. A
+        # query stands there once for each of its answers, and is scored once.
+        order = np.lexsort((entity, asked))
         for start in range(0, len(order), ENCODED_AT_ONCE):
             part = order[start : start + ENCODED_AT_ONCE]
             queries = Queries(entity[part], asked[part], truth[part])
@@ -139,6 +142,11 @@ class Queries:
     relation: Int64
     truth: Int64
 
+    def first(self) -> npt.NDArray[np.bool_]:
+        """bool[B]: whether a query is another one than that before it."""
+        same_b = (self.entity[1:] == self.entity[:-1]) & (self.relation[1:] == self.relation[:-1])
+        return np.append(np.ones(min(len(self.entity), 1), dtype=bool), ~same_b)
+
     def __getitem__(self, part: slice) -> Queries:
         return Queries(self.entity[part], self.relation[part], self.truth[part])
 
@@ -150,17 +158,25 @@ def _rank_queries(
     queries: Queries,
     statistics: GateStatistics | None,
 ) -> Float64:
-    """Ranks float64[B]: encoded together, scored as many at a time as memory allows."""
+    """Ranks float64[B]: encoded together, scored as many at a time as memory allows, equal ones once."""
     device = model.present.device
-    entity, relation = (torch.from_numpy(ids).to(device) for ids in (queries.entity, queries.relation))
+    starts = np.append(np.flatnonzero(queries.first()), len(queries.truth))
+    entity, relation = (
+        torch.from_numpy(ids[starts[:-1]]).to(device) for ids in (queries.entity, queries.relation)
+    )
     encoding = model.encode(entity, relation)
     if statistics is not None:
-        statistics.add(encoding, entity, relation)
+        statistics.add(encoding, entity, relation, torch.from_numpy(np.diff(starts)).double())
     ranks, size = [], rows_at_once(next(iter(table.values())))
     for start in range(0, len(entity), size):
-        part = slice(start, start + size)
-        query = {name: vector_BD[part] for name, vector_BD in encoding.query.items()}
-        ranks.append(_ranks_of_truth(model.score(query, table), queries[part], known))
+        query = {name: vector_BD[start : start + size] for name, vector_BD in encoding.query.items()}
+        ends = starts[start : start + size + 1]
+        score_BN, row_P = model.score(query, table), np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        for first in range(0, len(row_P), size):  # One query may have very many answers.
+            rows = torch.from_numpy(row_P[first : first + size]).to(device)
+            given_PN = score_BN if len(row_P) == len(score_BN) else score_BN[rows]
+            part = slice(ends[0] + first, ends[0] + first + len(rows))
+            ranks.append(_ranks_of_truth(given_PN, queries[part], known))
     return np.concatenate(ranks)
 
 

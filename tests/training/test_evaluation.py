@@ -318,3 +318,18 @@ def test_evaluation_draws_no_random_numbers_and_leaves_the_mode(training: bool) 
     expected = plain_ranks(model.table_RNN.tolist(), facts["test"], facts)  # Dropout would show.
     assert [*ranks.tail, *ranks.head] == [pair[end] for end in (0, 1) for pair in expected.values()]
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_query_with_several_answers_is_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: Facts = {"test": [(0, 0, 1), (0, 0, 2), (0, 0, 3), (4, 1, 3)]}
+    model = Tabulated(np.arange(2 * R * N * N, dtype=float).reshape(2 * R, N, N))
+    scored = []
+    score = model.score
+
+    def watched(query: dict[str, torch.Tensor], table: dict[str, torch.Tensor]) -> torch.Tensor:
+        scored.append(len(next(iter(query.values()))))
+        return score(query, table)
+
+    monkeypatch.setattr(model, "score", watched)
+    rank_facts(model, array(facts["test"]), known_of(facts))
+    assert sum(scored) == 2 + 4  # Two tails are asked for, and the heads of four facts.
