@@ -22,8 +22,12 @@ MEASURED_SIZES = (1, 4, 16, 64, 256)
 SCAN_ADVANTAGE = 1.2
 """The scan must be so many times as fast as the indexes to be taken instead of them."""
 
+HOPELESS = 5
+"""Where one engine is so many times as fast as the other, larger batches are not timed but take it too: what
+cannot be certified takes a search minutes, and a server should start."""
+
 MEASURING_S = 4.0
-"""Larger batches are no longer timed after this, and do as the largest that was."""
+"""Nor are they after this."""
 
 
 class Engines:
@@ -72,9 +76,12 @@ class Engines:
         for size in MEASURED_SIZES:
             if perf_counter() - started > MEASURING_S:
                 break
-            seconds = {name: self._seconds(answer, size, name) for name in (self.search.name, self.scan.name)}
-            scans = SCAN_ADVANTAGE * seconds[self.scan.name] < seconds[self.search.name]
-            choices[size] = self.scan.name if scans else self.search.name
+            scanned, searched = (
+                self._seconds(answer, size, name) for name in (self.scan.name, self.search.name)
+            )
+            choices[size] = (self.scan if SCAN_ADVANTAGE * scanned < searched else self.search).name
+            if max(scanned, searched) > HOPELESS * min(scanned, searched):
+                break
         self.choices = choices
         if self.search.exact and set(choices.values()) == {self.scan.name}:
             self._search = None  # A second copy of the table that nobody reads.

@@ -21,8 +21,8 @@ from model.table import EntityTable, Float32, Float64, Int64
 GATHERED_SHARE, MOST_GATHERED = 8, 4096
 """Candidate sets up to an eighth of all entities, and up to so many, are scored one by one."""
 
-SEARCHED_SHARE = 2
-"""Searches that would fetch half of all entities cost more than scoring everyone."""
+SEARCHED_SHARE = 8
+"""Searches that would fetch an eighth of all entities cost more than scoring everyone."""
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def test_large_graphs_are_answered_from_the_search_and_rightly(decision: Decisio
     retriever = given_space.retriever(decision)
     rankings = retriever.top_k(given_space.query, [Selection(10, np.arange(row)) for row in range(32)])
     searched = [row for row, ranking in enumerate(rankings) if ranking.engine == "faiss-flat"]
-    assert len(searched) >= (32 if decision == "sum" else 8)
+    assert len(searched) >= (32 if decision == "sum" else 1)
     for row in (searched[0], searched[-1]):
         scores = plain_scores(given_space, row, decision)
         assert_top_k(rankings[row], scores, range(row, 3000), 10)
