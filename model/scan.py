@@ -69,7 +69,7 @@ class Scan:
         self._decision: Decision = decision
         self._table_NX = torch.from_numpy(table.joined_NX).to(device)
         self._columns = [table.whole] if decision == "sum" else table.columns
-        self._products: dict[int, Product] = {1: _one_by_one}
+        self._products: dict[int, Product] = {1: _one_by_one, 2: _wide}
 
     @torch.inference_mode()
     def warm(self) -> None:
