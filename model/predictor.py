@@ -8,7 +8,7 @@ therefore computed once, at export.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -161,16 +161,18 @@ class LinkPredictor(nn.Module, ABC):
 
     def score(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Tensor:
         """Decided scores float32[B, C]."""
+        return torch.cat(list(self.score_tiles(query, table)), dim=1)
+
+    def score_tiles(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Iterator[Tensor]:
+        """The same, float32[B, c] of some candidates after the other."""
         names = [branch.name for branch in self.branches]
         num_queries, num_candidates = len(query[names[0]]), len(table[names[0]])
         at_once = num_candidates  # On a CPU fewer, so that what the branches give stays in its caches.
         if not self.present.is_cuda:
             at_once = max(SCORED_AT_ONCE // max(num_queries, 1), 256)
-        tiles = [
-            decide((query[name] @ table[name][start : start + at_once].T for name in names), self.decision)
-            for start in range(0, num_candidates, at_once)
-        ]
-        return torch.cat(tiles, dim=1)
+        for start in range(0, num_candidates, at_once):
+            rows = slice(start, start + at_once)
+            yield decide((query[name] @ table[name][rows].T for name in names), self.decision)
 
 
 MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}

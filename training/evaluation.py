@@ -6,6 +6,7 @@ are left out; ties count as their mean rank (``1 + greater + ties / 2``, "realis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,37 +172,54 @@ def _rank_queries(
     for start in range(0, len(entity), size):
         query = {name: vector_BD[start : start + size] for name, vector_BD in encoding.query.items()}
         ends = starts[start : start + size + 1]
-        score_BN, row_P = model.score(query, table), np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        tiles = list(model.score_tiles(query, table))
+        row_P = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
         for first in range(0, len(row_P), size):  # One query may have very many answers.
             rows = torch.from_numpy(row_P[first : first + size]).to(device)
-            given_PN = score_BN if len(row_P) == len(score_BN) else score_BN[rows]
             part = slice(ends[0] + first, ends[0] + first + len(rows))
-            ranks.append(_ranks_of_truth(given_PN, queries[part], known))
+            given = tiles if len(row_P) == len(ends) - 1 else [tile_Bc[rows] for tile_Bc in tiles]
+            ranks.append(_ranks_of_truth(given, queries[part], known))
     return np.concatenate(ranks)
 
 
-def _ranks_of_truth(score_BN: Tensor, queries: Queries, known: KnownAnswers) -> Float64:
+def _ranks_of_truth(tiles: Sequence[Tensor], queries: Queries, known: KnownAnswers) -> Float64:
     """``1 + greater + ties / 2`` among all entities but the other known answers, float64[B].
 
-    The scores are used up.
+    ``tiles`` float32[B, c]: the scores of all entities, some after the other; they are used up.
     """
-    # Not of the truth alone: candidates scored NaN are neither above it nor equal, and would flatter it. A
-    # sum is finite only if all its terms are, and quicker to look at.
-    if not bool(score_BN.sum().isfinite()) and not bool(score_BN.isfinite().all()):
-        raise ValueError("a score is not finite: these weights cannot be evaluated")
-    device = score_BN.device
-    truth_B1 = torch.from_numpy(queries.truth).to(device)[:, None]
-    # +1 above the truth, 0 for a tie, -1 below it: (sign + 1) / 2 is what each candidate adds to the rank.
-    sign_BN = score_BN.sub_(score_BN.gather(1, truth_B1)).sign_()
+    device = tiles[0].device
     row_P, answer_P = known.rows(queries.entity, queries.relation)
     others = answer_P != queries.truth[row_P]
     row_p, answer_p = (torch.from_numpy(ids[others]).to(device) for ids in (row_P, answer_P))
-    # Sums of fewer than 2^24 ones are exact in float32, and float64 would copy all the signs first.
-    dtype = torch.float32 if sign_BN.shape[1] < 2**24 else torch.float64
-    share_B = (sign_BN.sum(dim=1, dtype=dtype).double() + sign_BN.shape[1]) / 2
-    share_B = share_B.index_add(0, row_p, -(sign_BN[row_p, answer_p].double() + 1) / 2)
+    rows, truth_B = (
+        torch.arange(len(queries.truth), device=device),
+        torch.from_numpy(queries.truth).to(device),
+    )
+    score_B, score_p = _scores_at(tiles, rows, truth_B), _scores_at(tiles, row_p, answer_p)
+    # +1 above the truth, 0 for a tie, -1 below it: (sign + 1) / 2 is what each candidate adds to the rank.
+    share_B = torch.full_like(score_B, sum(tile_Bc.shape[1] for tile_Bc in tiles) / 2, dtype=torch.float64)
+    for tile_Bc in tiles:  # One after the other: each then goes through the caches once.
+        # Not of the truth alone: candidates scored NaN are neither above it nor equal, and would flatter it.
+        # A sum is finite only if all its terms are, and quicker to look at.
+        if not bool(tile_Bc.sum().isfinite()) and not bool(tile_Bc.isfinite().all()):
+            raise ValueError("a score is not finite: these weights cannot be evaluated")
+        # Sums of fewer than 2^24 ones are exact in float32, and float64 would copy all the signs first.
+        dtype = torch.float32 if tile_Bc.shape[1] < 2**24 else torch.float64
+        share_B += tile_Bc.sub_(score_B[:, None]).sign_().sum(dim=1, dtype=dtype).double() / 2
+    known_p = ((score_p - score_B[row_p]).sign().double() + 1) / 2
+    share_B = share_B.index_add(0, row_p, -known_p)
     result: Float64 = (share_B + 0.5).cpu().numpy()  # The truth's own share of one half makes up for the 1.
     return result
+
+
+def _scores_at(tiles: Sequence[Tensor], row_P: Tensor, entity_P: Tensor) -> Tensor:
+    """The scores float32[P] of pairs (row, entity)."""
+    score_P, start = torch.empty(len(row_P), device=row_P.device), 0
+    for tile_Bc in tiles:
+        here_P = (entity_P >= start) & (entity_P < start + tile_Bc.shape[1])
+        score_P[here_P] = tile_Bc[row_P[here_P], entity_P[here_P] - start]
+        start += tile_Bc.shape[1]
+    return score_P
 
 
 def summarise(rank: Float64) -> dict[str, float]:

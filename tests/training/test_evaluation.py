@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -324,12 +324,12 @@ def test_a_query_with_several_answers_is_scored_once(monkeypatch: pytest.MonkeyP
     facts: Facts = {"test": [(0, 0, 1), (0, 0, 2), (0, 0, 3), (4, 1, 3)]}
     model = Tabulated(np.arange(2 * R * N * N, dtype=float).reshape(2 * R, N, N))
     scored = []
-    score = model.score
+    score = model.score_tiles
 
-    def watched(query: dict[str, torch.Tensor], table: dict[str, torch.Tensor]) -> torch.Tensor:
+    def watched(query: dict[str, torch.Tensor], table: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
         scored.append(len(next(iter(query.values()))))
-        return score(query, table)
+        yield from score(query, table)
 
-    monkeypatch.setattr(model, "score", watched)
+    monkeypatch.setattr(model, "score_tiles", watched)
     rank_facts(model, array(facts["test"]), known_of(facts))
     assert sum(scored) == 2 + 4  # Two tails are asked for, and the heads of four facts.
