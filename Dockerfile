@@ -17,7 +17,7 @@ print(*project['dependencies'], *project['optional-dependencies']['${FAISS}'], s
  && python3 -m venv --without-pip /opt/momok \
  && python3 -m pip --python /opt/momok/bin/python install -c constraints.txt -r requirements.txt \
       ${EXTRA_INDEX_URL:+--extra-index-url "${EXTRA_INDEX_URL}"}
-COPY README.md LICENSE cli.py ./
+COPY README.md LICENSE arguments.py cli.py ./
 COPY model model
 COPY service service
 COPY training training

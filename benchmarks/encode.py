@@ -57,7 +57,7 @@ def _compare(
         entity_B = torch.randint(model.config.num_entities, (size,))
         relation_B = torch.randint(2 * NUM_RELATIONS, (size,))
         started = perf_counter()
-        encoding = model.encode(entity_B, relation_B, folded)
+        encoding = folded.encode(entity_B, relation_B)
         between = perf_counter()
         joined_BX = torch.cat(list(encoding.query.values()), dim=1)
         _ = table_NX @ joined_BX[0] if size == 1 else joined_BX @ table_NX.T

@@ -31,17 +31,13 @@ MEASURING_S = 4.0
 
 
 class Engines:
-    """``search``: the indexes of a bundle; None where flat ones are built when they are needed.
-
-    Until measured, ``auto`` scans: that needs no index.
-    """
+    """Indexes are built when they are first needed; until it has measured, ``auto`` scans and needs none."""
 
     def __init__(
         self,
         table: EntityTable,
         decision: Decision,
         *,
-        search: Search | None = None,
         device: torch.device | None = None,
         engine: EngineName = "auto",
     ) -> None:
@@ -49,7 +45,7 @@ class Engines:
         self.scan = Scan(table, decision, device)
         self.choices: dict[int, str] = {}
         self._table, self._decision = table, decision
-        self._search = search
+        self._search: Search | None = None
         if engine == "faiss":
             self.choices = {1: self.search.name}
         elif engine == "scan":
@@ -57,9 +53,9 @@ class Engines:
 
     @property
     def search(self) -> Search:
-        """The indexes; flat ones are built here if there are none yet."""
+        """The indexes; built here if there are none yet."""
         if self._search is None:
-            self._search = Search.flat(self._table, self._decision)
+            self._search = Search(self._table, self._decision)
         return self._search
 
     def searches(self, num_queries: int) -> bool:
@@ -83,7 +79,7 @@ class Engines:
             if max(scanned, searched) > HOPELESS * min(scanned, searched):
                 break
         self.choices = choices
-        if self.search.exact and set(choices.values()) == {self.scan.name}:
+        if set(choices.values()) == {self.scan.name}:
             self._search = None  # A second copy of the table that nobody reads.
 
     def _seconds(self, answer: Callable[[int], object], size: int, name: str) -> float:

@@ -20,7 +20,6 @@ from model.predictor import (
     Folded,
     LinkPredictor,
     ModelConfig,
-    QueryEncoder,
     QuerySide,
     register,
 )
@@ -95,9 +94,7 @@ class MoMoK(LinkPredictor):
                 embedding.weight.copy_(given.table)
             self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
 
-    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: QueryEncoder | None = None) -> Encoding:
-        if folded is not None and not self.training:
-            return folded.encode(entity_B, relation_B)
+    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
         groups = RelationGroups(relation_B)
         temperature_B = self.temperature(relation_B).squeeze(1).sigmoid()
         mixed, gates = self._mix([table(entity_B) for table in self.inputs], temperature_B)

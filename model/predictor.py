@@ -112,7 +112,7 @@ class QuerySide(ABC):
 
 
 class QueryEncoder(Protocol):
-    """Encodes queries faster than the model that it was made from (``model/folding.py`` is one)."""
+    """A model, or what encodes as it does and faster (``model/folding.py``)."""
 
     def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
         """As ``LinkPredictor.encode``."""
@@ -140,12 +140,8 @@ class LinkPredictor(nn.Module, ABC):
         """Start from these input tables and presence masks, in the order of ``config.modalities``."""
 
     @abstractmethod
-    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: QueryEncoder | None = None) -> Encoding:
-        """Queries (entity int64[B], relation int64[B] in [0, 2R)) as one vector a branch.
-
-        ``folded``, made from this model's ``query_side()``, does the work in evaluation; models that have no
-        query side ignore it, and so does every model in training.
-        """
+    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
+        """Queries (entity int64[B], relation int64[B] in [0, 2R)) as one vector a branch."""
 
     def query_side(self) -> QuerySide | None:
         """The query side for answering; None where nothing is gained by folding relations."""

@@ -1,15 +1,15 @@
 """Retriever: the top k candidates of a query, proven to be the top k.
 
 An engine proposes candidates, each is rescored in float64, and the list is *certified*: where the k-th answer
-exceeds what any other candidate can reach, the list is exact. A scan always proves that; a search in exact
-indexes that does not goes twice as deep, and in the end everything is scanned. Approximate indexes prove
-nothing, and their answers say so.
+exceeds what any other candidate can reach, the list is exact. A scan always proves that; a search that does
+not goes twice as deep, and in the end everything is scanned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from model.engine import Engines
 from model.selection import Proposal, Selection, gathered
 from model.table import EntityTable, Float32, Float64, Int64
 
-GATHERED_SHARE, MOST_GATHERED = 8, 4096
-"""Candidate sets up to an eighth of all entities, and up to so many, are scored one by one."""
+GATHERED_SHARE, SCANNED_TOGETHER = 8, 16
+"""Candidates are scored one by one if they are an eighth of all entities at most: that costs as much as a
+scan. So it is for those of a batch together, where a scan of sixteen queries more costs as much again."""
 
 SEARCHED_SHARE = 8
 """Searches that would fetch an eighth of all entities cost more than scoring everyone."""
@@ -57,8 +58,8 @@ class Retriever:
         """
         joined_BX = self._table.join(query)
         rankings: dict[int, Ranking] = {}
-        few = [row for row, selection in enumerate(selections) if self._is_small(selection)]
-        rest = [row for row in range(len(selections)) if row not in set(few)]
+        few = self._gathered(selections)
+        rest = sorted(set(range(len(selections))).difference(few))
         if few:
             proposal = gathered([selections[row] for row in few])
             rankings |= zip(
@@ -87,9 +88,13 @@ class Retriever:
 
         self.engines.measure(answer)
 
-    def _is_small(self, selection: Selection) -> bool:
-        most = min(len(self._table) // GATHERED_SHARE, MOST_GATHERED)
-        return selection.candidates is not None and len(selection.candidates) <= most
+    def _gathered(self, selections: Sequence[Selection]) -> list[int]:
+        """The rows whose candidates are so few that scoring them one by one is quicker than a scan."""
+        most = len(self._table) // GATHERED_SHARE
+        sizes = {row: len(s.candidates) for row, s in enumerate(selections) if s.candidates is not None}
+        few = [row for row, size in sizes.items() if size <= most]
+        together = sum(sizes[row] for row in few)
+        return few if together <= most * (1 + len(few) / SCANNED_TOGETHER) else []
 
     def _search(
         self,
@@ -114,12 +119,10 @@ class Retriever:
             found = self._ranked(joined_BX[group], group, selections, proposal, search.name, depth)
             for row, ranking, ceiling in zip(group, found, proposal.ceilings.tolist(), strict=True):
                 full = len(ranking.scores) == selections[row].k
-                if search.exact and not (ceiling == -np.inf or (full and ranking.scores[-1] > ceiling)):
-                    pending.setdefault((2 * depth, alone), []).append(row)
-                elif not search.exact and not full:
-                    left.append(row)
-                else:
+                if ceiling == -np.inf or (full and ranking.scores[-1] > ceiling):
                     rankings[row] = ranking
+                else:
+                    pending.setdefault((2 * depth, alone), []).append(row)
         return sorted(left)
 
     def _ranked(
@@ -143,8 +146,7 @@ class Retriever:
         chosen_P = np.concatenate(best)
         value_PB = branch_values(score_PB[chosen_P], self.decision)
         entity_P, decided_P = entity_P[chosen_P], decided_P[chosen_P]
-        exact_B = ~np.isnan(proposal.ceilings)
         return [
-            Ranking(entity_P[a:b], decided_P[a:b], value_PB[a:b], bool(exact), engine, depth)
-            for a, b, exact in zip(ends[:-1], ends[1:], exact_B.tolist(), strict=True)
+            Ranking(entity_P[a:b], decided_P[a:b], value_PB[a:b], exact=True, engine=engine, depth=depth)
+            for a, b in pairwise(ends)
         ]

@@ -62,7 +62,6 @@ class Scan:
     """
 
     name = "scan"
-    exact = True
 
     def __init__(self, table: EntityTable, decision: Decision, device: torch.device | None = None) -> None:
         self._entities = table

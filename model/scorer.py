@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +13,9 @@ import torch
 from model.decision import Decision
 from model.engine import EngineName, Engines
 from model.folding import FoldedRelations
-from model.index import EntityIndex
 from model.known import Int64, KnownAnswers
-from model.predictor import Candidates, Encoding, LinkPredictor
+from model.predictor import Candidates, Encoding, LinkPredictor, QueryEncoder
 from model.retrieval import Ranking, Retriever
-from model.search import Search
 from model.selection import Selection
 from model.table import EntityTable
 
@@ -72,21 +70,18 @@ class Scorer:
         candidates: Candidates,
         known: KnownAnswers,
         *,
-        indexes: Mapping[str, EntityIndex] | None = None,
         engine: EngineName = "auto",
         fold_bytes: int = 1 << 30,
     ) -> None:
         self._model = model.eval()
         side = model.query_side()
         self._folded = None if side is None else FoldedRelations(side, fold_bytes)
+        self._encoder: QueryEncoder = self._model if self._folded is None else self._folded
         self._known = known
         self._present_NM = model.present.cpu().numpy()
         vectors = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
         table = EntityTable(model.branches, vectors)
-        search = Search(table, model.decision, indexes) if indexes else None
-        self.engines = Engines(
-            table, model.decision, search=search, device=model.present.device, engine=engine
-        )
+        self.engines = Engines(table, model.decision, device=model.present.device, engine=engine)
         self._retriever = Retriever(table, model.decision, self.engines)
 
     @property
@@ -101,14 +96,14 @@ class Scorer:
             asked = known[np.linspace(0, len(known) - 1, WARMING).astype(int)]
             relation_B, entity_B = np.divmod(asked, self._known.num_entities)
             # Past what is kept of relations: these queries would take the places of more frequent ones.
-            self._retriever.measure(self._encode(entity_B, relation_B, None)[0])
+            self._retriever.measure(self._encode(self._model, entity_B, relation_B)[0])
 
     @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite."""
         asked = np.array([(query.entity, query.relation) for query in queries], dtype=np.int64)
-        vectors, encoding = self._encode(asked[:, 0], asked[:, 1], self._folded)
-        rankings = self._retriever.top_k(vectors, [self._selection(query) for query in queries])
+        vectors, encoding = self._encode(self._encoder, asked[:, 0], asked[:, 1])
+        rankings = self._retriever.top_k(vectors, self._selections(queries))
         weights_BM = encoding.modality_weights.cpu().numpy()
         gates = {name: rows.cpu().numpy() for name, rows in encoding.expert_gates.items()}
         temperature = encoding.relation_temperature
@@ -120,12 +115,12 @@ class Scorer:
 
     @torch.inference_mode()
     def _encode(
-        self, entity_B: Int64, relation_B: Int64, folded: FoldedRelations | None
+        self, encoder: QueryEncoder, entity_B: Int64, relation_B: Int64
     ) -> tuple[dict[str, Float32], Encoding]:
         """The query vectors, branch -> float32[B, D], and the encoding that they are of."""
         device = self._model.present.device
         entities, relations = (torch.tensor(ids, device=device) for ids in (entity_B, relation_B))
-        encoding = self._model.encode(entities, relations, folded)
+        encoding = encoder.encode(entities, relations)
         return {name: rows.cpu().numpy() for name, rows in encoding.query.items()}, encoding
 
     @torch.inference_mode()
@@ -136,13 +131,27 @@ class Scorer:
             order = np.argsort(-counts_R, kind="stable")
             self._folded.warm(order[counts_R[order] > 0].tolist(), within_s=WARM_S)
 
-    def _selection(self, query: Query) -> Selection:
-        known, _ = self._known.of(query.entity, query.relation)
-        candidates = query.candidates
-        if isinstance(candidates, str):
-            candidates = self._known.observed(query.relation)
-        excluded = known if query.exclude_known else known[:0]
-        return Selection(query.k, excluded, None if candidates is None else np.unique(candidates))
+    def _selections(self, queries: Sequence[Query]) -> list[Selection]:
+        """Candidates that queries share are looked up and sorted once."""
+        offered: dict[object, Int64] = {}
+        selections = []
+        for query in queries:
+            known, _ = self._known.of(query.entity, query.relation)
+            candidates = self._offered(query, offered)
+            selections.append(Selection(query.k, known if query.exclude_known else known[:0], candidates))
+        return selections
+
+    def _offered(self, query: Query, offered: dict[object, Int64]) -> Int64 | None:
+        """The candidates of a query, int64, sorted, distinct; kept in ``offered`` for all that share it."""
+        given = query.candidates
+        if given is None:
+            return None
+        shared = ("observed", query.relation) if isinstance(given, str) else ("given", id(given))
+        if shared not in offered:
+            offered[shared] = (
+                self._known.observed(query.relation) if isinstance(given, str) else np.unique(given)
+            )
+        return offered[shared]
 
     def _gates(self, gates: dict[str, Float32], entity: int, row: int) -> dict[str, Float32 | None]:
         present_M = self._present_NM[entity]

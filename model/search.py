@@ -1,4 +1,4 @@
-"""Search: candidates proposed by FAISS indexes, certified by Fagin's threshold where the indexes are exact.
+"""Search: candidates proposed by FAISS indexes, certified by Fagin's threshold.
 
 No candidate that no search proposed can score above the decision of the last score of each search (Fagin,
 Lotem, Naor, 2001). For the decision ``sum`` one inner product of concatenated vectors is the score, so one
@@ -7,21 +7,14 @@ search suffices; ``mean_sigmoid`` is not an inner product and takes a search in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
 from model.decision import Decision, decide_exactly
-from model.index import EntityIndex, IndexSpec
+from model.index import EntityIndex
 from model.selection import Bool, Proposal, Selection, excluded_pairs
 from model.table import EntityTable, Float32, Float64, Int64
-
-WHOLE = "whole"
-"""The space of all branches side by side."""
-
-Proposers = Literal["whole", "branches", "both"]
-"""Whose searches propose."""
 
 OVERFETCH = 16
 """Candidates fetched beyond those needed, so that the first certificate usually holds."""
@@ -29,45 +22,21 @@ OVERFETCH = 16
 FEW_EXCLUDED = 64
 """So many are fetched besides; more are kept out inside the search, which then serves one query alone."""
 
-APPROXIMATE_DEPTH = 128
-"""Least depth of an approximate search: rescoring mends the order of what is fetched, not of the rest."""
-
-
-def spaces(decision: Decision, names: Sequence[str], proposers: Proposers) -> list[str]:
-    """The spaces that are searched."""
-    if decision == "sum" or proposers == "whole":
-        return [WHOLE]
-    return [*names, WHOLE] if proposers == "both" else list(names)
-
 
 class Search:
-    """Proposes from ``indexes``: a branch's name, or ``WHOLE``, -> its index."""
+    """Exact indexes of one table, built here: of each branch, or of all side by side for ``sum``."""
 
-    def __init__(self, table: EntityTable, decision: Decision, indexes: Mapping[str, EntityIndex]) -> None:
+    def __init__(self, table: EntityTable, decision: Decision) -> None:
         self._table = table
         self._decision: Decision = decision
-        columns = dict(zip(table.names, table.columns, strict=True)) | {WHOLE: table.whole}
-        self._spaces = [(columns[name], index) for name, index in indexes.items()]
-        spec = next(iter(indexes.values())).spec
-        self.name = spec.engine
-        self.exact = spec.exact
-        # The whole bounds `sum` alone: of a mean of sigmoids it says little.
-        assert not self.exact or set(indexes) == set(spaces(decision, table.names, "branches"))
-
-    @classmethod
-    def flat(cls, table: EntityTable, decision: Decision) -> Search:
-        """The exact search, its indexes built here."""
-        columns = dict(zip(table.names, table.columns, strict=True)) | {WHOLE: table.whole}
-        names = spaces(decision, table.names, "branches")
-        vectors = {name: table.joined_NX[:, columns[name]] for name in names}
-        spec = IndexSpec(kind="flat")
-        return cls(table, decision, {name: EntityIndex.build(rows, spec) for name, rows in vectors.items()})
+        spaces = [table.whole] if decision == "sum" else table.columns
+        self._spaces = [(columns, EntityIndex(table.joined_NX[:, columns])) for columns in spaces]
+        self.name = f"faiss-{self._spaces[0][1].kind}"
 
     def first_depth(self, selection: Selection) -> int:
         """Deep enough for k answers besides the excluded; rounded up, so that a batch shares few searches."""
         excluded = 0 if self.alone(selection) else len(selection.excluded)
-        depth = 1 << (selection.k + excluded + OVERFETCH - 1).bit_length()
-        return depth if self.exact else max(depth, APPROXIMATE_DEPTH)
+        return 1 << (selection.k + excluded + OVERFETCH - 1).bit_length()
 
     def alone(self, selection: Selection) -> bool:
         """Whether a query is searched on its own, by an index that is told whom to find."""
@@ -81,12 +50,10 @@ class Search:
             allowed_N = selections[0].allowed(len(self._table))
         found = [index.search(query_BX[:, columns], depth, allowed_N) for columns, index in self._spaces]
         entity_BC = np.concatenate([entity_BC for _, entity_BC in found], axis=1)
-        ceiling_B = np.full(len(query_BX), np.nan)
-        if self.exact:
-            ceiling_B = self._ceiling(query_BX, [score_BC[:, -1] for score_BC, _ in found])
-            # Who finds fewer than asked for has found everyone; unless overflow hides some.
-            everyone_B = np.isfinite(ceiling_B) & (entity_BC.min(axis=1) < 0)
-            ceiling_B = np.where(everyone_B, -np.inf, ceiling_B)
+        ceiling_B = self._ceiling(query_BX, [score_BC[:, -1] for score_BC, _ in found])
+        # Who finds fewer than asked for has found everyone; unless overflow hides some.
+        everyone_B = np.isfinite(ceiling_B) & (entity_BC.min(axis=1) < 0)
+        ceiling_B = np.where(everyone_B, -np.inf, ceiling_B)
         return Proposal(*self._pairs(entity_BC, selections), ceiling_B)
 
     def _pairs(self, entity_BC: Int64, selections: Sequence[Selection]) -> tuple[Int64, Int64]:

@@ -70,15 +70,18 @@ class Answerer:
 
     @classmethod
     def open(cls, path: Path, device: DeviceName = "auto", engine: EngineName = "auto") -> Answerer:
-        """Load a bundle, check that it answers as it did when exported, warm up. Raises ``BundleError``."""
+        """Load a bundle and check that it answers as it did when exported. Raises ``BundleError``."""
         answerer = cls(Bundle.open(path, choose_device(device)), engine)
         answerer.verify()
-        answerer._scorer.warm()
         return answerer
 
     @property
     def modality_names(self) -> tuple[str, ...]:
         return self.bundle.model.modality_names
+
+    def warm(self) -> None:
+        """Make ready for many queries; a single one would not earn the seconds that this takes."""
+        self._scorer.warm()
 
     def verify(self) -> None:
         """Ask the golden queries. Raises ``BundleError``."""

@@ -7,13 +7,17 @@ import socket
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from model.errors import UserError
-from service.answerer import Answerer
 from service.app import create_app
+from service.routes.context import context_of
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.answerer import Answerer
 
 GRACE_S = 30
 """How long a stopping server waits for requests in flight."""
@@ -31,8 +35,8 @@ def serve(
     ``UserError`` where the port cannot be had.
     """
     _on_signals(_leave)  # As process 1 of a container there is no default that would end us while loading.
-    answerer = Answerer.open(settings.bundle, settings.device, settings.engine)
-    app = create_app(settings, answerer)
+    app = create_app(settings)
+    answerer = context_of(app).answerer
     listener = _listen(settings.host, settings.port)
     url = f"http://{_authority(settings.host, listener.getsockname()[1])}"
     server = uvicorn.Server(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import _parser
+from arguments import build_parser
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def test_there_are_commands_to_test() -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_a_documented_command_is_understood(command: str) -> None:
-    _parser().parse_args(shlex.split(command)[1:])
+    build_parser().parse_args(shlex.split(command)[1:])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

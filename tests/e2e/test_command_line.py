@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from cli import LAYOUTS, main
+from arguments import LAYOUTS
+from cli import main
 from tests.e2e.processes import (
     MOMOK,
     ROOT,

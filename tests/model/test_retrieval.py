@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.decision import SCORE_KINDS, Decision
 from model.engine import EngineName, Engines
-from model.index import EntityIndex, IndexSpec
+from model.index import EntityIndex
 from model.predictor import Branch
 from model.retrieval import Ranking, Retriever
 from model.selection import Selection
@@ -429,15 +429,9 @@ def test_no_table_makes_the_certificate_lie(
 class Malicious(EntityIndex):
     """A search that errs as much as float32 may, and always to the harm of those who rank high."""
 
-    vectors: np.ndarray
-
-    @classmethod
-    def build(
-        cls, vectors_ND: np.ndarray, spec: IndexSpec, progress: Callable[[int], object] | None = None
-    ) -> Malicious:
-        index = super().build(vectors_ND, spec, progress)
-        index.vectors = vectors_ND.astype(np.float64)
-        return index
+    def __init__(self, vectors_ND: np.ndarray) -> None:
+        super().__init__(vectors_ND)
+        self.vectors = vectors_ND.astype(np.float64)
 
     def search(
         self, query_BD: np.ndarray, depth: int, allowed_N: np.ndarray | None = None

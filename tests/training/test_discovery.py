@@ -205,7 +205,8 @@ def test_a_table_holds_the_same(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_parquet_holds_the_same(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     monkeypatch.setattr(discovery_file, "ROWS_AT_ONCE", 50)
     rows = found(bundle, tmp_path)
     run(bundle, tmp_path / "facts.parquet", stop=after(3))

@@ -23,7 +23,6 @@ from model.predictor import (
     LinkPredictor,
     ModalityShape,
     ModelConfig,
-    QueryEncoder,
 )
 from tests.training.builders import start
 from training.evaluation import PROTOCOL, evaluate, evaluation_lines, rank_facts, summarise
@@ -48,7 +47,7 @@ class Tabulated(LinkPredictor):
     def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
         raise NotImplementedError
 
-    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: QueryEncoder | None = None) -> Encoding:
+    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
         weights_BM = torch.tensor([0.75, 0.25]).expand(len(entity_B), 2)
         weights_BM = torch.where((relation_B == 1)[:, None], weights_BM.flip(1), weights_BM)
         gates_BK = self.gate_RNK[relation_B, entity_B]

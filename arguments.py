@@ -1,0 +1,211 @@
+"""The words of the command line: commands, flags and their help. `cli` runs what they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, get_args
+
+from model.device import DeviceName
+from model.known import SPLITS
+
+LAYOUTS = ("openke", "momok", "tsv")
+ENCODERS = ("text", "numeric", "image")
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""Those of ``training``, named again so that other commands need not load it."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; its ``command`` names the one that was given."""
+    parser = argparse.ArgumentParser(
+        prog="momok", description="Link prediction on multi-modal knowledge graphs."
+    )
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    _add_import(commands)
+    _add_check(commands)
+    _add_encode(commands)
+    _add_train(commands)
+    _add_import_checkpoint(commands)
+    _add_evaluate(commands)
+    _add_export(commands)
+    _add_predict(commands)
+    _add_discover(commands)
+    _add_serve(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, text: str) -> Any:
+    return commands.add_parser(name, help=text, description=text)
+
+
+def _add_import(commands: Any) -> None:
+    parser = _command(commands, "import", "Turn a published graph into a dataset directory.")
+    parser.add_argument("source", type=Path, help="directory of the published files")
+    parser.add_argument("dataset", type=Path, help="dataset directory to write; must not exist")
+    parser.add_argument("--layout", choices=LAYOUTS, required=True)
+    parser.add_argument("--name", help="name of the dataset; the source directory's if not given")
+    parser.add_argument("--labels", type=Path, help="key<TAB>label[<TAB>description] of entities")
+    parser.add_argument("--relation-labels", type=Path, help="key<TAB>label of relations")
+    parser.add_argument(
+        "--features", type=_pair, action="append", default=[], metavar="NAME=FILE",
+        help="features of a modality: .safetensors, .npy or .pth; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", type=_pair, action="append", default=[], metavar="NAME=FILE",
+        help="whose features the rows are, where not all entities in id order: keys (text) or ids (.npy)",
+    )  # fmt: skip
+    parser.add_argument("--holdout", type=float, help="replace valid by this share of train, per relation")
+    parser.add_argument("--seed", type=int, default=0, help="of the holdout")
+    _add_json(parser)
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(commands, "check", "Validate a dataset or a bundle and say what is in it.")
+    parser.add_argument("path", type=Path)
+    _add_json(parser)
+
+
+def _add_encode(commands: Any) -> None:
+    parser = _command(commands, "encode", "Make a modality of a dataset from texts, numbers or pictures.")
+    parser.add_argument("dataset", type=Path, help="dataset directory; gains the modality")
+    parser.add_argument("--modality", required=True, metavar="NAME", help="its name, such as text")
+    parser.add_argument("--encoder", choices=ENCODERS, required=True)
+    parser.add_argument(
+        "--from", dest="source", required=True, metavar="SOURCE",
+        help="text: labels, descriptions, or a table key<TAB>text; numeric: a table with a header line, "
+        "one column an attribute, or key, attribute and value; image: a folder of <key>.png and the like",
+    )  # fmt: skip
+    parser.add_argument("--width", type=int, help="features of the text encoder (default 128)")
+    parser.add_argument("--seed", type=int, default=0, help="of the text encoder's SVD")
+    parser.add_argument("--replace", action="store_true", help="in place of a modality of this name")
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", "Train a model; Ctrl-C leaves a run that --resume continues.")
+    parser.add_argument("dataset", type=Path, nargs="?", help="dataset directory; not with --resume")
+    parser.add_argument("--config", type=Path, help="recipe in TOML, see configs/")
+    parser.add_argument("--out", type=Path, required=True, help="run directory; new, unless --resume")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a field of the recipe, such as training.batch_size=512; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="of products, as training.precision of the recipe: auto takes bfloat16 where it is fast",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on where --out stands")
+    _add_device(parser)
+
+
+def _add_import_checkpoint(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "import-checkpoint",
+        "Turn a checkpoint of the authors' MoMoK code into a run that can be evaluated and exported.",
+    )
+    parser.add_argument("file", type=Path, help="state dict: .pth, .pt or .safetensors")
+    parser.add_argument("dataset", type=Path, help="dataset directory of the same graph, ids in their order")
+    parser.add_argument("--out", type=Path, required=True, help="run directory to write; must not exist")
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", "Rank the facts of a split and report how well.")
+    parser.add_argument("source", type=Path, help="run or bundle")
+    parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    _add_device(parser)
+    _add_json(parser)
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(commands, "export", "Write the bundle of a run's best model.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle", type=Path, help="bundle directory to write; must not exist")
+    parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
+    parser.add_argument("--name", help="name of the model in answers; the dataset's if not given")
+    _add_device(parser)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(commands, "predict", "Answer one query from a bundle, without a server.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--head", help="key or label; the tail is asked for")
+    parser.add_argument("--relation", required=True, help="key or label")
+    parser.add_argument("--tail", help="key or label; the head is asked for")
+    parser.add_argument("-k", type=int, default=10, help="candidates wanted (default %(default)s)")
+    parser.add_argument("--include-known", action="store_true", help="offer what the graph already holds too")
+    _add_device(parser)
+    _add_json(parser)
+
+
+def _add_discover(commands: Any) -> None:
+    parser = _command(
+        commands, "discover",
+        "Write the best missing facts of the whole graph to a file; Ctrl-C leaves what --resume continues.",
+    )  # fmt: skip
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="new file: .jsonl, .tsv or .parquet")
+    parser.add_argument(
+        "--relation", dest="relations", action="append", metavar="NAME",
+        help="key or label; may be repeated (default all relations)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--missing", choices=("tail", "head", "both"), default="both", help="the end asked for"
+    )
+    parser.add_argument(
+        "--entities", choices=("observed", "all"), default="observed",
+        help="whom to ask: those seen at the given end of the relation, or all (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--candidates", choices=("all", "observed"), default="all",
+        help="whom to offer: all, or those seen at the missing end of the relation (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("-k", type=int, default=10, help="candidates of a query (default %(default)s)")
+    parser.add_argument("--limit", type=int, help="keep so many facts of each relation and end, the best")
+    parser.add_argument("--min-score", type=float, help="keep facts that score at least this")
+    parser.add_argument(
+        "--shard", default="1/1", metavar="I/N",
+        help="do the I-th of N parts, which together find what one run finds (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished --out")
+    _add_device(parser)
+    _add_json(parser)
+
+
+def _add_serve(commands: Any) -> None:
+    from service.settings import Settings
+
+    parser = _command(commands, "serve", "Serve a bundle over HTTP.")
+    for name, field in Settings.model_fields.items():
+        if field.is_required():
+            parser.add_argument(name, type=Path, help=field.description)
+            continue
+        choices = get_args(field.annotation) or None
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(field.default), default=field.default, choices=choices,
+            help=f"{field.description} (default {field.default})",
+        )  # fmt: skip
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", "Build a small graph, train on it, serve it and ask it.")
+    parser.add_argument("--directory", type=Path, default=Path("build/demo"), help="default %(default)s")
+    parser.add_argument("--rebuild", action="store_true", help="start over instead of serving what was built")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default %(default)s)")
+
+
+def _add_json(parser: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_device(parser: Any) -> None:
+    parser.add_argument("--device", choices=get_args(DeviceName), default="auto")
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not equals or not name or not file:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
+    return name, Path(file)
