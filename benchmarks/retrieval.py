@@ -27,7 +27,7 @@ from model.selection import Selection
 from model.table import EntityTable
 
 BRANCHES = [Branch(name, 256) for name in ("structure", "text", "image", "joint")]
-ENGINES: tuple[EngineName, ...] = ("scan", "faiss")
+ENGINES: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "faiss")
 BATCHES = (1, 32, 256)
 K = 10
 NOBODY = np.empty(0, dtype=np.int64)
@@ -53,7 +53,7 @@ def main() -> None:
     result: dict[str, object] = {"entities": len(table), "width": joined.shape[1], "table": arguments.table}
     result |= {"decision": arguments.decision, "threads": torch.get_num_threads()}
     for retriever in retrievers.values():
-        retriever.engines.scan.warm()
+        retriever.measure(_queries(random, vectors, 256))
     for size in BATCHES:
         query = _queries(random, vectors, size)
         works = {"bare": _bare(joined, torch.from_numpy(table.join(query)))}

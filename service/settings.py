@@ -17,8 +17,8 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where queries are encoded.")
-    engine: Literal["auto", "faiss", "scan"] = Field(
-        "auto", description="What finds candidates: faiss, scan, or by measuring, batch size by batch size."
+    engine: Literal["auto", "faiss", "scan", "scan-bfloat16"] = Field(
+        "auto", description="What finds candidates; auto measures, batch size by batch size."
     )
     max_queries: int = Field(64, ge=1, description="Most queries in one request.")
     max_k: int = Field(1000, ge=1, description="Most candidates a query may ask for.")
