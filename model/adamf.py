@@ -36,7 +36,7 @@ class AdaMFConfig(ModelConfig):
     margin: float = Field(
         12.0,
         gt=0,
-        description="γ: scores are γ minus a distance, and start at its scale. Of all options it matters most; 1 to 36.",
+        description="γ: scores are γ minus a distance. It sets the scale of everything; from 1 to 36.",
     )
 
     @field_validator("decision")
