@@ -10,6 +10,9 @@ from typing import Literal
 import torch
 
 from model.decision import Decision
+from model.errors import UserError
+from model.layout import Layout, spaces_of
+from model.rotation_scan import RotationLayout, RotationSearch, RotationTable
 from model.scan import Scan
 from model.search import Search
 from model.table import EntityTable
@@ -44,27 +47,33 @@ class Engines:
     ) -> None:
         self.wanted = engine
         self._table, self._decision, self._device = table, decision, device
-        self.scan = Scan(table, decision, device)
+        self._rotates = isinstance(table, RotationTable)
+        self.scan = Scan(table, decision, self._layout(torch.float32))
         self._coarse: Scan | None = None
         self._search: Search | None = None
         self.choices: dict[int, str] = {1: self.scan.name}
         if engine == "faiss":
             self.choices = {1: self.search.name}
         elif engine == "scan-bfloat16":
+            if self._rotates:
+                raise UserError(
+                    "there is no scan in bfloat16 for scores that are distances; take engine scan"
+                )
             self.choices = {1: self.coarse.name}
 
     @property
     def search(self) -> Search:
         """The indexes; built here if there are none yet."""
         if self._search is None:
-            self._search = Search(self._table, self._decision)
+            self._search = (RotationSearch if self._rotates else Search)(self._table, self._decision)
         return self._search
 
     @property
     def coarse(self) -> Scan:
         """The scan of half the bytes, which asks the other where rounding leaves a row open."""
         if self._coarse is None:
-            self._coarse = Scan(self._table, self._decision, self._device, torch.bfloat16, finer=self.scan)
+            layout = self._layout(torch.bfloat16)
+            self._coarse = Scan(self._table, self._decision, layout, finer=self.scan)
         return self._coarse
 
     @property
@@ -80,12 +89,13 @@ class Engines:
     def measure(self, answer: Callable[[int], object]) -> None:
         """Choose for each size of batch, where the choice is ours: ``answer`` answers so many queries."""
         self.scan.warm()
-        if self._coarse is not None or self.wanted == "auto":
+        coarse = not self._rotates and self.wanted in ("auto", "scan-bfloat16")
+        if coarse:
             self.coarse.warm()
         if self.wanted != "auto":
             return
         started, choices = perf_counter(), {}
-        racing = [self.search.name, self.scan.name, self.coarse.name]
+        racing = [self.search.name, self.scan.name, *([self.coarse.name] if coarse else [])]
         for size in MEASURED_SIZES:
             if perf_counter() - started > MEASURING_S:
                 break
@@ -96,6 +106,10 @@ class Engines:
                 break
         self.choices = choices
         self._forget(set(choices.values()))
+
+    def _layout(self, dtype: torch.dtype) -> Layout:
+        kind = RotationLayout if self._rotates else Layout
+        return kind(self._table, spaces_of(self._table, self._decision), dtype, self._device)
 
     def _quickest(self, seconds: dict[str, float]) -> str:
         scans = {name: spent for name, spent in seconds.items() if name != self.search.name}
@@ -109,7 +123,7 @@ class Engines:
         """Give back the copies of the table that nobody reads."""
         if self.search.name not in chosen:
             self._search = None
-        if self.coarse.name not in chosen:
+        if self._coarse is not None and self._coarse.name not in chosen:
             self._coarse = None
 
     def _seconds(self, answer: Callable[[int], object], size: int, name: str) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from model.decision import Decision
 from model.table import EntityTable, Float32, Float64, Int64
 
 CELLS = {"cpu": 1 << 20, "cuda": 1 << 26}
@@ -92,6 +93,11 @@ WAYS = (Way(_wide), Way(_tall), Way(_one_by_one), Way(_wide, together=True), Way
 """Libraries are slow at one or the other, depending on the size of the batch."""
 
 
+def spaces_of(table: EntityTable, decision: Decision) -> list[slice]:
+    """The columns of each inner product that a decision is made of."""
+    return table.columns if decision == "mean_sigmoid" else [table.whole]
+
+
 @dataclass(frozen=True)
 class Errors:
     """How far an inner product may lie from the exact one.
@@ -110,7 +116,7 @@ class Errors:
 
 
 class Layout:
-    """``spaces``: the columns of each inner product; ``dtype`` float32 or bfloat16."""
+    """``spaces``: the columns of each inner product; ``dtype`` float32 or bfloat16; ``table_NX``: so copied."""
 
     def __init__(
         self,
@@ -120,24 +126,24 @@ class Layout:
         device: torch.device | None = None,
     ) -> None:
         self.dtype, self.spaces = dtype, spaces
-        self._entities = table
-        self._table_NX = torch.from_numpy(table.joined_NX).to(device, dtype)
+        self.entities = table
+        self.table_NX = torch.from_numpy(table.joined_NX).to(device, dtype)
         self._lost = [0.0] * len(spaces)
         if dtype != torch.float32:
             self._lost = [table.longest_difference(self._rounded, columns) for columns in spaces]
         self._ways: tuple[Way, ...] = WAYS
-        if dtype != torch.float32 and self._table_NX.is_cuda:
+        if dtype != torch.float32 and self.table_NX.is_cuda:
             self._ways = (Way(_widened), Way(_widened, together=True))
         self._chosen: dict[int, Way] = {1: self._ways[0]}
 
     @property
     def device(self) -> torch.device:
-        return self._table_NX.device
+        return self.table_NX.device
 
     @torch.inference_mode()
     def warm(self) -> None:
         """Time the ways to multiply on this machine, for each size of batch."""
-        query_BX = self._table_NX[:1].expand(max(BATCHES), -1).contiguous()
+        query_BX = self.table_NX[:1].expand(max(BATCHES), -1).contiguous()
         for size in BATCHES:
             ways = [way for way in self._ways if way.suits(size)]
             self._chosen[size] = min(ways, key=lambda way: self._seconds(way, query_BX[:size]))
@@ -145,12 +151,12 @@ class Layout:
     def tiles(self, query_BX: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
         """Inner products in each space, float32[B, C], of so many candidates at a time, from ``start`` on."""
         way = self._chosen[max(size for size in self._chosen if size <= len(query_BX))]
-        yield from self._tiles(way, query_BX.to(self.device, self.dtype), len(self._table_NX))
+        yield from self._tiles(way, query_BX.to(self.device, self.dtype), len(self.table_NX))
 
     def errors(self, query_BX: Float32) -> Errors:
         """Bounds for ``tiles``. Rounded vectors err by what rounding took off them, q·c by at most
         ``|q - q'| |c| + |q'| |c - c'|``; and a product that is stored in bfloat16 is rounded once more."""
-        rounding = [self._entities.rounding(query_BX, columns) for columns in self.spaces]
+        rounding = [self.entities.rounding(query_BX, columns) for columns in self.spaces]
         absolute_BS = np.stack(rounding, axis=1)
         if self.dtype == torch.float32:
             return Errors(absolute_BS, 0.0, absolute_BS)
@@ -159,7 +165,7 @@ class Layout:
         with np.errstate(invalid="ignore", over="ignore"):  # What overflows proves nothing.
             for space, columns in enumerate(self.spaces):
                 lost_B = _lengths(query_BX[:, columns] - rounded_BX[:, columns])
-                length_B, longest = _lengths(rounded_BX[:, columns]), self._entities.longest(columns)
+                length_B, longest = _lengths(rounded_BX[:, columns]), self.entities.longest(columns)
                 absolute_BS[:, space] += 1.01 * (lost_B * longest + length_B * self._lost[space])
                 whole_BS[:, space] = 1.01 * BFLOAT16_UNIT * length_B * longest
         return Errors(absolute_BS, BFLOAT16_UNIT, absolute_BS * (1 + BFLOAT16_UNIT) + whole_BS)
@@ -167,12 +173,12 @@ class Layout:
     def _tiles(self, way: Way, query_BX: Tensor, rows: int) -> Iterator[tuple[int, list[Tensor]]]:
         prepared, step = way.prepare(query_BX, self.spaces), self._step(way, len(query_BX))
         for start in range(0, rows, step):
-            tile_CX = self._table_NX[start : min(start + step, rows)]
+            tile_CX = self.table_NX[start : min(start + step, rows)]
             yield start, way.scores(prepared, len(query_BX), tile_CX, self.spaces)
 
     def _step(self, way: Way, num_queries: int) -> int:
         if num_queries == 1:
-            return len(self._table_NX) if way.together or len(self.spaces) == 1 else ROWS_OF_ONE
+            return len(self.table_NX) if way.together or len(self.spaces) == 1 else ROWS_OF_ONE
         return max(CELLS[self.device.type] // num_queries, 1024)
 
     def _seconds(self, way: Way, query_BX: Tensor) -> float:
@@ -180,7 +186,7 @@ class Layout:
         times = []
         for _ in range(3):
             started = perf_counter()
-            for _ in self._tiles(way, query_BX, min(TIMED_ROWS, len(self._table_NX))):
+            for _ in self._tiles(way, query_BX, min(TIMED_ROWS, len(self.table_NX))):
                 pass
             if query_BX.is_cuda:
                 torch.cuda.synchronize(query_BX.device)
@@ -188,7 +194,7 @@ class Layout:
         return min(times)
 
     def _rounded(self, start: int, stop: int) -> Float64:
-        rounded: Float64 = self._table_NX[start:stop].double().cpu().numpy()
+        rounded: Float64 = self.table_NX[start:stop].double().cpu().numpy()
         return rounded
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.decision import Decision, decide
-from model.layout import Errors, Layout
+from model.layout import Errors, Layout, spaces_of
 from model.selection import Proposal, Selection, excluded_pairs
 from model.table import EntityTable, Float32, Float64, Int64
 
@@ -32,17 +32,13 @@ class Scan:
     """
 
     def __init__(
-        self,
-        table: EntityTable,
-        decision: Decision,
-        device: torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
-        finer: Scan | None = None,
+        self, table: EntityTable, decision: Decision, layout: Layout | None = None, finer: Scan | None = None
     ) -> None:
+        self._layout = layout or Layout(table, spaces_of(table, decision))
+        dtype = self._layout.dtype
         self.name = "scan" if dtype == torch.float32 else f"scan-{str(dtype).removeprefix('torch.')}"
         self._entities, self._finer = table, finer
         self._decision: Decision = decision
-        self._layout = Layout(table, [table.whole] if decision == "sum" else table.columns, dtype, device)
 
     def warm(self) -> None:
         self._layout.warm()
@@ -166,7 +162,7 @@ def least_in_contention(
     ``kth_B``: at most the k-th best score found, float64; the others as in ``Errors``, finite. Both scores
     may err, in opposite directions, hence twice the error.
     """
-    if decision == "sum":
+    if decision != "mean_sigmoid":
         # Before its last rounding the k-th was at least kth / (1 + share) where positive, and who was found
         # at v can have been no more than v / (1 - share).
         least_B = kth_B / (1 + relative * kth_B.sign()) - 2 * absolute_BS[:, 0]

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.decision import SCORE_KINDS, Decision
-from model.layout import BATCHES, WAYS, Layout, Way
+from model.decision import Decision
+from model.layout import BATCHES, WAYS, Layout, Way, spaces_of
 from model.predictor import Branch
 from model.scan import CROWD, Scan
 from model.selection import Proposal, Selection
 from model.table import EntityTable
 
-DECISIONS: list[Decision] = sorted(SCORE_KINDS)
+DECISIONS: list[Decision] = ["mean_sigmoid", "sum"]
 WIDTHS = (24, 8, 40)
 NOBODY = np.empty(0, dtype=np.int64)
 
@@ -25,6 +25,10 @@ def table_of(num_entities: int, seed: int = 0) -> EntityTable:
     branches = [Branch(f"branch{place}", width) for place, width in enumerate(WIDTHS)]
     rows = {b.name: random.standard_normal((num_entities, b.width), dtype=np.float32) for b in branches}
     return EntityTable(branches, rows)
+
+
+def layout_of(table: EntityTable, decision: Decision, dtype: torch.dtype) -> Layout:
+    return Layout(table, spaces_of(table, decision), dtype)
 
 
 def queries(number: int) -> np.ndarray:
@@ -87,9 +91,9 @@ def test_tiles_change_nothing(
     order = np.argsort(query_BX[0] @ table.joined_NX.T)
     table.joined_NX[:] = table.joined_NX[order]  # The best of the first query come last.
     selections = [Selection(k, np.arange(row)) for row in range(40)]
-    whole = Scan(table, decision, dtype=dtype).propose(query_BX, selections)
+    whole = Scan(table, decision, layout_of(table, decision, dtype)).propose(query_BX, selections)
     monkeypatch.setattr("model.layout.CELLS", {"cpu": 1})
-    apart = Scan(table, decision, dtype=dtype).propose(query_BX, selections)
+    apart = Scan(table, decision, layout_of(table, decision, dtype)).propose(query_BX, selections)
     exact_BN = exact_scores(table, query_BX, decision)
     for proposal in (whole, apart):
         for row in range(40):
@@ -121,7 +125,7 @@ class Watched(Scan):
 def test_bfloat16_settles_ordinary_rows_itself_with_few_in_contention() -> None:
     table, query_BX = table_of(20_000), queries(32)
     finer = Watched(table, "sum")
-    coarse = Scan(table, "sum", dtype=torch.bfloat16, finer=finer)
+    coarse = Scan(table, "sum", layout_of(table, "sum", torch.bfloat16), finer)
     assert coarse.name == "scan-bfloat16"
     proposal = coarse.propose(query_BX, [Selection(10, NOBODY)] * 32)
     assert finer.asked == 0
@@ -140,7 +144,7 @@ def test_where_a_crowd_ties_for_bfloat16_the_finer_scan_tells_them_apart() -> No
     query_BX[:, 0] = 1
     query_BX[5] = query_BX[9] = np.eye(16, dtype=np.float32)[1]
     finer = Watched(table, "sum")
-    coarse = Scan(table, "sum", dtype=torch.bfloat16, finer=finer)
+    coarse = Scan(table, "sum", layout_of(table, "sum", torch.bfloat16), finer)
     proposal = coarse.propose(query_BX, [Selection(3, NOBODY)] * 32)
     assert finer.asked == 30
     best = np.argsort(-rows_NX[:, 0], kind="stable")[:3]
