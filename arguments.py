@@ -127,6 +127,11 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("bundle", type=Path, help="bundle directory to write; must not exist")
     parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
     parser.add_argument("--name", help="name of the model in answers; the dataset's if not given")
+    parser.add_argument(
+        "--index", metavar="KIND[,FIELD=VALUE...]",
+        help="flat (exact), ivf[,lists=,codes=flat|sq8|pq,probes=,fetched=] or hnsw[,links=,build_depth=,"
+        "search_depth=,fetched=]; by default flat, from 100,000 entities on ivf, searched as hard as recall asks",
+    )  # fmt: skip
     _add_device(parser)
 
 

@@ -179,9 +179,11 @@ def run_export(arguments: argparse.Namespace) -> None:
         dataset=run.dataset(arguments.dataset),
         device=choose_device(arguments.device),
         name=arguments.name,
+        index=arguments.index,
+        show_progress=True,
     )
     scores = {split: round(report["metrics"]["mrr"], 4) for split, report in manifest.metrics.items()}
-    print(f"{arguments.bundle}: version {manifest.version}, MRR {scores}")
+    print(f"{arguments.bundle}: version {manifest.version}, MRR {scores}; {manifest.index.line()}")
 
 
 def run_predict(arguments: argparse.Namespace) -> None:

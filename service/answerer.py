@@ -19,6 +19,7 @@ from model.bundle import Bundle, BundleError
 from model.decision import SCORE_KINDS
 from model.device import DeviceName, choose_device
 from model.engine import EngineName
+from model.index import EntityIndex
 from model.known import Int64, first_split
 from model.names import UnresolvedName, shorten
 from model.pictures import Picture
@@ -57,21 +58,31 @@ _UNEXPLAINED: dict[str, Any] = {"branch_scores": None, "modality_weights": None,
 class Answerer:
     """Answers from one bundle. ``score`` may run in one thread at a time; everything else in any."""
 
-    def __init__(self, bundle: Bundle, engine: EngineName = "auto") -> None:
+    def __init__(self, bundle: Bundle, engine: EngineName = "auto", min_recall: float = 0.0) -> None:
         self.bundle = bundle
         self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary
         self._num_relations = bundle.model.config.num_relations
-        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine)
+        indexes = None if engine.startswith("scan") else _indexes(bundle, min_recall)
+        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes)
         self._present_NM = bundle.model.present.cpu().numpy()
         self._weights_NM = bundle.candidates.modality_weights.cpu().numpy()
         self.bundle.pictures  # noqa: B018 (where the directory is now, before a link to it may turn)
         self._gates_NK = {name: rows.cpu().numpy() for name, rows in bundle.candidates.expert_gates.items()}
 
     @classmethod
-    def open(cls, path: Path, device: DeviceName = "auto", engine: EngineName = "auto") -> Answerer:
-        """Load a bundle and check that it answers as it did when exported. Raises ``BundleError``."""
-        answerer = cls(Bundle.open(path, choose_device(device)), engine)
+    def open(
+        cls,
+        path: Path,
+        device: DeviceName = "auto",
+        engine: EngineName = "auto",
+        min_recall: float = 0.0,
+    ) -> Answerer:
+        """Load a bundle and check that it answers as it did when exported.
+
+        Raises ``BundleError``, also where its index finds less than ``min_recall`` of the best ten.
+        """
+        answerer = cls(Bundle.open(path, choose_device(device)), engine, min_recall)
         answerer.verify()
         return answerer
 
@@ -92,7 +103,9 @@ class Answerer:
         for item, first, second in zip(golden, self.score(best), self.score(named), strict=True):
             allowed = GOLDEN_TOLERANCE * max(1.0, *map(abs, item.scores))
             given = dict(zip(second.ranking.entities.tolist(), second.ranking.scores.tolist(), strict=True))
-            for found in (first.ranking.scores.tolist(), [given.get(e, np.inf) for e in item.entities]):
+            named_scores = [given.get(e, np.inf) for e in item.entities]
+            best_scores = first.ranking.scores.tolist() if first.ranking.exact else named_scores
+            for found in (best_scores, named_scores):
                 if len(found) != len(item.scores) or not np.allclose(found, item.scores, 0, allowed):
                     raise BundleError(
                         f"{self.bundle.path}: a golden query scores {found[0]:.6g} here and "
@@ -307,6 +320,17 @@ class Answerer:
     def _relation(self, relation: int) -> RelationOut:
         names = self._vocabulary.relations
         return RelationOut(key=names.keys[relation], label=names.labels[relation])
+
+
+def _indexes(bundle: Bundle, min_recall: float) -> dict[str, EntityIndex] | None:
+    """The indexes that a bundle ships, good enough. Raises ``BundleError``."""
+    recall = bundle.manifest.index.recall.get("10", 1.0)
+    if recall < min_recall:
+        raise BundleError(
+            f"{bundle.path}: its index finds {recall:.4f} of the best ten, --min-recall asks {min_recall}; "
+            "export it with more effort, or serve it with --engine scan"
+        )
+    return bundle.indexes()
 
 
 def _rounded(values: npt.NDArray[np.float32]) -> list[Any]:

@@ -26,7 +26,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     app = build_api()
     metrics = Metrics(_routes(app))
     app.add_middleware(Observation, metrics=metrics)
-    served = answerer or Answerer.open(settings.bundle, settings.device, settings.engine)
+    served = answerer or Answerer.open(settings.bundle, settings.device, settings.engine, settings.min_recall)
     served.warm()
     app.state.context = Context(served, settings, metrics, ScorerThread())
     return app
