@@ -130,7 +130,7 @@ def _add_export(commands: Any) -> None:
     parser.add_argument(
         "--index", metavar="KIND[,FIELD=VALUE...]",
         help="flat (exact), ivf[,lists=,codes=flat|sq8|pq,probes=,fetched=] or hnsw[,links=,build_depth=,"
-        "search_depth=,fetched=]; by default flat, from 100,000 entities on ivf, searched as hard as recall asks",
+        "search_depth=,fetched=]; by default flat, from 100,000 entities on ivf, as hard as recall asks",
     )  # fmt: skip
     _add_device(parser)
 
