@@ -48,8 +48,8 @@ def _import_torchvision() -> None:
     """Import torchvision even where its compiled part does not fit torch.
 
     The libraries that ask for it use its Python part. The wheels of the usual index are compiled for torch
-    with CUDA; beside a CPU build of torch their operators cannot be loaded, and torchvision stops at the first
-    one that it wants to describe to torch. Declared, without an implementation, they do no harm.
+    with CUDA; beside a CPU build of torch their operators cannot be loaded, and torchvision stops at the
+    first that it wants to describe to torch. Declared, without an implementation, they do no harm.
     """
     while True:
         try:

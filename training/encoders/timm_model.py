@@ -28,7 +28,9 @@ class TimmVision:
             import timm.data
         with directory.loading("a timm model"):
             name = f"local-dir:{directory.path}"
-            self._model = timm.create_model(name, pretrained=True, num_classes=0).eval().to(device)
+            # Made without its classifier, timm would not notice weights that are missing elsewhere.
+            self._model = timm.create_model(name, pretrained=True).eval().to(device)
+            self._model.reset_classifier(0)
             prepared = timm.data.resolve_model_data_config(self._model)
             self._transform = timm.data.create_transform(**prepared, is_training=False)
         self._device = device
