@@ -35,7 +35,7 @@ class VideoFiles:
         try:
             with self._av.open(str(item)) as container:
                 if not container.streams.video:
-                    raise Unreadable("no picture in it")
+                    raise Unreadable("there is no picture in it")
                 for number, frame in enumerate(container.decode(video=0)):
                     if number % self._every == 0:
                         yield self._pictures.prepare(frame.to_image().convert("RGB"))

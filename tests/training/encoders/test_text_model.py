@@ -1,4 +1,4 @@
-"""Texts by a local sentence-transformers model: the packaged all-MiniLM-L6-v2, and directories without one."""
+"""Texts by a local sentence-transformers model: all-MiniLM-L6-v2 from a package, and what is no model."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def test_the_command_encodes_without_a_network_and_says_with_what(
     assert made.rows is not None
     assert made.features is not None
     assert made.rows.tolist() == [1, 3]
-    assert (made.features.shape, made.features.dtype) == ((2, 384), np.float16)
+    assert made.features.shape == (2, 384)
+    assert made.features.dtype == np.float16
     about = dataset.provenance["encoders"]["words"]
     assert about["encoder"] == "text"
     assert about["settings"] == {"max_tokens": 256, "device": "cpu"}
