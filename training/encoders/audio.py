@@ -25,6 +25,8 @@ from training.encoders.transformers_model import TransformersAudio
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 RATE = 16_000
 """Samples a second of the built-in encoder."""
+RATES = (1_000, 768_000)
+"""Of files. Others are damaged, and resampling them may be made to exhaust memory."""
 BANDS = 64
 WINDOW, HOP, TRANSFORM = 400, 160, 1024
 """Samples of a frame (25 ms), between frames (10 ms), and of its Fourier transform."""
@@ -84,6 +86,8 @@ def read_clip(path: Path, rate: int) -> Float64:
     try:
         with soundfile.SoundFile(path) as file:
             own_rate = int(file.samplerate)
+            if not RATES[0] <= own_rate <= RATES[1]:
+                raise Unreadable(f"{own_rate} samples a second; {RATES[0]} to {RATES[1]} are sound")
             sound_TC = file.read(frames=MAX_SECONDS * own_rate, dtype="float64", always_2d=True)
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise Unreadable(str(error)) from None

@@ -50,13 +50,18 @@ def open_picture(path: Path) -> Image:
 
     try:
         with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise Unreadable(f"{opened.width} x {opened.height} pixels; {MAX_PIXELS} are allowed")
+            check_size(opened.width, opened.height)
             return on_white(ImageOps.exif_transpose(opened))
     except UnidentifiedImageError:
         raise Unreadable("not a picture") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise Unreadable(str(error)) from None
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises ``Unreadable`` above ``MAX_PIXELS``."""
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width} x {height} pixels; {MAX_PIXELS} are allowed")
 
 
 def on_white(picture: Image) -> Image:

@@ -11,7 +11,7 @@ from training.encoders.base import About, Encoder, Float32, Options, Unreadable
 from training.encoders.describing import Described
 from training.encoders.image import picture_describer
 from training.encoders.libraries import importing, need
-from training.encoders.pictures import PictureDescriber
+from training.encoders.pictures import PictureDescriber, check_size
 from training.encoders.sources import find_files
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg")
@@ -38,6 +38,7 @@ class VideoFiles:
                     raise Unreadable("there is no picture in it")
                 for number, frame in enumerate(container.decode(video=0)):
                     if number % self._every == 0:
+                        check_size(frame.width, frame.height)
                         yield self._pictures.prepare(frame.to_image().convert("RGB"))
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise Unreadable(str(error)) from None

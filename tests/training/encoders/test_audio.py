@@ -202,10 +202,15 @@ def test_company_does_not_matter_to_a_clip(tmp_path: Path) -> None:
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_only_the_beginning_of_a_long_file_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_beginning_of_a_long_file_is_heard_and_no_absurd_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("training.encoders.audio.MAX_SECONDS", 1)
     soundfile.write(tmp_path / "long.wav", sine(300, seconds=3), RATE)
     assert len(read_clip(tmp_path / "long.wav", RATE)) == RATE
+    soundfile.write(tmp_path / "odd.wav", sine(300), 900_001)
+    with pytest.raises(Unreadable, match="900001 samples a second"):
+        read_clip(tmp_path / "odd.wav", RATE)
     with pytest.raises(Unreadable, match="Error opening"):
         list(ClipStatistics().parts(tmp_path / "gone.wav"))
 

@@ -14,6 +14,7 @@ from cli import main
 from tests.training.builders import CPU, write_dataset
 from tests.training.encoders import tiny
 from training.dataset import Dataset
+from training.encoders.base import Unreadable
 from training.encoders.image import Descriptor, describe
 from training.encoders.image_model import open_image_model
 from training.encoders.models import ModelDirectory
@@ -84,6 +85,13 @@ def test_a_folder_of_videos_is_encoded_as_the_mean_of_frames(
     expected = np.stack([seen(first), (seen(second) + seen(third)) / 2])
     np.testing.assert_allclose(made.features, expected, rtol=2e-3, atol=2e-3)
     assert dataset.provenance["encoders"]["video"]["settings"]["every"] == 2
+
+
+def test_frames_made_to_exhaust_memory_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.encoders.pictures.MAX_PIXELS", 1000)
+    clip = write_video(tmp_path / "clip.mp4", COLOURS)
+    with pytest.raises(Unreadable, match="64 x 48 pixels; 1000 are allowed"):
+        list(VideoFiles(Descriptor(), 1).parts(clip))
 
 
 def test_a_video_that_breaks_off_is_left_out_whole(tmp_path: Path) -> None:
