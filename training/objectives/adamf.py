@@ -42,7 +42,7 @@ class AdversarialConfig(AdaMFObjectiveConfig):
     """Loss of AdaMF-MAT."""
 
     adversarial_weight: float = Field(
-        1e-3,
+        1e-2,
         gt=0,
         description="μ, weight of the facts with generated modalities; 0 would be the model adamf.",
     )
@@ -95,7 +95,7 @@ class AdaMFObjective(Objective):
         (model,) = self.model
         shape, num_rows = asked.negative.shape, len(asked.entity)
         wanted = torch.cat([asked.entity, asked.answer, asked.negative.flatten()])
-        # Each is fused once, however often it is wanted: facts with negatives of their own want most entities.
+        # Each is fused once, however often it is wanted: negatives of their own want nearly all.
         entities, place = torch.unique(wanted, return_inverse=True)
         fused, _ = model.fuse(model.parts(entities), model.present[entities])
         vectors = F.embedding(place, fused)
