@@ -1,11 +1,21 @@
 """Queries through the Retriever beside a bare scan of the same table, in turn, in one process.
 
-    python benchmarks/retrieval.py [--entities 15000] [--decision sum] [--table gaussian|clustered] [--json]
+    python benchmarks/retrieval.py [--entities 15000 | --bundle DIR] [--decision sum] [--table clustered]
+                                   [--index ivf] [--json]
 
 The bare scan is one float32 product with every candidate and torch's topk: no proof, no ties, no float64, and
 for ``mean_sigmoid`` no sigmoids either. Batch 1 stands beside a matrix-vector product, larger ones beside a
-matrix product. ``<engine>_<batch>`` is the median time of a batch over that of the bare scan;
-``scan_bandwidth`` is the share of the speed of a read of the same table at which one query is scanned.
+matrix product. ``<engine>_<batch>`` is the median time of a batch over that of the bare scan.
+``bandwidth_<engine>`` is the share of the speed at which the same bytes are read by one sum, with one query;
+``sgemm_<engine>`` the share of the rate of one large product, with 256. ``certified_<batch>`` and
+``depth_<batch>`` are of the exact indexes: the share of queries that a search could prove, and how deep.
+
+``--index`` builds an approximate index as `momok export` would, tuned on queries of its own: ``recall``,
+``build_s``, ``memory`` (table and index over the table), and ``<scan>_over_index_<batch>``, how many times as
+fast it is as the scans. ``--bundle`` takes tables and held-out queries of a bundle that was trained.
+
+Tables: ``gaussian``; ``clustered`` about centres that the branches share; ``correlated``, clustered and the
+branches nearly copies of one another; ``adversarial``, where the branches' orders are opposed.
 """
 
 from __future__ import annotations
@@ -14,76 +24,109 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
 
+from model.bundle import Bundle
+from model.decision import Decision
 from model.engine import EngineName, Engines
+from model.index_spec import IndexSpec
 from model.predictor import Branch
 from model.retrieval import Retriever
 from model.selection import Selection
 from model.table import EntityTable
+from training.indexing import build_indexes
 
 BRANCHES = [Branch(name, 256) for name in ("structure", "text", "image", "joint")]
 ENGINES: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "faiss")
+TABLES = ("gaussian", "clustered", "correlated", "adversarial")
 BATCHES = (1, 32, 256)
 K = 10
 NOBODY = np.empty(0, dtype=np.int64)
+Vectors = dict[str, np.ndarray]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entities", type=int, default=15000)
-    parser.add_argument("--decision", choices=("mean_sigmoid", "sum"), default="sum")
-    parser.add_argument("--table", choices=("gaussian", "clustered"), default="clustered")
+    parser.add_argument(
+        "--bundle", type=Path, help="instead of made-up tables; decision and queries are its own"
+    )
+    parser.add_argument("--decision", choices=("sum", "mean_sigmoid"), default="sum")
+    parser.add_argument("--table", choices=TABLES, default="clustered")
+    parser.add_argument("--index", help="kind and parameters, as of momok export")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    random = np.random.default_rng(0)
-    vectors = _vectors(random, arguments.entities, clustered=arguments.table == "clustered")
-    table = EntityTable(BRANCHES, vectors)
-    retrievers = {
-        name: Retriever(table, arguments.decision, Engines(table, arguments.decision, engine=name))
-        for name in arguments.engines
-    }
-    joined = torch.from_numpy(table.joined_NX)
-    result: dict[str, object] = {"entities": len(table), "width": joined.shape[1], "table": arguments.table}
-    result |= {"decision": arguments.decision, "threads": torch.get_num_threads()}
+    table, decision, asked = _of_bundle(arguments.bundle) if arguments.bundle else _made_up(arguments)
+    result: dict[str, object] = {"table": str(arguments.bundle or arguments.table), "decision": decision}
+    result |= {"entities": len(table), "width": table.joined_NX.shape[1]}
+    result |= {"threads": torch.get_num_threads()}
+    engines = {name: Engines(table, decision, engine=name) for name in arguments.engines}
+    retrievers = {name: Retriever(table, decision, made) for name, made in engines.items()}
+    if arguments.index:
+        held = {name: rows[256:] for name, rows in asked.items()}
+        indexing = build_indexes(table, decision, IndexSpec.parse(arguments.index, len(table)), held)
+        made = Engines(table, decision, engine="faiss", indexes=indexing.indexes)
+        retrievers["index"] = Retriever(table, decision, made)
+        result |= indexing.info.model_dump()
+        per_entity = 4 * table.joined_NX.shape[1]
+        result["memory"] = 1 + indexing.info.bytes_per_entity / per_entity
     for retriever in retrievers.values():
-        retriever.measure(_queries(random, vectors, 256))
+        retriever.measure({name: rows[:256] for name, rows in asked.items()})
     for size in BATCHES:
-        query = _queries(random, vectors, size)
-        works = {"bare": _bare(joined, torch.from_numpy(table.join(query)))}
-        works |= {name: _answers(retriever, query, size) for name, retriever in retrievers.items()}
-        if size == 1:
-            works["read"] = lambda: joined.sum()
-        seconds = _take_turns(works, arguments.rounds if size < 256 else max(arguments.rounds // 4, 2))
-        result[f"bare_ms_{size}"] = 1e3 * seconds["bare"]
-        result |= {f"{name}_{size}": seconds[name] / seconds["bare"] for name in retrievers}
-        rankings = [retriever.top_k(query, _wanted(size)) for retriever in retrievers.values()]
-        assert all(_ids(found) == _ids(rankings[0]) for found in rankings[1:]), "engines disagree"
-        if "faiss" in retrievers:
-            searched = [ranking.depth for ranking in rankings[-1] if ranking.depth]
-            result[f"certified_{size}"] = len(searched) / size
-            result[f"depth_{size}"] = statistics.median(searched) if searched else None
-        if size == 1 and "scan" in seconds:
-            result["scan_bandwidth"] = seconds["read"] / seconds["scan"]
+        result |= _compare(
+            table, retrievers, {name: rows[:size] for name, rows in asked.items()}, arguments.rounds
+        )
     print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
 
 
-def _bare(joined_NX: torch.Tensor, query_BX: torch.Tensor) -> Callable[[], object]:
-    def scan() -> object:
-        if len(query_BX) == 1:
-            return torch.mv(joined_NX, query_BX[0]).topk(K)
-        return (query_BX @ joined_NX.T).topk(K, dim=1)
+def _compare(
+    table: EntityTable, retrievers: dict[str, Retriever], query: Vectors, rounds: int
+) -> dict[str, object]:
+    """The ratios of one size of batch."""
+    joined_NX, joined_BX = torch.from_numpy(table.joined_NX), torch.from_numpy(table.join(query))
+    size = len(joined_BX)
+    works = {"bare": lambda: _bare(joined_NX, joined_BX), "limit": lambda: _limit(joined_NX, joined_BX)}
+    works |= {
+        name: (lambda retriever=retriever: retriever.top_k(query, _wanted(size)))
+        for name, retriever in retrievers.items()
+    }
+    seconds = _take_turns(works, rounds if size < 256 else max(rounds // 4, 2))
+    result: dict[str, object] = {f"bare_ms_{size}": 1e3 * seconds["bare"]}
+    result |= {f"{name}_{size}": seconds[name] / seconds["bare"] for name in retrievers}
+    scans = [name for name in retrievers if name.startswith("scan")]
+    if size in (1, 256):
+        limit = "bandwidth" if size == 1 else "sgemm"
+        result |= {f"{limit}_{name}": seconds["limit"] / seconds[name] for name in scans}
+    rankings = {name: retriever.top_k(query, _wanted(size)) for name, retriever in retrievers.items()}
+    exact = [_ids(found) for name, found in rankings.items() if name != "index"]
+    assert all(ids == exact[0] for ids in exact), "engines disagree"
+    if "faiss" in rankings:
+        searched = [ranking.depth for ranking in rankings["faiss"] if ranking.depth]
+        result[f"certified_{size}"] = len(searched) / size
+        result[f"depth_{size}"] = statistics.median(searched) if searched else None
+    if "index" in rankings:
+        result |= {f"{name}_over_index_{size}": seconds[name] / seconds["index"] for name in ("bare", *scans)}
+        result[f"scanned_after_all_{size}"] = sum(ranking.exact for ranking in rankings["index"]) / size
+    return result
 
-    return scan
+
+def _bare(joined_NX: torch.Tensor, query_BX: torch.Tensor) -> object:
+    if len(query_BX) == 1:
+        return torch.mv(joined_NX, query_BX[0]).topk(K)
+    return (query_BX @ joined_NX.T).topk(K, dim=1)
 
 
-def _answers(retriever: Retriever, query: dict[str, np.ndarray], size: int) -> Callable[[], object]:
-    return lambda: retriever.top_k(query, _wanted(size))
+def _limit(joined_NX: torch.Tensor, query_BX: torch.Tensor) -> object:
+    """One read of the table, or one product of as many operations in a shape that libraries like best."""
+    if len(query_BX) == 1:
+        return joined_NX.sum()
+    return [query_BX @ joined_NX[start : start + 4096].T for start in range(0, len(joined_NX), 4096)]
 
 
 def _wanted(size: int) -> list[Selection]:
@@ -107,27 +150,41 @@ def _take_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def _vectors(random: np.random.Generator, number: int, *, clustered: bool) -> dict[str, np.ndarray]:
-    """Unit-length rows; clustered ones lie about centres that all branches share."""
-    if not clustered:
-        return {branch.name: _normal(random, number, branch.width) / 16 for branch in BRANCHES}
+def _of_bundle(path: Path) -> tuple[EntityTable, Decision, Vectors]:
+    """The table of a bundle, and queries of its test split."""
+    bundle = Bundle.open(path)
+    vectors = {name: rows.numpy() for name, rows in bundle.candidates.vectors.items()}
+    facts = bundle.known.facts("test")
+    chosen = facts[np.linspace(0, len(facts) - 1, min(768, len(facts))).astype(int)]
+    with torch.inference_mode():
+        query = bundle.model.encode(torch.from_numpy(chosen[:, 0]), torch.from_numpy(chosen[:, 1])).query
+    asked = {name: rows.numpy() for name, rows in query.items()}
+    return EntityTable(bundle.model.branches, vectors), bundle.model.decision, asked
+
+
+def _made_up(arguments: argparse.Namespace) -> tuple[EntityTable, Decision, Vectors]:
+    random = np.random.default_rng(0)
+    number, width = arguments.entities, sum(branch.width for branch in BRANCHES)
+    joined_NX = np.empty((number, width), dtype=np.float32)
+    columns = [slice(256 * place, 256 * (place + 1)) for place in range(len(BRANCHES))]
     centre_N = random.integers(0, max(number // 50, 1), size=number)
-    return {
-        branch.name: (
-            0.8 * _normal(random, int(centre_N.max()) + 1, branch.width)[centre_N]
-            + 0.6 * _normal(random, number, branch.width)
-        )
-        / 16
-        for branch in BRANCHES
-    }
-
-
-def _queries(random: np.random.Generator, vectors: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """Near somebody, as queries are that have an answer."""
-    chosen = random.integers(0, len(next(iter(vectors.values()))), size=size)
-    return {
-        name: 4 * rows[chosen] + _normal(random, size, rows.shape[1]) / 16 for name, rows in vectors.items()
-    }
+    for place, part in enumerate(columns):
+        if arguments.table == "correlated" and place:
+            joined_NX[:, part] = joined_NX[:, columns[0]]
+            joined_NX[:, part] += 0.2 * _normal(random, number, 256) / 16
+        elif arguments.table == "gaussian":
+            joined_NX[:, part] = _normal(random, number, 256) / 16
+        elif arguments.table == "adversarial" and place % 2:
+            joined_NX[:, part] = -joined_NX[:, columns[place - 1]] + 0.1 * _normal(random, number, 256) / 16
+        else:
+            joined_NX[:, part] = 0.6 * _normal(random, number, 256) / 16
+            joined_NX[:, part] += 0.8 * _normal(random, int(centre_N.max()) + 1, 256)[centre_N] / 16
+    vectors = {branch.name: joined_NX[:, part] for branch, part in zip(BRANCHES, columns, strict=True)}
+    # Near somebody, as queries are that have an answer.
+    chosen = random.integers(0, number, size=768)
+    near_QX = 4 * joined_NX[chosen] + _normal(random, 768, width) / 16
+    asked = {branch.name: near_QX[:, part] for branch, part in zip(BRANCHES, columns, strict=True)}
+    return EntityTable(BRANCHES, vectors), arguments.decision, asked
 
 
 def _normal(random: np.random.Generator, rows: int, width: int) -> np.ndarray:

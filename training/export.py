@@ -15,11 +15,12 @@ from model.index_spec import IndexSpec
 from model.known import SPLITS, Int64, KnownAnswers
 from model.manifest import BranchShape, FileDigest, GoldenQuery, Manifest
 from model.predictor import Candidates, LinkPredictor, build_model
+from model.rotation_scan import table_of
 from model.scorer import Answer, Query, Scorer
 from model.vocabulary import write_vocabulary
 from training.dataset import Dataset
 from training.evaluation import evaluate
-from training.indexing import NUM_QUERIES, build_indexes
+from training.indexing import NUM_QUERIES, Indexing, build_indexes
 from training.pictures import picture_files
 from training.run import Run
 
@@ -55,7 +56,7 @@ def export_run(
     known = dataset.known()
     answers = Scorer(model, candidates, known).answer(_golden_queries(dataset))
     try:
-        indexing = build_indexes(model, candidates, spec, _held_out(dataset), show_progress=show_progress)
+        indexing = _indexing(model, candidates, spec, dataset, show_progress)
     except ValueError as error:
         raise BundleError(f"--index {index or spec.kind}: {error}") from None
     metrics = _evaluate_splits(_for_inference(trained).to(device), candidates, dataset, known)
@@ -156,8 +157,20 @@ def _golden_queries(dataset: Dataset) -> list[Query]:
     ]
 
 
+@torch.inference_mode()
+def _indexing(
+    model: LinkPredictor, candidates: Candidates, spec: IndexSpec, dataset: Dataset, show_progress: bool
+) -> Indexing:
+    """The indexes of the candidates, tuned on queries that training has not seen."""
+    vectors = {name: rows.numpy() for name, rows in candidates.vectors.items()}
+    encoding = model.encode(*(torch.from_numpy(ids) for ids in _held_out(dataset)))
+    asked = {name: rows.numpy() for name, rows in encoding.query.items()}
+    table = table_of(model.branches, vectors)
+    return build_indexes(table, model.decision, spec, asked, show_progress=show_progress)
+
+
 def _held_out(dataset: Dataset) -> tuple[Int64, Int64]:
-    """Queries that training has not seen, both ends, evenly spread: entities and relations in [0, 2R)."""
+    """Queries of valid and test, both ends, evenly spread: entities and relations in [0, 2R)."""
     held = [dataset.facts[split] for split in SPLITS[1:] if len(dataset.facts[split])]
     facts = np.concatenate(held) if held else dataset.facts[SPLITS[0]]
     asked = [facts[:, [0, 1]], np.stack([facts[:, 2], facts[:, 1] + dataset.num_relations], axis=1)]

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
+from model.decision import Decision
 from model.engine import Engines
 from model.index import EntityIndex
 from model.index_spec import IndexSpec
 from model.manifest import IndexInfo
-from model.predictor import Candidates, LinkPredictor
 from model.retrieval import Retriever
+from model.rotation_scan import RotationTable
 from model.search import BRANCH, CONCAT, columns_of
 from model.selection import Selection
-from model.table import EntityTable, Float32, Int64
+from model.table import EntityTable, Float32
 
 NUM_QUERIES = 512
 """Held-out queries: by one half a search's effort is chosen, on the other its recall is measured."""
@@ -40,31 +40,25 @@ class Indexing:
 
 
 def build_indexes(
-    model: LinkPredictor,
-    candidates: Candidates,
-    spec: IndexSpec,
-    queries: tuple[Int64, Int64],
-    *,
-    show_progress: bool = False,
+    table: EntityTable, decision: Decision, spec: IndexSpec, queries: Vectors, *, show_progress: bool = False
 ) -> Indexing:
     """Build what ``spec`` says, and choose what it leaves open.
 
-    ``queries``: entities and relations in [0, 2R), int64[Q], that no training has seen. A ``mean_sigmoid`` is
-    no inner product, so there its best may be proposed by searches in the branches, in all of them side by
-    side, or both: whichever finds ``TARGET`` of them with the least effort. Raises ``ValueError``.
+    ``queries``: branch -> float32[Q, D], of queries that no training has seen. A ``mean_sigmoid`` is no inner
+    product, so there its best may be proposed by searches in the branches, in all of them side by side, or
+    both: whichever finds ``TARGET`` of them with the least effort. Raises ``ValueError``.
     """
     if spec.exact:
         return Indexing({}, IndexInfo())
-    if any(branch.geometry != "dot" for branch in model.branches):
+    if isinstance(table, RotationTable):
         raise ValueError(f"{spec.kind} finds inner products, this model's scores are distances: take flat")
     started = perf_counter()
-    vectors = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
-    table = EntityTable(model.branches, vectors)
-    choices = _choices(table, model)
+    choices = _choices(table, decision)
     spaces = list(dict.fromkeys(space for chosen in choices.values() for space in chosen))
     built = _build(table, spaces, spec, show_progress)
     build_s = perf_counter() - started
-    tuned, held = (_Trial(model, table, (queries[0][part::2], queries[1][part::2])) for part in range(2))
+    halves = ({name: rows[part::2] for name, rows in queries.items()} for part in range(2))
+    tuned, held = (_Trial(table, decision, half) for half in halves)
     runs = {
         name: tuned.tune({space: built[space] for space in spaces}, spec) for name, spaces in choices.items()
     }
@@ -83,9 +77,9 @@ def build_indexes(
     return Indexing(indexes, info)
 
 
-def _choices(table: EntityTable, model: LinkPredictor) -> dict[str, list[str]]:
+def _choices(table: EntityTable, decision: Decision) -> dict[str, list[str]]:
     branches = [BRANCH + name for name in table.names]
-    if model.decision != "mean_sigmoid":
+    if decision != "mean_sigmoid":
         return {"concat": [CONCAT]}
     return {"concat": [CONCAT], "branches": branches, "both": [*branches, CONCAT]}
 
@@ -120,12 +114,9 @@ class _Run:
 class _Trial:
     """Queries whose best are known."""
 
-    def __init__(self, model: LinkPredictor, table: EntityTable, queries: tuple[Int64, Int64]) -> None:
-        self._table, self._decision = table, model.decision
-        with torch.inference_mode():
-            encoding = model.encode(*(torch.from_numpy(ids).to(model.present.device) for ids in queries))
-        self._vectors = {name: rows.cpu().numpy() for name, rows in encoding.query.items()}
-        self.num_queries = len(queries[0])
+    def __init__(self, table: EntityTable, decision: Decision, queries: Vectors) -> None:
+        self._table, self._decision, self._queries = table, decision, queries
+        self.num_queries = len(next(iter(queries.values())))
         scan = Retriever(table, self._decision, Engines(table, self._decision, engine="scan"))
         self._best = self._found(scan, max(RECALLED))
 
@@ -158,5 +149,5 @@ class _Trial:
 
     def _found(self, retriever: Retriever, k: int) -> list[list[int]]:
         nobody = np.empty(0, dtype=np.int64)
-        rankings = retriever.top_k(self._vectors, [Selection(k, nobody)] * self.num_queries)
+        rankings = retriever.top_k(self._queries, [Selection(k, nobody)] * self.num_queries)
         return [ranking.entities.tolist() for ranking in rankings]

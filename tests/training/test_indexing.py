@@ -15,12 +15,13 @@ from model.bundle import Bundle, BundleError
 from model.decision import Decision
 from model.index_spec import IndexSpec
 from model.predictor import LinkPredictor
+from model.rotation_scan import table_of
 from service.answerer import Answerer
 from service.schemas import PredictRequest
 from tests.model.conftest import _make_model
 from tests.training.builders import CPU, make_recipe, start
 from training.export import export_run
-from training.indexing import TARGET, build_indexes
+from training.indexing import TARGET, Indexing, build_indexes
 from training.run import Run
 
 NUM_ENTITIES = 3000
@@ -35,6 +36,16 @@ def asked(number: int = 60) -> tuple[np.ndarray, np.ndarray]:
     return random.integers(0, NUM_ENTITIES, number), random.integers(0, 4, number)
 
 
+@torch.inference_mode()
+def indexing_of(model: LinkPredictor, spec: IndexSpec, queries: tuple[np.ndarray, np.ndarray]) -> Indexing:
+    encoding = model.encode(*(torch.from_numpy(ids) for ids in queries))
+    vectors = {name: rows.numpy() for name, rows in model.candidates().vectors.items()}
+    table = table_of(model.branches, vectors)
+    return build_indexes(
+        table, model.decision, spec, {name: rows.numpy() for name, rows in encoding.query.items()}
+    )
+
+
 def recall_of(model: LinkPredictor, found: list[list[int]], queries: tuple[np.ndarray, np.ndarray]) -> float:
     """By scoring everyone, in plain words."""
     with torch.inference_mode():
@@ -47,7 +58,7 @@ def recall_of(model: LinkPredictor, found: list[list[int]], queries: tuple[np.nd
 @pytest.mark.parametrize("decision", ["sum", "mean_sigmoid"])
 def test_effort_is_doubled_until_recall_is_good(decision: Decision) -> None:
     model = model_of(decision)
-    indexing = build_indexes(model, model.candidates(), IndexSpec(kind="ivf", lists=16), asked())
+    indexing = indexing_of(model, IndexSpec(kind="ivf", lists=16), asked())
     info = indexing.info
     assert max(info.considered.values()) >= TARGET
     assert set(info.considered) == ({"concat"} if decision == "sum" else {"concat", "branches", "both"})
@@ -62,7 +73,7 @@ def test_effort_is_doubled_until_recall_is_good(decision: Decision) -> None:
 def test_effort_that_was_asked_for_stays_and_its_recall_is_told_as_it_is() -> None:
     model = model_of("sum")
     spec = IndexSpec(kind="ivf", lists=64, probes=1)
-    indexing = build_indexes(model, model.candidates(), spec, asked(400))
+    indexing = indexing_of(model, spec, asked(400))
     assert indexing.info.spec.probes == 1
     (index,) = indexing.indexes.values()
     entity_Q, relation_Q = (ids[1::2] for ids in asked(400))
@@ -78,15 +89,15 @@ def test_effort_that_was_asked_for_stays_and_its_recall_is_told_as_it_is() -> No
 
 def test_a_flat_index_needs_no_files() -> None:
     model = model_of("sum")
-    indexing = build_indexes(model, model.candidates(), IndexSpec(), asked())
+    indexing = indexing_of(model, IndexSpec(), asked())
     assert indexing.indexes == {}
     assert indexing.info.recall == {}
 
 
 def test_distances_have_no_approximate_index() -> None:
-    model = _make_model("adamf", 2, num_entities=50)
+    model = _make_model("adamf", 2, num_entities=NUM_ENTITIES)
     with pytest.raises(ValueError, match="scores are distances: take flat"):
-        build_indexes(model, model.candidates(), IndexSpec(kind="ivf"), asked())
+        indexing_of(model, IndexSpec(kind="ivf"), asked())
 
 
 @pytest.fixture(scope="module")
