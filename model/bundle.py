@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as arrays_as_bytes
 from safetensors.torch import load_file
@@ -46,6 +46,7 @@ FILES = (WEIGHTS, ENTITIES, KNOWN, VOCABULARY)
 _MODALITY_WEIGHTS = "modality_weights"
 _PRESENT = "present"
 _GATES, _TABLE = "expert_gates.", "table."
+_ROWS_AT_ONCE = 65_536
 
 
 class BundleError(UserError):
@@ -250,17 +251,27 @@ def _verify(path: Path, digest: FileDigest) -> None:
 
 
 def _read_candidates(path: Path, model: LinkPredictor) -> Candidates:
-    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        vectors = _side_by_side(file, model)
+        if not torch.equal(file.get_tensor(_PRESENT), model.present):
+            raise ValueError("it says otherwise than the weights which entities have which modality")
+        gates = {name: file.get_tensor(_GATES + name) for name in model.gated_modalities}
+        return Candidates(vectors, file.get_tensor(_MODALITY_WEIGHTS), gates)
+
+
+def _side_by_side(file: Any, model: LinkPredictor) -> dict[str, torch.Tensor]:
+    """The tables as columns of one, as retrieval reads them: there is no second copy of them in memory."""
     num_entities = model.config.num_entities
-    vectors = {branch.name: tensors[_TABLE + branch.name] for branch in model.branches}
-    for branch in model.branches:
-        if vectors[branch.name].shape != (num_entities, branch.width):
-            shape = tuple(vectors[branch.name].shape)
-            raise ValueError(f"{branch.name} is {shape}, expected {(num_entities, branch.width)}")
-    if not torch.equal(tensors[_PRESENT], model.present):
-        raise ValueError("it says otherwise than the weights which entities have which modality")
-    gates = {name: tensors[_GATES + name] for name in model.gated_modalities}
-    return Candidates(vectors, tensors[_MODALITY_WEIGHTS], gates)
+    joined_NX = torch.empty(num_entities, sum(branch.width for branch in model.branches))
+    columns = torch.split(joined_NX, [branch.width for branch in model.branches], dim=1)
+    for branch, table_ND in zip(model.branches, columns, strict=True):
+        rows = file.get_slice(_TABLE + branch.name)
+        if rows.get_shape() != [num_entities, branch.width] or rows.get_dtype() != "F32":
+            found = f"{rows.get_dtype()} {tuple(rows.get_shape())}"
+            raise ValueError(f"{branch.name} is {found}, expected F32 {tuple(table_ND.shape)}")
+        for start in range(0, num_entities, _ROWS_AT_ONCE):
+            table_ND[start : start + _ROWS_AT_ONCE] = rows[start : start + _ROWS_AT_ONCE]
+    return {branch.name: table_ND for branch, table_ND in zip(model.branches, columns, strict=True)}
 
 
 def _candidate_tensors(candidates: Candidates, model: LinkPredictor) -> dict[str, torch.Tensor]:

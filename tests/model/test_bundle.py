@@ -30,6 +30,7 @@ from model.bundle import (
 from model.known import KnownAnswers
 from model.manifest import Manifest, digest_of
 from model.predictor import LinkPredictor
+from model.table import EntityTable
 
 WriteBundle = Callable[..., None]
 
@@ -116,6 +117,12 @@ def test_it_holds_its_files_and_nothing_else_readable_by_all(small_bundle: Path)
 
 def test_candidates_hold_presence_too(small_bundle: Path, small_model: LinkPredictor) -> None:
     assert torch.equal(load_tensors(small_bundle / ENTITIES)["present"], small_model.present)
+
+
+def test_tables_are_held_once_for_the_model_and_for_retrieval(opened: Bundle) -> None:
+    vectors = {name: rows.numpy() for name, rows in opened.candidates.vectors.items()}
+    table = EntityTable(opened.model.branches, vectors)
+    assert all(np.shares_memory(table.joined_NX, rows) for rows in vectors.values())
 
 
 def test_only_a_directory_with_a_manifest_claims_to_be_a_bundle(copy: Path) -> None:
