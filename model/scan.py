@@ -70,6 +70,10 @@ class Scan:
         self._columns = [table.whole] if decision == "sum" else table.columns
         self._products: dict[int, Product] = {1: _one_by_one, 2: _wide}
 
+    @property
+    def device(self) -> torch.device:
+        return self._table_NX.device
+
     @torch.inference_mode()
     def warm(self) -> None:
         """Time the ways to multiply on this machine, for each size of batch."""
@@ -104,14 +108,14 @@ class Scan:
     def _all_in_contention(self, query_1X: Tensor, selection: Selection, least: float) -> Int64:
         """Everyone allowed who scores at least ``least``; those whose score overflowed to NaN too."""
         allowed_N = selection.allowed(len(self._entities))
-        for start, score_1C in self._tiles(query_1X):
+        for start, score_1C in self.tiles(query_1X):
             behind_C = (score_1C[0] < least).cpu().numpy()
             allowed_N[start : start + len(behind_C)] &= ~behind_C
         return np.flatnonzero(allowed_N)
 
     def _best(self, query_BX: Tensor, masks: _Masks, depth: int) -> _Best:
         best: _Best | None = None
-        for start, score_BC in self._tiles(query_BX):
+        for start, score_BC in self.tiles(query_BX):
             masks.apply(score_BC, start)
             found = _top(score_BC, min(depth, score_BC.shape[1]))
             found = _Best(found.scores, found.entities + start)
@@ -119,7 +123,7 @@ class Scan:
         assert best is not None, "a table without entities"
         return best
 
-    def _tiles(self, query_BX: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def tiles(self, query_BX: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The decided scores float32[B, C] of so many candidates at a time, from ``start`` on."""
         cells = CELLS.get(query_BX.device.type, CELLS["cuda"])
         at_once = max(cells // len(query_BX), 1024) if len(query_BX) > 1 else len(self._table_NX)
@@ -150,16 +154,25 @@ def least_in_contention(kth_B: Float64, error_BS: Float64, decision: Decision) -
     """
     certain_B: Bool = np.isfinite(error_BS.sum(axis=1))
     kth_B, error_BS = np.where(certain_B, kth_B, 0), np.where(certain_B[:, None], error_BS, 0)
-    if decision == "sum":
-        least_B = kth_B - 2 * error_BS[:, 0]
-    else:
-        # A sigmoid changes by at most a quarter of what its logit does, and by no larger factor than exp of
-        # it; computing it, and their mean, in float32 costs a few units in the last place.
-        units = (8 + error_BS.shape[1]) * 2.0**-24
-        absolute_B = 0.25 * error_BS.mean(axis=1) + units
-        factor_B = np.exp(np.minimum(error_BS.max(axis=1), 300)) * (1 + units) / (1 - units)
-        least_B = np.maximum(kth_B - 2 * absolute_B, kth_B / factor_B**2 - 2.0**-120)
+    absolute_B, factor_B = errors_of_decision(error_BS, decision)
+    least_B = kth_B - 2 * absolute_B
+    if decision == "mean_sigmoid":
+        least_B = np.maximum(least_B, kth_B / factor_B**2 - 2.0**-120)
     return np.where(certain_B, least_B, np.nan)
+
+
+def errors_of_decision(error_BS: Float64, decision: Decision) -> tuple[Float64, Float64]:
+    """By how much and by which factor a float32 score may err, float64[B] each; ``sum`` has no factor.
+
+    ``error_BS``: as for ``least_in_contention``, finite. A sigmoid changes by at most a quarter of what its
+    logit does, and by no larger factor than exp of it; computing it, and their mean, in float32 costs a few
+    units in the last place.
+    """
+    if decision == "sum":
+        return error_BS[:, 0], np.full(len(error_BS), np.inf)
+    units = (8 + error_BS.shape[1]) * 2.0**-24
+    factor_B = np.exp(np.minimum(error_BS.max(axis=1), 300)) * (1 + units) / (1 - units)
+    return 0.25 * error_BS.mean(axis=1) + units, factor_B
 
 
 class _Masks:
