@@ -13,7 +13,7 @@ from service import problems
 from service.answerer import Answerer
 from service.metrics import Metrics
 from service.middleware import Observation
-from service.routes import graph, operations, picture, predict
+from service.routes import facts, graph, neighbors, operations, picture, predict
 from service.routes.context import Context, context_of
 from service.settings import Settings
 from service.worker import ScorerThread
@@ -42,9 +42,9 @@ def build_api() -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    # Pictures before the graph, whose path of details takes in all that follows: keys may hold slashes.
-    for router in (predict.router, picture.router, graph.router, operations.router):
-        app.include_router(router)
+    # Pictures and neighbors before the graph, whose path of details takes in all: keys may hold slashes.
+    for part in (predict, facts, picture, neighbors, graph, operations):
+        app.include_router(part.router)
     problems.install(app)
     return app
 

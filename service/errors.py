@@ -20,23 +20,26 @@ class ProblemItem(BaseModel):
     """One thing wrong with a request."""
 
     pointer: str = Field(
-        description="JSON pointer into the body (empty: the whole), or the parameter's name."
+        description="JSON pointer into the body (empty: the whole), or the parameter's name.",
+        examples=["/queries/0/head"],
     )
-    detail: str
+    detail: str = Field(examples=["unknown entity 'Swedn'; nearest: 'Sweden'"])
     choices: list[str] = Field(
-        default_factory=list, description="Nearest labels of an unknown name, or keys of an ambiguous one."
+        default_factory=list,
+        description="Nearest labels of an unknown name, or keys of an ambiguous one.",
+        examples=[["Sweden"]],
     )
 
 
 class Problem(BaseModel):
     """The body of every answer that is not a success, `application/problem+json`."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
+    type: str = Field(examples=["urn:momok:problem:invalid-request"])
+    title: str = Field(examples=["The request cannot be understood"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["/queries/0/head: unknown entity 'Swedn'; nearest: 'Sweden'"])
     errors: list[ProblemItem] = Field(default_factory=list)
-    request_id: str | None = None
+    request_id: str | None = Field(None, examples=["5f0c2a9be1d47380"])
 
 
 class ServiceError(UserError):
