@@ -1,6 +1,8 @@
 """Errors that become problem documents (RFC 9457). Each class carries its status, type and title.
 
 ServiceError
+├── Unauthorized      401   no key, or none that is known
+├── Forbidden         403   a known key that may not do this
 ├── InvalidRequest    422   malformed, or names that lead nowhere; lists all problems at once
 ├── UnknownResource   404   a name in the path that nothing carries
 └── InternalError     500   our own fault; details are in the log, under the request's id
@@ -69,6 +71,14 @@ class InvalidRequest(ServiceError):
 
     def __init__(self, errors: Sequence[ProblemItem]) -> None:
         super().__init__("; ".join(f"{item.pointer or 'body'}: {item.detail}" for item in errors[:3]), errors)
+
+
+class Unauthorized(ServiceError):
+    status, slug, title = 401, "unauthorized", "A key is needed"
+
+
+class Forbidden(ServiceError):
+    status, slug, title = 403, "forbidden", "This key may not do that"
 
 
 class UnknownResource(ServiceError):

@@ -152,13 +152,13 @@ def test_relations_are_ranked_by_the_mean_of_both_ends(served: tuple[Made, TestC
     assert "No model here was trained" in response["note"]
     assert [item["rank"] for item in response["relations"]] == [1, 2, 3]
     close = partial(pytest.approx, rel=1e-4, abs=1e-5)
-    for item, (mean, relation, by_tail, by_head, branches) in zip(
+    for item, (worst, relation, tail_score, head_score, shares) in zip(
         response["relations"], sorted(expected, key=lambda row: row[:2]), strict=True
     ):
         assert item["relation"]["key"] == f"r{relation}"
-        assert item["score"] == close(-mean)
-        assert item["ends"] == close({"tail": by_tail, "head": by_head})
-        assert item["branch_scores"] == close(branches)
+        assert item["score"] == close(-worst)
+        assert item["ends"] == close({"tail": tail_score, "head": head_score})
+        assert item["branch_scores"] == close(shares)
         assert item["known"] == first_split(made, (head, relation, tail))
     assert any(item["known"] for item in response["relations"])
     best = client.post(RANK, json={"head": f"e{head}", "tail": f"e{tail}", "k": 1}).json()["relations"]
