@@ -12,12 +12,13 @@ from fastapi_offline import FastAPIOffline
 from model import __version__
 from service import problems
 from service.answerer import Answerer
+from service.keys import load_rings
 from service.metrics import Metrics
 from service.middleware import Observation
 from service.routes import documentation, facts, graph, neighbors, operations, picture, predict
 from service.routes.context import Context, context_of
 from service.routes.context import problems as problem_responses
-from service.security import Security
+from service.security import CarefulHeaders, Security
 from service.settings import Settings
 from service.worker import ScorerThread
 
@@ -26,10 +27,14 @@ DESCRIPTION = "Link prediction on multi-modal knowledge graphs: ranked, explaine
 
 def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     """An app that serves ``answerer``, opened from the settings where not given. Raises ``BundleError``."""
+    rings = load_rings(
+        settings.api_keys, settings.api_keys_file, settings.admin_keys, settings.admin_keys_file
+    )
     app = build_api()
     metrics = Metrics(_routes(app))
-    app.add_middleware(Security, settings=settings)
+    app.add_middleware(Security, rings=rings, settings=settings)
     app.add_middleware(Observation, metrics=metrics)
+    app.add_middleware(CarefulHeaders)  # Around all, so that a 500 has them too.
     served = answerer or Answerer.open(settings.bundle, settings.device, settings.engine)
     served.warm()
     app.state.context = Context(served, settings, metrics, ScorerThread())

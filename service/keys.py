@@ -111,7 +111,8 @@ def _parsed(where: str, entry: str) -> tuple[str, bytes]:
         digest = _digest(value)
     else:
         raise UserError(
-            f"{where}: neither a SHA-256 in 64 hexadecimal digits nor a key of 16 to 256 letters, digits, ._~+/-"
+            f"{where}: neither a SHA-256 in 64 hexadecimal digits "
+            "nor a key of 16 to 256 of A-Z a-z 0-9 ._~+/-"
         )
     return name or f"key-{digest.hex()[:8]}", digest
 

@@ -1,4 +1,4 @@
-"""Security: who may ask what, and the headers that keep browsers careful, as one plain ASGI middleware."""
+"""Security: who may ask what, and the headers that keep browsers careful, as plain ASGI middleware."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Forbidden, ServiceError, Unauthorized, UnknownResource
-from service.keys import load_rings
+from service.keys import KeyRing
 from service.problems import respond
 from service.settings import Settings
 
@@ -23,21 +23,43 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Of every answer, where a route has not set its own. No CORS: pages of other origins may not read answers."""
+"""Of every answer, where a route has not set its own. No CORS: other origins may not read answers."""
+
+KEY_NAME = "key_name"
+
+
+class CarefulHeaders:
+    """Sets ``HEADERS`` on every answer, errors included, and keeps answers to keys out of shared caches."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if KEY_NAME in scope["state"]:
+                    cached = headers.get("cache-control", "no-store")
+                    headers["Cache-Control"] = cached.replace("public", "private")
+            await send(message)
+
+        scope.setdefault("state", {})
+        await self.app(scope, receive, send_guarded)
 
 
 class Security:
     """Lets nobody in without a key, but for what is declared public, wherever keys are configured.
 
-    The name of a good key stands in ``scope["state"]["key_name"]``. Paths below /admin want an admin key, which is
-    good for everything else too; without any there is nothing below /admin.
+    The name of a good key stands in ``scope["state"]["key_name"]``. Paths below /admin want an admin key, which
+    is good for everything else too; without any there is nothing below /admin.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, rings: tuple[KeyRing, KeyRing], settings: Settings) -> None:
+        """``rings``: the API keys, and the admin keys."""
         self.app = app
-        self._api, self._admin = load_rings(
-            settings.api_keys, settings.api_keys_file, settings.admin_keys, settings.admin_keys_file
-        )
+        self._api, self._admin = rings
         self._public = set(PROBES) | ({METRICS} if settings.public_metrics else set())
         self._public_docs = settings.public_docs
 
@@ -49,23 +71,16 @@ class Security:
             await send({"type": "websocket.close", "code": 1008})
             return
         state = scope.setdefault("state", {})
-        has_key = False
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                _guard(MutableHeaders(scope=message), has_key)
-            await send(message)
-
         try:
             name = self._admit(scope["path"], _bearer(scope))
         except ServiceError as error:
             challenge = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
             response = respond(error.problem(state.get("request_id")), challenge)
-            await response(scope, receive, send_guarded)
+            await response(scope, receive, send)
             return
         if name is not None:
-            state["key_name"], has_key = name, True
-        await self.app(scope, receive, send_guarded)
+            state[KEY_NAME] = name
+        await self.app(scope, receive, send)
 
     def _admit(self, path: str, key: str | None) -> str | None:
         """The name of the caller's key, None where none was needed. Raises ``ServiceError``."""
@@ -99,9 +114,7 @@ def exposure(settings: Settings) -> list[str]:
     if keys == (None, None):
         return [f"note: whoever reaches {settings.host} may ask; MOMOK_API_KEYS or --api-keys-file close it"]
     if settings.tls_cert is None:
-        return [
-            "note: keys travel unencrypted; give --tls-cert and --tls-key, or put a proxy with TLS before"
-        ]
+        return ["note: keys travel unencrypted; give --tls-cert and --tls-key, or put a TLS proxy before it"]
     return []
 
 
@@ -112,11 +125,3 @@ def _bearer(scope: Scope) -> str | None:
         return None
     scheme, _, key = given[0].decode("latin-1").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None
-
-
-def _guard(headers: MutableHeaders, has_key: bool) -> None:
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
-    if has_key:  # What was answered to a key is for nobody else: no shared cache may keep it.
-        cached = headers.get("cache-control")
-        headers["Cache-Control"] = "no-store" if cached is None else cached.replace("public", "private")

@@ -95,7 +95,7 @@ def _check_tls(settings: Settings) -> None:
         )
     except ssl.SSLError:
         raise UserError(
-            f"{settings.tls_cert} and {settings.tls_key}: not a PEM certificate and its unencrypted private key"
+            f"{settings.tls_cert}, {settings.tls_key}: not a PEM certificate and its unencrypted private key"
         ) from None
 
 
