@@ -178,6 +178,7 @@ def _add_serve(commands: Any) -> None:
     from service.settings import Settings, flag, is_secret, variable
 
     parser = _command(commands, "serve", "Serve a bundle over HTTP.")
+    parser.allow_abbrev = False  # --api-keys would mean --api-keys-file.
     parser.epilog = (
         "Each setting may also stand in the environment (MOMOK_PORT, …) or in a TOML file (port = 8000). "
         "Flags win over the environment, that over the file. Secrets have no flag: "

@@ -52,8 +52,8 @@ class CarefulHeaders:
 class Security:
     """Lets nobody in without a key, but for what is declared public, wherever keys are configured.
 
-    The name of a good key stands in ``scope["state"]["key_name"]``. Paths below /admin want an admin key, which
-    is good for everything else too; without any there is nothing below /admin.
+    The name of a good key stands in ``scope["state"]["key_name"]``. Paths below /admin want an admin
+    key, which is good for everything else too; without any there is nothing below /admin.
     """
 
     def __init__(self, app: ASGIApp, rings: tuple[KeyRing, KeyRing], settings: Settings) -> None:
