@@ -22,28 +22,22 @@ NAMES = {"head": "e1", "tail": "e2", "relation": "near", "key": "e5"}
 STATUSES: Counter[tuple[str, int]] = Counter()
 
 
-@SCHEMA.hook
-def map_body(_context: Any, body: Any) -> Any:
-    """Half of the bodies are brought within the limits and to names that exist: invented ones are refused."""
-    if not isinstance(body, dict) or len(repr(body)) % 2:
-        return body
+def make_answerable(case: Any) -> None:
+    """Bring a good request within the limits and to names that exist: invented ones are only ever refused."""
+    if case.path_parameters:
+        case.path_parameters["key"] = NAMES["key"]
+    body = case.body
+    if not isinstance(body, dict):
+        return
     if isinstance(body.get("k"), int):
-        body["k"] = 1 + abs(body["k"]) % 50
+        body["k"] = 1 + body["k"] % 50
     if isinstance(body.get("candidates"), list):
         body["candidates"] = [NAMES["key"] for _ in body["candidates"]]
     for query in _objects(body.get("queries")):
         if (query.get("head") is None) == (query.get("tail") is None):
             query.update(head=NAMES["head"], tail=None)
     for part in [body, *_objects(body.get("queries")), *_objects(body.get("facts"))]:
-        part.update({name: NAMES[name] for name in NAMES.keys() & part.keys() if isinstance(part[name], str)})
-    return body
-
-
-@SCHEMA.hook
-def map_path_parameters(_context: Any, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
-    if parameters and len(str(parameters.get("key"))) % 2:
-        parameters["key"] = NAMES["key"]
-    return parameters
+        part.update({name: NAMES[name] for name in NAMES.keys() & part.keys() if part[name] is not None})
 
 
 def _objects(values: Any) -> list[dict[str, Any]]:
@@ -61,6 +55,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @SCHEMA.parametrize()
 @settings(max_examples=30, deadline=None)
 def test_every_answer_is_as_documented(case: Any, url: str) -> None:
+    if case.meta.generation.mode.is_positive and len(repr(case.body)) % 2:
+        make_answerable(case)
     response = case.call_and_validate(base_url=url, excluded_checks=[positive_data_acceptance])
     STATUSES[case.operation.path, response.status_code] += 1
 
