@@ -63,7 +63,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert field.description
 
 
-BODIES = {
+BODIES: dict[str, type[Request]] = {
     "/v1/predict": PredictRequest,
     "/v1/score": ScoreRequest,
     "/v1/relations/rank": RankRelationsRequest,

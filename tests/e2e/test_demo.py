@@ -17,13 +17,13 @@ from tests.e2e.processes import MOMOK, get, needed, running, stop, wait_for
 from tests.test_docs import curls
 
 
+LAST_LINE = r"try it: curl (.*)"
+
+
 def run_curl(command_line: str) -> str:
     curl = str(needed("curl"))
     words = [curl, "--noproxy", "*", *shlex.split(command_line)[1:]]
     return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
-
-
-LAST_LINE = r"try it: curl (.*)"
 
 
 def test_the_demo_builds_serves_answers_and_starts_again_from_what_it_built(tmp_path: Path) -> None:
