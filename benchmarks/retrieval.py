@@ -19,7 +19,6 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from model.decision import SCORE_KINDS
 from model.engine import EngineName, Engines
 from model.predictor import Branch
 from model.retrieval import Retriever
@@ -27,7 +26,7 @@ from model.selection import Selection
 from model.table import EntityTable
 
 BRANCHES = [Branch(name, 256) for name in ("structure", "text", "image", "joint")]
-ENGINES: tuple[EngineName, ...] = ("scan", "faiss")
+ENGINES: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "faiss")
 BATCHES = (1, 32, 256)
 K = 10
 NOBODY = np.empty(0, dtype=np.int64)
@@ -36,7 +35,7 @@ NOBODY = np.empty(0, dtype=np.int64)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entities", type=int, default=15000)
-    parser.add_argument("--decision", choices=sorted(SCORE_KINDS), default="sum")
+    parser.add_argument("--decision", choices=("mean_sigmoid", "sum"), default="sum")
     parser.add_argument("--table", choices=("gaussian", "clustered"), default="clustered")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
@@ -53,7 +52,7 @@ def main() -> None:
     result: dict[str, object] = {"entities": len(table), "width": joined.shape[1], "table": arguments.table}
     result |= {"decision": arguments.decision, "threads": torch.get_num_threads()}
     for retriever in retrievers.values():
-        retriever.engines.scan.warm()
+        retriever.measure(_queries(random, vectors, 256))
     for size in BATCHES:
         query = _queries(random, vectors, size)
         works = {"bare": _bare(joined, torch.from_numpy(table.join(query)))}

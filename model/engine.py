@@ -1,7 +1,8 @@
-"""Engines: the scan and the search that a retriever may use, and which of them answers which batch."""
+"""Engines: the scans and the search that a retriever may use, and which of them answers which batch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from time import perf_counter
 from typing import Literal
@@ -9,29 +10,32 @@ from typing import Literal
 import torch
 
 from model.decision import Decision
+from model.errors import UserError
+from model.layout import Layout, spaces_of
+from model.rotation_scan import RotationLayout, RotationSearch, RotationTable
 from model.scan import Scan
 from model.search import Search
 from model.table import EntityTable
 
-EngineName = Literal["auto", "faiss", "scan"]
-"""``auto`` takes what is measured to be the quicker, batch size by batch size."""
+EngineName = Literal["auto", "faiss", "scan", "scan-bfloat16"]
+"""``auto`` takes what is measured to be the quickest, batch size by batch size."""
 
 MEASURED_SIZES = (1, 4, 16, 64, 256)
 """Batch sizes at which the engines are timed; others do as the next smaller one."""
 
 SCAN_ADVANTAGE = 1.2
-"""The scan must be so many times as fast as the indexes to be taken instead of them."""
+"""A scan must be so many times as fast as the indexes to be taken instead of them."""
 
 HOPELESS = 5
-"""Where one engine is so many times as fast as the other, larger batches are not timed but take it too: what
-cannot be certified takes a search minutes, and a server should start."""
+"""An engine so many times as slow as another at one size is not timed at larger ones: what cannot be
+certified takes a search minutes, and a server should start."""
 
 MEASURING_S = 4.0
-"""Nor are they after this."""
+"""Nor is any after this."""
 
 
 class Engines:
-    """Indexes are built when they are first needed; until it has measured, ``auto`` scans and needs none."""
+    """Every engine is made when it is first needed; until it has measured, ``auto`` scans in float32."""
 
     def __init__(
         self,
@@ -42,45 +46,85 @@ class Engines:
         engine: EngineName = "auto",
     ) -> None:
         self.wanted = engine
-        self.scan = Scan(table, decision, device)
-        self.choices: dict[int, str] = {}
-        self._table, self._decision = table, decision
+        self._table, self._decision, self._device = table, decision, device
+        self._rotates = isinstance(table, RotationTable)
+        self.scan = Scan(table, decision, self._layout(torch.float32))
+        self._coarse: Scan | None = None
         self._search: Search | None = None
+        self.choices: dict[int, str] = {1: self.scan.name}
         if engine == "faiss":
             self.choices = {1: self.search.name}
-        elif engine == "scan":
-            self.choices = {1: self.scan.name}
+        elif engine == "scan-bfloat16":
+            if self._rotates:
+                raise UserError(
+                    "there is no scan in bfloat16 for scores that are distances; take engine scan"
+                )
+            self.choices = {1: self.coarse.name}
 
     @property
     def search(self) -> Search:
         """The indexes; built here if there are none yet."""
         if self._search is None:
-            self._search = Search(self._table, self._decision)
+            self._search = (RotationSearch if self._rotates else Search)(self._table, self._decision)
         return self._search
 
-    def searches(self, num_queries: int) -> bool:
-        """Whether the indexes answer a batch of so many."""
-        sizes = [size for size in self.choices if size <= num_queries]
-        return bool(sizes) and self.choices[max(sizes)] != self.scan.name
+    @property
+    def coarse(self) -> Scan:
+        """The scan of half the bytes, which asks the other where rounding leaves a row open."""
+        if self._coarse is None:
+            layout = self._layout(torch.bfloat16)
+            self._coarse = Scan(self._table, self._decision, layout, finer=self.scan)
+        return self._coarse
+
+    @property
+    def made(self) -> list[str]:
+        """The names of those that stand ready."""
+        return [engine.name for engine in (self.scan, self._coarse, self._search) if engine is not None]
+
+    def of(self, num_queries: int) -> Scan | Search:
+        """What answers a batch of so many."""
+        name = self.choices[max(size for size in self.choices if size <= num_queries)]
+        return next(e for e in (self.scan, self._coarse, self._search) if e is not None and e.name == name)
 
     def measure(self, answer: Callable[[int], object]) -> None:
         """Choose for each size of batch, where the choice is ours: ``answer`` answers so many queries."""
         self.scan.warm()
+        coarse = not self._rotates and self.wanted in ("auto", "scan-bfloat16")
+        if coarse:
+            self.coarse.warm()
         if self.wanted != "auto":
             return
         started, choices = perf_counter(), {}
+        racing = [self.search.name, self.scan.name, *([self.coarse.name] if coarse else [])]
         for size in MEASURED_SIZES:
             if perf_counter() - started > MEASURING_S:
                 break
-            scanned, searched = (
-                self._seconds(answer, size, name) for name in (self.scan.name, self.search.name)
-            )
-            choices[size] = (self.scan if SCAN_ADVANTAGE * scanned < searched else self.search).name
-            if max(scanned, searched) > HOPELESS * min(scanned, searched):
+            seconds = {name: self._seconds(answer, size, name) for name in racing}
+            choices[size] = self._quickest(seconds)
+            racing = [name for name in racing if seconds[name] <= HOPELESS * min(seconds.values())]
+            if len(racing) == 1:
                 break
         self.choices = choices
-        if set(choices.values()) == {self.scan.name}:
-            self._search = None  # A second copy of the table that nobody reads.
+        self._forget(set(choices.values()))
+
+    def _layout(self, dtype: torch.dtype) -> Layout:
+        kind = RotationLayout if self._rotates else Layout
+        return kind(self._table, spaces_of(self._table, self._decision), dtype, self._device)
+
+    def _quickest(self, seconds: dict[str, float]) -> str:
+        scans = {name: spent for name, spent in seconds.items() if name != self.search.name}
+        if not scans:
+            return self.search.name
+        best = min(scans, key=lambda name: scans[name])
+        searched = seconds.get(self.search.name, math.inf)
+        return best if SCAN_ADVANTAGE * scans[best] < searched else self.search.name
+
+    def _forget(self, chosen: set[str]) -> None:
+        """Give back the copies of the table that nobody reads."""
+        if self.search.name not in chosen:
+            self._search = None
+        if self._coarse is not None and self._coarse.name not in chosen:
+            self._coarse = None
 
     def _seconds(self, answer: Callable[[int], object], size: int, name: str) -> float:
         """The shorter of two runs, the first of which may have to wake up what it needs."""

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from model.decision import Decision, branch_values, decide_exactly
+from model.decision import Decision, branch_values, decide, decide_exactly
 from model.known import KnownAnswers
-from model.scan import Scan, errors_of_decision
+from model.layout import Layout
+from model.scan import errors_of_sigmoids
 from model.table import EntityTable, Float32, Float64, Int64
 
 CELLS = 1 << 24
@@ -38,10 +40,12 @@ class Placement:
 class FactScores:
     """Scores facts by one table of candidates; one thread at a time may use it."""
 
-    def __init__(self, table: EntityTable, decision: Decision, scan: Scan, known: KnownAnswers) -> None:
+    def __init__(self, table: EntityTable, decision: Decision, layout: Layout, known: KnownAnswers) -> None:
+        """``layout``: the candidates in float32."""
+        assert layout.dtype == torch.float32, "one rounding of a score too many"
         self._table = table
         self._decision: Decision = decision
-        self._scan = scan
+        self._layout = layout
         self._known = known
 
     def score(self, query_BX: Float32, answer_B: Int64) -> tuple[Float64, Float64]:
@@ -70,10 +74,10 @@ class FactScores:
     def _signs(self, query_BX: Float32, score_B: Float64) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
         """int8[B, N]: 1 for entities that score more than ``score_B``, 0 for ties, -1 for less."""
         sign_BN = np.empty((len(query_BX), len(self._table)), dtype=np.int8)
-        low_B, high_B = self._settled(query_BX, score_B)
-        query = torch.from_numpy(query_BX).to(self._scan.device)
-        low, high = (torch.from_numpy(bound_B)[:, None].to(self._scan.device) for bound_B in (low_B, high_B))
-        for start, score_Bc in self._scan.tiles(query):
+        low_B, high_B = self._settled(query_BX, torch.from_numpy(score_B))
+        for start, scores in self._layout.tiles(torch.from_numpy(query_BX)):
+            score_Bc = decide(scores, self._decision)
+            low, high = (bound_B[:, None].to(score_Bc.device) for bound_B in (low_B, high_B))
             sign_Bc = (score_Bc > high).to(torch.int8).sub_((score_Bc < low).to(torch.int8))
             sign_BN[:, start : start + sign_Bc.shape[1]] = sign_Bc.cpu().numpy()
         for row in range(len(query_BX)):
@@ -83,21 +87,20 @@ class FactScores:
             sign_BN[row, unsure] = np.sign(exact_P - score_B[row])
         return sign_BN
 
-    def _settled(self, query_BX: Float32, score_B: Float64) -> tuple[Float32, Float32]:
+    def _settled(self, query_BX: Float32, score_B: Tensor) -> tuple[Tensor, Tensor]:
         """The float32 scores below and above which a score surely is less, and more, than ``score_B``."""
-        columns = [self._table.whole] if self._decision == "sum" else self._table.columns
-        error_BS = np.stack([self._table.rounding(query_BX, part) for part in columns], axis=1)
-        certain_B = np.isfinite(error_BS.sum(axis=1))
-        error_BS = np.where(certain_B[:, None], error_BS, 0)
-        absolute_B, factor_B = errors_of_decision(error_BS, self._decision)
-        low_B, high_B = score_B - absolute_B, score_B + absolute_B
+        error_BS = torch.from_numpy(self._layout.errors(query_BX).together)
+        certain_B = error_BS.isfinite().all(dim=1)
+        error_BS = error_BS.where(certain_B[:, None], 0)
         if self._decision == "mean_sigmoid":
-            low_B = np.maximum(low_B, score_B / factor_B - 2.0**-120)
-            high_B = np.minimum(high_B, score_B * factor_B + 2.0**-120)
-        low_B, high_B = np.where(certain_B, low_B, -np.inf), np.where(certain_B, high_B, np.inf)
-        down, up = np.float32(-np.inf), np.float32(np.inf)
-        with np.errstate(over="ignore"):  # Beyond float32 nothing is settled, as infinity says.
-            return np.nextafter(low_B.astype(np.float32), down), np.nextafter(high_B.astype(np.float32), up)
+            apart_B, factor_B = errors_of_sigmoids(error_BS)
+            low_B = torch.maximum(score_B - apart_B, score_B / factor_B - 2.0**-120)
+            high_B = torch.minimum(score_B + apart_B, score_B * factor_B + 2.0**-120)
+        else:
+            low_B, high_B = score_B - error_BS[:, 0], score_B + error_BS[:, 0]
+        infinity = torch.tensor(torch.inf)
+        low_B, high_B = low_B.where(certain_B, -torch.inf), high_B.where(certain_B, torch.inf)
+        return low_B.float().nextafter(-infinity), high_B.float().nextafter(infinity)
 
 
 def _rank(sign_N: np.ndarray[tuple[int], np.dtype[np.int8]]) -> float:

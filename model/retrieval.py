@@ -15,6 +15,7 @@ import numpy as np
 
 from model.decision import Decision, branch_values, decide_exactly
 from model.engine import Engines
+from model.search import Search
 from model.selection import Proposal, Selection, gathered
 from model.table import EntityTable, Float32, Float64, Int64
 
@@ -65,10 +66,11 @@ class Retriever:
             rankings |= zip(
                 few, self._ranked(joined_BX[few], few, selections, proposal, "gather"), strict=True
             )
-        if rest and self.engines.searches(len(rest)):
+        engine = self.engines.of(max(len(rest), 1))
+        if isinstance(engine, Search):
             rest = self._search(joined_BX, rest, selections, rankings)
         if rest:
-            scan = self.engines.scan
+            scan = self.engines.scan if isinstance(engine, Search) else engine
             proposal = scan.propose(joined_BX[rest], [selections[row] for row in rest])
             rankings |= zip(
                 rest, self._ranked(joined_BX[rest], rest, selections, proposal, scan.name), strict=True

@@ -1,196 +1,199 @@
-"""Scan: every candidate scored in float32, and kept if rounding may hide that it is among the best."""
+"""Scan: every candidate scored in low precision, and kept if rounding may hide that it is among the best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from time import perf_counter
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.decision import Decision, decide
-from model.selection import Bool, Proposal, Selection, excluded_pairs
+from model.layout import Errors, Layout, spaces_of
+from model.selection import Proposal, Selection, excluded_pairs
 from model.table import EntityTable, Float32, Float64, Int64
 
-SPARE = 8
-"""Candidates looked at beyond k, so that rounding rarely asks for a second look."""
-
-CELLS = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""Scores held at once; on a CPU they stay within reach of its caches."""
-
 GROUP = 32
-"""The best of a row are looked for in the groups of the highest maxima, each of so many candidates."""
+"""Candidates of a group; those in contention are looked for in groups whose best is."""
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Batch sizes for which the product is timed."""
+GROUPS_FOR_ONE = 4
+"""So many groups at least for each answer wanted, or the best share groups and contention opens too far."""
 
-TIMED_ROWS = 8192
-
-Product = Callable[[Tensor, Tensor], Tensor]
-
-
-def _wide(query_BD: Tensor, table_CD: Tensor) -> Tensor:
-    return query_BD @ table_CD.T
-
-
-def _tall(query_BD: Tensor, table_CD: Tensor) -> Tensor:
-    return (table_CD @ query_BD.T).T.contiguous()
-
-
-def _one_by_one(query_BD: Tensor, table_CD: Tensor) -> Tensor:
-    return torch.stack([torch.mv(table_CD, query_D) for query_D in query_BD])
-
-
-PRODUCTS: tuple[Product, ...] = (_wide, _tall, _one_by_one)
-"""Ways to the same product; libraries are slow at one or the other, depending on the size of the batch."""
-
-
-class _Best(NamedTuple):
-    """The best of each row, descending: float32[B, C] and int64[B, C]; -inf where a row has no more."""
-
-    scores: Tensor
-    entities: Tensor
+CROWD = 1024
+"""So many in contention besides four for each answer wanted are a crowd."""
 
 
 class Scan:
-    """Proposes exactly those that can be among the best k, whatever float32 rounds away.
+    """Proposes exactly those that can be among the best k, whatever rounding takes away.
 
     A candidate is left out only if its score and that of the k-th best lie further apart than both may err
-    (``EntityTable.rounding``), so nothing that is left out can belong to the answer.
+    (``Layout.errors``), so nothing that is left out can belong to the answer. Where a crowd is as close,
+    ``finer`` looks again; without one, everyone in contention is proposed.
     """
 
-    name = "scan"
-
-    def __init__(self, table: EntityTable, decision: Decision, device: torch.device | None = None) -> None:
-        self._entities = table
+    def __init__(
+        self, table: EntityTable, decision: Decision, layout: Layout | None = None, finer: Scan | None = None
+    ) -> None:
+        self.layout = layout or Layout(table, spaces_of(table, decision))
+        dtype = self.layout.dtype
+        self.name = "scan" if dtype == torch.float32 else f"scan-{str(dtype).removeprefix('torch.')}"
+        self._entities, self._finer = table, finer
         self._decision: Decision = decision
-        self._table_NX = torch.from_numpy(table.joined_NX).to(device)
-        self._columns = [table.whole] if decision == "sum" else table.columns
-        self._products: dict[int, Product] = {1: _one_by_one, 2: _wide}
 
-    @property
-    def device(self) -> torch.device:
-        return self._table_NX.device
-
-    @torch.inference_mode()
     def warm(self) -> None:
-        """Time the ways to multiply on this machine, for each size of batch."""
-        table_CX = self._table_NX[:TIMED_ROWS]
-        for size in BATCHES:
-            query_BX = table_CX[:1].expand(size, -1).contiguous()
-            self._products[size] = min(PRODUCTS, key=lambda way: self._seconds(way, query_BX, table_CX))
+        self.layout.warm()
 
     @torch.inference_mode()
     def propose(self, query_BX: Float32, selections: Sequence[Selection]) -> Proposal:
         """All that may be among the best of each row: nothing is left to prove."""
-        num_entities = len(self._entities)
-        query, masks = torch.from_numpy(query_BX).to(self._table_NX.device), _Masks(selections, num_entities)
-        k_B = np.minimum([selection.k for selection in selections], num_entities)
-        depth = min(int(k_B.max()) + SPARE, num_entities)
-        score_BC, entity_BC = _on_host(self._best(query, masks.to(query.device), depth))
-        errors = [self._entities.rounding(query_BX, columns) for columns in self._columns]
-        kth_B = score_BC[np.arange(len(k_B)), k_B - 1].astype(np.float64)
-        least_B = least_in_contention(kth_B, np.stack(errors, axis=1), self._decision)
-        kept_BC = (score_BC >= least_B[:, None]) & (score_BC > -np.inf)
-        crowded_B = kept_BC[:, -1] & (depth < num_entities) | np.isnan(least_B)
-        kept_BC[crowded_B] = False
-        row_P, place_P = np.nonzero(kept_BC)
-        found = [(row_P, entity_BC[row_P, place_P])]
-        for row in np.flatnonzero(crowded_B).tolist():
-            entity_C = self._all_in_contention(query[row : row + 1], selections[row], float(least_B[row]))
-            found.append((np.full(len(entity_C), row), entity_C))
+        errors = self.layout.errors(query_BX)
+        certain_B = np.isfinite(errors.together).all(axis=1)
+        sure, crowded = np.flatnonzero(certain_B), np.flatnonzero(~certain_B)
+        found = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))]
+        least_B = np.full(len(selections), np.nan)
+        if len(sure):
+            contenders = self._contenders(
+                query_BX[sure], [selections[row] for row in sure.tolist()], errors.of(sure)
+            )
+            row_P, entity_P, least_B[sure], crowd = contenders.found()
+            found.append((sure[row_P], entity_P))
+            crowded = np.concatenate([crowded, sure[crowd]])
+        found += self._second_look(query_BX, selections, crowded, least_B)
         row_P, entity_P = (np.concatenate(parts) for parts in zip(*found, strict=True))
         order = np.argsort(row_P, kind="stable")
-        return Proposal(row_P[order], entity_P[order], np.full(len(k_B), -np.inf))
+        return Proposal(row_P[order], entity_P[order], np.full(len(selections), -np.inf))
+
+    def _contenders(self, query_BX: Float32, selections: Sequence[Selection], errors: Errors) -> _Contenders:
+        device = self.layout.device
+        masks = _Masks(selections, len(self._entities), device)
+        contenders = _Contenders(selections, errors, self._decision, device)
+        for start, scores in self.layout.tiles(torch.from_numpy(query_BX)):
+            score_BC = decide(scores, self._decision)
+            masks.apply(score_BC, start)
+            contenders.look(score_BC, start)
+        return contenders
+
+    def _second_look(
+        self, query_BX: Float32, selections: Sequence[Selection], rows: Int64, least_B: Float64
+    ) -> list[tuple[Int64, Int64]]:
+        """Pairs (row, entity) of the rows that rounding has left open."""
+        if self._finer is not None and len(rows):
+            proposal = self._finer.propose(query_BX[rows], [selections[row] for row in rows.tolist()])
+            return [(rows[proposal.rows], proposal.entities)]
+        found = []
+        for row in rows.tolist():
+            query = torch.from_numpy(query_BX[row : row + 1])
+            entity_C = self._all_in_contention(query, selections[row], float(least_B[row]))
+            found.append((np.full(len(entity_C), row), entity_C))
+        return found
 
     def _all_in_contention(self, query_1X: Tensor, selection: Selection, least: float) -> Int64:
-        """Everyone allowed who scores at least ``least``; those whose score overflowed to NaN too."""
+        """Everyone allowed who scores at least ``least``, or anything at all if that is NaN."""
         allowed_N = selection.allowed(len(self._entities))
-        for start, score_1C in self.tiles(query_1X):
-            behind_C = (score_1C[0] < least).cpu().numpy()
+        for start, scores in self.layout.tiles(query_1X):
+            behind_C = (decide(scores, self._decision)[0] < least).cpu().numpy()
             allowed_N[start : start + len(behind_C)] &= ~behind_C
         return np.flatnonzero(allowed_N)
 
-    def _best(self, query_BX: Tensor, masks: _Masks, depth: int) -> _Best:
-        best: _Best | None = None
-        for start, score_BC in self.tiles(query_BX):
-            masks.apply(score_BC, start)
-            found = _top(score_BC, min(depth, score_BC.shape[1]))
-            found = _Best(found.scores, found.entities + start)
-            best = found if best is None else _merged(best, found, depth)
-        assert best is not None, "a table without entities"
-        return best
 
-    def tiles(self, query_BX: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The decided scores float32[B, C] of so many candidates at a time, from ``start`` on."""
-        cells = CELLS.get(query_BX.device.type, CELLS["cuda"])
-        at_once = max(cells // len(query_BX), 1024) if len(query_BX) > 1 else len(self._table_NX)
-        product = self._products[max(size for size in self._products if size <= len(query_BX))]
-        for start in range(0, len(self._table_NX), at_once):
-            tile_CX = self._table_NX[start : start + at_once]
-            scores = (product(query_BX[:, columns], tile_CX[:, columns]) for columns in self._columns)
-            yield start, decide(scores, self._decision)
+class _Contenders:
+    """Who is in contention for the best k of each row, as more and more candidates are looked at.
 
-    def _seconds(self, product: Product, query_BX: Tensor, table_CX: Tensor) -> float:
-        """The shortest of a few runs."""
-        times = []
-        for _ in range(3):
-            started = perf_counter()
-            for columns in self._columns:
-                product(query_BX[:, columns], table_CX[:, columns])
-            if query_BX.is_cuda:
-                torch.cuda.synchronize(query_BX.device)
-            times.append(perf_counter() - started)
-        return min(times)
-
-
-def least_in_contention(kth_B: Float64, error_BS: Float64, decision: Decision) -> Float64:
-    """The float32 score below which nobody can reach the k-th best, float64[B]; NaN where none is certain.
-
-    ``kth_B``: the k-th best float32 score; ``error_BS``: of the inner product of each branch, or of the whole
-    for ``sum``. Both scores may err, in opposite directions, hence twice the error.
+    The k-th of the best of k groups is no better than the k-th best of all: who falls short of it by more
+    than rounding explains is out. As tiles go by it rises.
     """
-    certain_B: Bool = np.isfinite(error_BS.sum(axis=1))
-    kth_B, error_BS = np.where(certain_B, kth_B, 0), np.where(certain_B[:, None], error_BS, 0)
-    absolute_B, factor_B = errors_of_decision(error_BS, decision)
-    least_B = kth_B - 2 * absolute_B
-    if decision == "mean_sigmoid":
-        least_B = np.maximum(least_B, kth_B / factor_B**2 - 2.0**-120)
-    return np.where(certain_B, least_B, np.nan)
+
+    def __init__(
+        self, selections: Sequence[Selection], errors: Errors, decision: Decision, device: torch.device
+    ) -> None:
+        wanted = [selection.k for selection in selections]
+        self._decision: Decision = decision
+        self._most, self._relative = max(wanted), errors.relative
+        self._wanted_B = torch.tensor(wanted, device=device)
+        self._absolute_BS = torch.from_numpy(errors.absolute).to(device)
+        self._together_BS = torch.from_numpy(errors.together).to(device)
+        self._best_BK = torch.full((len(wanted), self._most), -torch.inf, device=device)
+        self._least_B = torch.full((len(wanted),), -torch.inf, dtype=torch.float64, device=device)
+        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._counts_B = torch.zeros_like(self._wanted_B)
+        self._crowds_B = CROWD + 4 * self._wanted_B
+
+    def look(self, score_BC: Tensor, start: int) -> None:
+        """At the candidates from ``start`` on; -inf for who may not be answered."""
+        parts = _grouped(score_BC, self._most)
+        highest = [grouped_BPG.amax(dim=1) for grouped_BPG in parts]
+        self._best_BK = torch.cat([self._best_BK, *highest], dim=1).topk(self._most, dim=1).values
+        kth_B = self._best_BK.gather(1, self._wanted_B[:, None] - 1)[:, 0].double()
+        self._least_B = least_in_contention(
+            kth_B, self._absolute_BS, self._together_BS, self._relative, self._decision
+        )
+        for grouped_BPG, highest_BG in zip(parts, highest, strict=True):
+            self._collect(grouped_BPG, highest_BG, start)
+            start += grouped_BPG[0].numel()
+
+    def _collect(self, grouped_BPG: Tensor, highest_BG: Tensor, start: int) -> None:
+        """Keep those of a part that are in contention, except of rows where a crowd already is."""
+        open_B1 = (self._counts_B <= self._crowds_B)[:, None]
+        row_P, group_P = torch.nonzero(
+            (highest_BG >= self._least_B[:, None]) & (highest_BG > -torch.inf) & open_B1, as_tuple=True
+        )
+        member_Pp = grouped_BPG[row_P, :, group_P]
+        kept_Pp = (member_Pp >= self._least_B[row_P, None]) & (member_Pp > -torch.inf)
+        pair, place = torch.nonzero(kept_Pp, as_tuple=True)
+        row_P, entity_P = row_P[pair], start + place * grouped_BPG.shape[2] + group_P[pair]
+        self._pairs.append((row_P, entity_P, member_Pp[pair, place]))
+        self._counts_B += torch.bincount(row_P, minlength=len(self._counts_B))
+
+    def found(self) -> tuple[Int64, Int64, Float64, Int64]:
+        """Pairs ``row_P``, ``entity_P`` of rows without a crowd; each row's least score; crowded rows."""
+        row_P, entity_P, score_P = (torch.cat(parts) for parts in zip(*self._pairs, strict=True))
+        crowd_B = torch.bincount(row_P, minlength=len(self._counts_B)) > self._crowds_B
+        kept_P = (score_P >= self._least_B[row_P]) & ~crowd_B[row_P]
+        pairs = torch.stack([row_P[kept_P], entity_P[kept_P]]).cpu().numpy()
+        rows = torch.stack([self._least_B, crowd_B.double()]).cpu().numpy()
+        return pairs[0], pairs[1], rows[0], np.flatnonzero(rows[1])
 
 
-def errors_of_decision(error_BS: Float64, decision: Decision) -> tuple[Float64, Float64]:
-    """By how much and by which factor a float32 score may err, float64[B] each; ``sum`` has no factor.
+def least_in_contention(
+    kth_B: Tensor, absolute_BS: Tensor, together_BS: Tensor, relative: float, decision: Decision
+) -> Tensor:
+    """The score below which nobody can reach the k-th best, float64[B].
 
-    ``error_BS``: as for ``least_in_contention``, finite. A sigmoid changes by at most a quarter of what its
-    logit does, and by no larger factor than exp of it; computing it, and their mean, in float32 costs a few
-    units in the last place.
+    ``kth_B``: at most the k-th best score found, float64; the others as in ``Errors``, finite. Both scores
+    may err, in opposite directions, hence twice the error.
     """
-    if decision == "sum":
-        return error_BS[:, 0], np.full(len(error_BS), np.inf)
-    units = (8 + error_BS.shape[1]) * 2.0**-24
-    factor_B = np.exp(np.minimum(error_BS.max(axis=1), 300)) * (1 + units) / (1 - units)
-    return 0.25 * error_BS.mean(axis=1) + units, factor_B
+    if decision != "mean_sigmoid":
+        # Before its last rounding the k-th was at least kth / (1 + share) where positive, and who was found
+        # at v can have been no more than v / (1 - share).
+        least_B = kth_B / (1 + relative * kth_B.sign()) - 2 * absolute_BS[:, 0]
+        return least_B * (1 - relative * least_B.sign())
+    apart_B, factor_B = errors_of_sigmoids(together_BS)
+    return torch.maximum(kth_B - 2 * apart_B, kth_B / factor_B**2 - 2.0**-120)
+
+
+def errors_of_sigmoids(together_BS: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much and by which factor a mean of sigmoids may err, float64[B]; logits err as in ``Errors``.
+
+    A sigmoid changes by at most a quarter of what its logit does, and by no larger factor than exp of it;
+    computing it, and their mean, in float32 costs a few units in the last place.
+    """
+    units = (8 + together_BS.shape[1]) * 2.0**-24
+    factor_B = together_BS.amax(dim=1).clamp(max=300).exp() * (1 + units) / (1 - units)
+    return 0.25 * together_BS.mean(dim=1) + units, factor_B
 
 
 class _Masks:
     """Who may not be answered, as pairs and, where candidates are named, as whole rows."""
 
-    def __init__(self, selections: Sequence[Selection], num_entities: int) -> None:
+    def __init__(self, selections: Sequence[Selection], num_entities: int, device: torch.device) -> None:
         row_P, entity_P = excluded_pairs(selections)
-        self._row_P, self._entity_P = torch.from_numpy(row_P), torch.from_numpy(entity_P)
+        self._row_P = torch.from_numpy(row_P).to(device)
+        self._entity_P = torch.from_numpy(entity_P).to(device)
         self._barred = {
-            row: torch.from_numpy(~selection.allowed(num_entities))
+            row: torch.from_numpy(~selection.allowed(num_entities)).to(device)
             for row, selection in enumerate(selections)
             if selection.candidates is not None
         }
-
-    def to(self, device: torch.device) -> _Masks:
-        self._row_P, self._entity_P = self._row_P.to(device), self._entity_P.to(device)
-        self._barred = {row: barred_N.to(device) for row, barred_N in self._barred.items()}
-        return self
 
     def apply(self, score_BC: Tensor, start: int) -> None:
         """Set the scores of candidates from ``start`` on that may not be answered to -inf."""
@@ -202,34 +205,9 @@ class _Masks:
             score_BC[row].masked_fill_(barred_N[start:stop], -torch.inf)
 
 
-def _top(score_BC: Tensor, depth: int) -> _Best:
-    """The ``depth`` best of each row, looked for where they must be.
-
-    They lie in the ``depth`` groups of the highest maxima, and maxima are quicker to find than an order.
-    """
-    num_groups = score_BC.shape[1] // GROUP
-    if 4 * depth > num_groups:
-        return _Best(*score_BC.topk(depth, dim=1))
-    grouped_BPG = score_BC[:, : GROUP * num_groups].view(-1, GROUP, num_groups)
-    group_BD = grouped_BPG.amax(dim=1).topk(depth, dim=1, sorted=False).indices
-    members_BPD = grouped_BPG.gather(2, group_BD[:, None, :].expand(-1, GROUP, -1))
-    places_P1 = num_groups * torch.arange(GROUP, device=score_BC.device)[:, None]
-    entity_BPD = places_P1 + group_BD[:, None, :]
-    rest_BC = score_BC[:, GROUP * num_groups :]
-    rest_C = torch.arange(GROUP * num_groups, score_BC.shape[1], device=score_BC.device)
-    best = torch.cat([members_BPD.flatten(1), rest_BC], dim=1).topk(depth, dim=1)
-    entity_BC = torch.cat([entity_BPD.flatten(1), rest_C.expand(len(score_BC), -1)], dim=1)
-    return _Best(best.values, entity_BC.gather(1, best.indices))
-
-
-def _merged(first: _Best, second: _Best, depth: int) -> _Best:
-    score_BC = torch.cat([first.scores, second.scores], dim=1)
-    best = score_BC.topk(min(depth, score_BC.shape[1]), dim=1)
-    entity_BC = torch.cat([first.entities, second.entities], dim=1)
-    return _Best(best.values, entity_BC.gather(1, best.indices))
-
-
-def _on_host(best: _Best) -> tuple[Float32, Int64]:
-    """Scores and entities in one copy: on a GPU each copy waits for all the work before it."""
-    packed = torch.stack([best.scores, best.entities.int().view(torch.float32)]).cpu().numpy()
-    return packed[0], packed[1].view(np.int32).astype(np.int64)
+def _grouped(score_BC: Tensor, most: int) -> list[Tensor]:
+    """The scores as float32[B, size, groups], a group being every so many-th column, and the rest."""
+    size = min(max(score_BC.shape[1] // (GROUPS_FOR_ONE * most), 1), GROUP)
+    whole = score_BC.shape[1] // size * size
+    parts = [score_BC[:, :whole].view(len(score_BC), size, -1), score_BC[:, None, whole:]]
+    return [part for part in parts if part.numel()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-RESCORED_AT_ONCE = 4096
-"""Pairs rescored at a time, which bounds the memory of it."""
+RESCORED_AT_ONCE = 128
+"""Pairs rescored at a time: so few that float64 products stay in a processor's caches."""
+
+ROWS_AT_ONCE = 4096
 
 OVERFLOW = 2.0**127
 """Inner products that stay below this stay finite in float32, partial sums included."""
@@ -88,12 +90,20 @@ class EntityTable:
         """The length of the longest vector in ``columns``: those of a branch, or all."""
         return self._longest_whole if columns == self.whole else self._longest[columns.start]
 
-    def _longest_in(self, columns: slice) -> float:
-        chunks = (
-            self.joined_NX[start : start + RESCORED_AT_ONCE, columns].astype(np.float64)
-            for start in range(0, len(self), RESCORED_AT_ONCE)
-        )
-        return float(np.sqrt(max(float((chunk**2).sum(axis=1).max()) for chunk in chunks)))
+    def longest_difference(self, other: Callable[[int, int], Float64], columns: slice) -> float:
+        """The length of the longest difference between a vector and that of ``other(start, stop)``,
+        float64[C, X], in ``columns``."""
+        return self._longest_in(columns, other)
+
+    def _longest_in(self, columns: slice, other: Callable[[int, int], Float64] | None = None) -> float:
+        longest = np.float64(0)
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, len(self))
+            rows_CD = self.joined_NX[start:stop, columns].astype(np.float64)
+            if other is not None:
+                rows_CD -= other(start, stop)[:, columns]
+            longest = np.maximum(longest, (rows_CD**2).sum(axis=1).max())  # NaN stays NaN.
+        return float(np.sqrt(longest))
 
 
 def _side_by_side(tables: Sequence[Float32]) -> Float32:

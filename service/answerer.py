@@ -204,15 +204,17 @@ class Answerer:
     def _explain(self, entity_C: Int64, value_CB: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
         """The explaining fields of each candidate, one array operation a field."""
         branches = [branch.name for branch in self.bundle.model.branches]
-        gates = [rounded(self._gates_NK[name][entity_C]) for name in self.modality_names]
+        gated = [(self.modality_names.index(name), name) for name in self._gates_NK]
+        gates = [rounded(self._gates_NK[name][entity_C]) for _, name in gated]
         return [
             {
                 "branch_scores": dict(zip(branches, values, strict=True)),
                 "modality_weights": dict(zip(self.modality_names, weights, strict=True)),
                 "expert_gates": {
-                    name: given if has else None
-                    for name, given, has in zip(self.modality_names, own, present, strict=True)
-                },
+                    name: given if present[place] else None
+                    for (place, name), given in zip(gated, own, strict=True)
+                }
+                or None,
             }
             for values, weights, present, *own in zip(
                 value_CB.tolist(),

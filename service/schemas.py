@@ -105,7 +105,8 @@ class CandidateOut(BaseModel):
         description="The first split that holds this fact, or false.", examples=[False]
     )
     branch_scores: dict[str, float] | None = Field(
-        description="What each branch adds to the decision: sigmoids that are averaged, or logits summed.",
+        description="What each branch adds to the decision: sigmoids that are averaged, logits summed, or "
+        "a margin minus a distance.",
         examples=[{"structure": 24.2, "text": 26.8, "joint": 14.4}],
     )
     modality_weights: dict[str, float] | None = Field(
@@ -113,7 +114,8 @@ class CandidateOut(BaseModel):
         examples=[{"structure": 0.62, "text": 0.38}],
     )
     expert_gates: dict[str, list[float] | None] | None = Field(
-        description="Gates of the candidate's experts; null where it lacks the modality.",
+        description="Gates of the candidate's experts, null where it lacks the modality; null for models "
+        "without experts.",
         examples=[{"structure": [0.4, 0.3, 0.3], "text": None}],
     )
 
@@ -135,7 +137,7 @@ ExpertGates = Annotated[
 Temperature = Annotated[
     float | None,
     Field(
-        description="Sharpness of the query's gates, in (0, 1); smaller is sharper.",
+        description="Sharpness of the query's gates, in (0, 1), smaller is sharper; null without one.",
         examples=[0.49],
     ),
 ]

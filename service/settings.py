@@ -35,8 +35,8 @@ class Settings(BaseModel):
     public_docs: bool = Field(False, description="Show /docs and /openapi.json to those without a key.")
     public_metrics: bool = Field(False, description="Show /metrics to those without a key.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where queries are encoded.")
-    engine: Literal["auto", "faiss", "scan"] = Field(
-        "auto", description="What finds candidates: faiss, scan, or by measuring, batch size by batch size."
+    engine: Literal["auto", "faiss", "scan", "scan-bfloat16"] = Field(
+        "auto", description="What finds candidates; auto measures, batch size by batch size."
     )
     max_queries: int = Field(64, ge=1, description="Most queries in one request.")
     max_k: int = Field(1000, ge=1, description="Most candidates a query may ask for.")

@@ -20,10 +20,11 @@ def trust_out(
     gates: Mapping[str, Float32 | None],
     temperature: float | None,
 ) -> dict[str, Any]:
-    """The explaining fields of a query; gates are None where the entity lacks the modality."""
+    """The explaining fields of a query; gates are None where the entity lacks the modality, or all are."""
     return {
         "modality_weights": dict(zip(modalities, rounded(weights_M), strict=True)),
-        "expert_gates": {name: None if values is None else rounded(values) for name, values in gates.items()},
+        "expert_gates": {name: None if values is None else rounded(values) for name, values in gates.items()}
+        or None,
         "relation_temperature": temperature,
     }
 

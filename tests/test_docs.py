@@ -12,7 +12,7 @@ import pytest
 from arguments import build_parser
 from service.app import build_api
 from service.fact_schemas import RankRelationsRequest, ScoreRequest
-from service.schemas import PredictRequest
+from service.schemas import PredictRequest, Request
 from service.settings import Settings, flag, is_secret, variable
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,7 +16,6 @@ import pytest
 from tests.e2e.processes import MOMOK, get, needed, running, stop, wait_for
 from tests.test_docs import curls
 
-
 LAST_LINE = r"try it: curl (.*)"
 
 

@@ -19,7 +19,11 @@ from model.predictor import LinkPredictor, build_model, parse_config
 from model.vocabulary import write_vocabulary
 
 NUM_ENTITIES, NUM_RELATIONS = 9, 2
-SIZES = {"momok": {"relation_width": 4, "joint_width": 5}}
+SIZES: dict[str, dict[str, int]] = {
+    "momok": {"relation_width": 4, "joint_width": 5},
+    "adamf": {"dim": 3, "margin": 5},
+    "adamf-mat": {"dim": 3, "margin": 5},
+}
 """Widths of each model's own parts; a model that is not here gets its defaults."""
 
 # Names that attributes of torch modules or dictionaries have too; "keys" is reduced by a learned map.
@@ -32,7 +36,7 @@ def _make_model(
     *,
     num_entities: int = NUM_ENTITIES,
     num_relations: int = NUM_RELATIONS,
-    decision: Decision = "sum",
+    decision: Decision | None = None,
     seed: int = 0,
 ) -> LinkPredictor:
     shapes = MODALITIES[:num_modalities]
@@ -41,12 +45,12 @@ def _make_model(
             "model": name,
             "num_entities": num_entities,
             "num_relations": num_relations,
-            "decision": decision,
             "modalities": [
-                {"name": modality, "input_width": input_width, "width": width}
-                for modality, input_width, width in shapes
+                {"name": modality, "input_width": input_width, "width": width, "learned": not position}
+                for position, (modality, input_width, width) in enumerate(shapes)
             ],
             **SIZES.get(name, {}),
+            **({} if decision is None else {"decision": decision}),
         }
     )
     generator = torch.Generator().manual_seed(seed)
@@ -112,7 +116,7 @@ def _write_bundle(path: Path, model: LinkPredictor, facts: dict[str, np.ndarray]
             created_at="2025-01-01T00:00:00+00:00",
             name="small",
             model=model.config.model_dump(mode="json"),
-            branches=[BranchShape(name=branch.name, width=branch.width) for branch in model.branches],
+            branches=[BranchShape.of(branch) for branch in model.branches],
             decision=model.decision,
             counts={"entities": num_entities, "relations": num_relations},
             fingerprint="none",

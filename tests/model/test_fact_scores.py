@@ -16,8 +16,9 @@ from model.bundle import Bundle
 from model.decision import Decision
 from model.fact_scores import FactScores
 from model.known import KnownAnswers
+from model.layout import Layout, spaces_of
 from model.predictor import Branch
-from model.scan import Scan
+from model.rotation_scan import RotationLayout, RotationTable
 from model.scorer import Query, Scorer
 from model.table import EntityTable
 
@@ -46,7 +47,7 @@ class World:
         )
         known = KnownAnswers.from_facts({"train": self.facts}, num_entities=NUM_ENTITIES, num_relations=1)
         table = EntityTable([Branch(*item) for item in WIDTHS.items()], self.vectors)
-        self.scores = FactScores(table, decision, Scan(table, decision), known)
+        self.scores = FactScores(table, decision, Layout(table, spaces_of(table, decision)), known)
         self.query_BX = table.join(self.query)
 
     def oracle(self, row: int, answer: int) -> tuple[float, float, float]:
@@ -94,7 +95,7 @@ def test_ties_count_half_and_known_answers_nothing() -> None:
     table = EntityTable([Branch("structure", 1)], {"structure": np.array([[2], [1], [1], [0]], np.float32)})
     facts = np.array([[0, 0, 0], [0, 0, 2]])
     known = KnownAnswers.from_facts({"train": facts}, num_entities=4, num_relations=1)
-    scores = FactScores(table, "sum", Scan(table, "sum"), known)
+    scores = FactScores(table, "sum", Layout(table, spaces_of(table, "sum")), known)
     query_BX = np.ones((4, 1), np.float32)
     placed = scores.place(query_BX, [(0, 0)] * 4, np.arange(4))
     assert [where.raw_rank for where in placed] == [1, 2.5, 2.5, 4]
@@ -102,12 +103,41 @@ def test_ties_count_half_and_known_answers_nothing() -> None:
     assert [where.score for where in placed] == [2, 1, 1, 0]
 
 
+def test_distances_are_ranked_too() -> None:
+    """Copies tie, and a last bit apart does not, where float32 distances cannot tell."""
+    random = np.random.default_rng(3)
+    rows = random.standard_normal((30, 8)).astype(np.float32)
+    rows[10:20] = rows[:10]
+    rows[20:30] = np.nextafter(rows[:10], np.float32(np.inf))
+    branch = Branch("structure", 8, geometry="rotate", margin=4.0)
+    table = RotationTable([branch], {"structure": rows})
+    known = KnownAnswers.from_facts({"train": np.array([[0, 0, 3]])}, num_entities=30, num_relations=1)
+    layout = RotationLayout(table, spaces_of(table, "single"))
+    scores = FactScores(table, "single", layout, known)
+    query_BX = random.standard_normal((1, 8)).astype(np.float32)
+    exact = [
+        4 - math.fsum(math.hypot(*pair) for pair in (query_BX[0] - row).reshape(2, 4).T)
+        for row in rows.astype(np.float64)
+    ]
+    placed = scores.place(query_BX.repeat(30, axis=0), [(0, 0)] * 30, np.arange(30))
+    for entity, where in enumerate(placed):
+        others = [(index, score) for index, score in enumerate(exact) if index != entity]
+        shares = {
+            index: 0.5 if abs(score - exact[entity]) < 1e-13 else float(score > exact[entity])
+            for index, score in others
+        }
+        assert where.score == pytest.approx(exact[entity], rel=1e-12)
+        assert where.raw_rank == 1 + sum(shares.values())
+        assert where.filtered_rank == where.raw_rank - shares.get(3, 0)
+    assert placed[0].raw_rank % 1 == 0.5
+
+
 @pytest.mark.parametrize("decision", DECISIONS)
 def test_scores_beyond_float32_are_ranked(decision: Decision) -> None:
     sizes = np.array([[3e38], [-3e38], [1e38], [1e38], [0]], np.float32)
     table = EntityTable([Branch("structure", 1)], {"structure": sizes})
     known = KnownAnswers.from_facts({}, num_entities=5, num_relations=1)
-    scores = FactScores(table, decision, Scan(table, decision), known)
+    scores = FactScores(table, decision, Layout(table, spaces_of(table, decision)), known)
     placed = scores.place(np.full((5, 1), 8, np.float32), [(0, 0)] * 5, np.arange(5))
     above = [1.0, 5.0, 2.5, 2.5, 4.0] if decision == "sum" else [2.0, 5.0, 2.0, 2.0, 4.0]
     assert [where.raw_rank for where in placed] == above

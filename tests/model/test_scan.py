@@ -1,0 +1,160 @@
+"""The scan: every way to multiply, tiles of any size, and contention that nobody falls out of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from model.decision import Decision
+from model.layout import BATCHES, WAYS, Layout, Way, spaces_of
+from model.predictor import Branch
+from model.scan import CROWD, Scan
+from model.selection import Proposal, Selection
+from model.table import EntityTable
+
+DECISIONS: list[Decision] = ["mean_sigmoid", "sum"]
+WIDTHS = (24, 8, 40)
+NOBODY = np.empty(0, dtype=np.int64)
+
+
+def table_of(num_entities: int, seed: int = 0) -> EntityTable:
+    random = np.random.default_rng(seed)
+    branches = [Branch(f"branch{place}", width) for place, width in enumerate(WIDTHS)]
+    rows = {b.name: random.standard_normal((num_entities, b.width), dtype=np.float32) for b in branches}
+    return EntityTable(branches, rows)
+
+
+def layout_of(table: EntityTable, decision: Decision, dtype: torch.dtype) -> Layout:
+    return Layout(table, spaces_of(table, decision), dtype)
+
+
+def queries(number: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((number, sum(WIDTHS)), dtype=np.float32)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.multiply.__name__}-{way.together}")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_queries", [1, 3, 16])
+def test_every_way_gives_the_products_within_the_stated_errors(
+    way: Way, dtype: torch.dtype, num_queries: int
+) -> None:
+    table, query_BX = table_of(500), queries(num_queries)
+    layout = Layout(table, table.columns, dtype)
+    prepared = way.prepare(torch.from_numpy(query_BX).to(dtype), table.columns)
+    scores = way.scores(prepared, num_queries, torch.from_numpy(table.joined_NX).to(dtype), table.columns)
+    errors = layout.errors(query_BX)
+    for space, columns in enumerate(table.columns):
+        exact_BN = query_BX[:, columns].astype(np.float64) @ table.joined_NX[:, columns].astype(np.float64).T
+        assert scores[space].dtype == torch.float32
+        error_BN = np.abs(scores[space].double().numpy() - exact_BN)
+        assert (error_BN <= errors.together[:, space, None]).all()
+        allowed_BN = errors.absolute[:, space, None] + errors.relative * np.abs(scores[space].numpy()) * 1.01
+        assert (error_BN <= allowed_BN).all()
+        # Bounds that forgive everything would prove nothing.
+        assert errors.together[:, space].max() < (0.05 if dtype == torch.bfloat16 else 1e-4) * exact_BN.max()
+
+
+@pytest.mark.parametrize("num_queries", [1, 2, 300])
+def test_tiles_cover_every_candidate_once_after_warming(
+    num_queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.layout.CELLS", {"cpu": 1})
+    monkeypatch.setattr("model.layout.ROWS_OF_ONE", 700)
+    table, query_BX = table_of(2500), queries(num_queries)
+    layout = Layout(table, table.columns)
+    layout.warm()
+    tiles = list(layout.tiles(torch.from_numpy(query_BX)))
+    starts = [start for start, _ in tiles]
+    sizes = [scores[0].shape[1] for _, scores in tiles]
+    assert starts == np.cumsum([0, *sizes[:-1]]).tolist() and sum(sizes) == 2500
+    joined_BN = torch.cat([sum(scores[1:], scores[0]) for _, scores in tiles], dim=1)
+    assert np.allclose(joined_BN.numpy(), query_BX @ table.joined_NX.T, atol=1e-3)
+
+
+def test_every_size_of_batch_has_a_way_that_suits_it() -> None:
+    for size in BATCHES:
+        assert any(way.suits(size) for way in WAYS)
+    assert not Way(WAYS[0].multiply, together=True).suits(256)
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("k", [1, 10, 900])
+def test_tiles_change_nothing(
+    decision: Decision, dtype: torch.dtype, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best come from any tile, in any order, also where a tile is smaller than k."""
+    table, query_BX = table_of(3001), queries(40)
+    order = np.argsort(query_BX[0] @ table.joined_NX.T)
+    table.joined_NX[:] = table.joined_NX[order]  # The best of the first query come last.
+    selections = [Selection(k, np.arange(row)) for row in range(40)]
+    whole = Scan(table, decision, layout_of(table, decision, dtype)).propose(query_BX, selections)
+    monkeypatch.setattr("model.layout.CELLS", {"cpu": 1})
+    apart = Scan(table, decision, layout_of(table, decision, dtype)).propose(query_BX, selections)
+    exact_BN = exact_scores(table, query_BX, decision)
+    for proposal in (whole, apart):
+        for row in range(40):
+            proposed = proposal.entities[proposal.rows == row]
+            assert len(set(proposed.tolist())) == len(proposed)
+            best = np.argsort(-exact_BN[row, row:], kind="stable")[:k] + row
+            assert set(best.tolist()) <= set(proposed.tolist())
+
+
+def exact_scores(table: EntityTable, query_BX: np.ndarray, decision: Decision) -> np.ndarray:
+    products = [
+        query_BX[:, columns].astype(np.float64) @ table.joined_NX[:, columns].astype(np.float64).T
+        for columns in table.columns
+    ]
+    values = products if decision == "sum" else [1 / (1 + np.exp(-product)) for product in products]
+    return np.asarray(np.sum(values, axis=0) if decision == "sum" else np.mean(values, axis=0))
+
+
+class Watched(Scan):
+    """Remembers for how many rows it was asked."""
+
+    asked: int = 0
+
+    def propose(self, query_BX: np.ndarray, selections: Sequence[Selection]) -> Proposal:
+        self.asked += len(query_BX)
+        return super().propose(query_BX, selections)
+
+
+def test_bfloat16_settles_ordinary_rows_itself_with_few_in_contention() -> None:
+    table, query_BX = table_of(20_000), queries(32)
+    finer = Watched(table, "sum")
+    coarse = Scan(table, "sum", layout_of(table, "sum", torch.bfloat16), finer)
+    assert coarse.name == "scan-bfloat16"
+    proposal = coarse.propose(query_BX, [Selection(10, NOBODY)] * 32)
+    assert finer.asked == 0
+    assert np.bincount(proposal.rows).max() < 200
+
+
+def test_where_a_crowd_ties_for_bfloat16_the_finer_scan_tells_them_apart() -> None:
+    """3,000 candidates differ only beyond bfloat16; two of 32 rows see anything else."""
+    branches = [Branch("only", 16)]
+    random = np.random.default_rng(3)
+    rows_NX = np.zeros((3000, 16), dtype=np.float32)
+    rows_NX[:, 0] = 1 + random.permutation(3000) * 2.0**-23
+    rows_NX[:, 1] = random.standard_normal(3000)
+    table = EntityTable(branches, {"only": rows_NX})
+    query_BX = np.zeros((32, 16), dtype=np.float32)
+    query_BX[:, 0] = 1
+    query_BX[5] = query_BX[9] = np.eye(16, dtype=np.float32)[1]
+    finer = Watched(table, "sum")
+    coarse = Scan(table, "sum", layout_of(table, "sum", torch.bfloat16), finer)
+    proposal = coarse.propose(query_BX, [Selection(3, NOBODY)] * 32)
+    assert finer.asked == 30
+    best = np.argsort(-rows_NX[:, 0], kind="stable")[:3]
+    for row in (0, 4, 6, 31):
+        assert set(best.tolist()) <= set(proposal.entities[proposal.rows == row].tolist())
+
+
+def test_a_crowd_of_equals_is_proposed_as_a_whole() -> None:
+    branches = [Branch("only", 4)]
+    table = EntityTable(branches, {"only": np.ones((CROWD + 500, 4), dtype=np.float32)})
+    selections = [Selection(2, NOBODY), Selection(2, np.arange(100))]
+    proposal = Scan(table, "sum").propose(np.ones((2, 4), dtype=np.float32), selections)
+    assert np.bincount(proposal.rows).tolist() == [CROWD + 500, CROWD + 400]
