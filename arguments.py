@@ -10,7 +10,7 @@ from model.device import DeviceName
 from model.known import SPLITS
 
 LAYOUTS = ("openke", "momok", "tsv")
-ENCODERS = ("text", "numeric", "image")
+ENCODERS = ("text", "numeric", "image", "audio", "video")
 PRECISIONS = ("auto", "float32", "bfloat16")
 """Those of ``training``, named again so that other commands need not load it."""
 
@@ -68,18 +68,30 @@ def _add_check(commands: Any) -> None:
 
 
 def _add_encode(commands: Any) -> None:
-    parser = _command(commands, "encode", "Make a modality of a dataset from texts, numbers or pictures.")
+    parser = _command(
+        commands, "encode",
+        "Make a modality of a dataset from raw files; Ctrl-C leaves what --resume continues.",
+    )  # fmt: skip
     parser.add_argument("dataset", type=Path, help="dataset directory; gains the modality")
     parser.add_argument("--modality", required=True, metavar="NAME", help="its name, such as text")
     parser.add_argument("--encoder", choices=ENCODERS, required=True)
     parser.add_argument(
         "--from", dest="source", required=True, metavar="SOURCE",
         help="text: labels, descriptions, or a table key<TAB>text; numeric: a table with a header line, "
-        "one column an attribute, or key, attribute and value; image: a folder of <key>.png and the like",
+        "one column an attribute, or key, attribute and value; image, audio, video: a folder of <key>.png "
+        "and the like, and of folders <key> with several files, which are averaged",
     )  # fmt: skip
-    parser.add_argument("--width", type=int, help="features of the text encoder (default 128)")
-    parser.add_argument("--seed", type=int, default=0, help="of the text encoder's SVD")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR",
+        help="local directory of a model in place of the light built-in encoder: sentence-transformers for "
+        "text; transformers, timm or open_clip for image and video; transformers for audio",
+    )  # fmt: skip
+    parser.add_argument("--width", type=int, help="features of the built-in text encoder (default 128)")
+    parser.add_argument("--seed", type=int, help="of the built-in text encoder's SVD (default 0)")
+    parser.add_argument("--every", type=int, metavar="N", help="take one frame of a video in N (default 25)")
     parser.add_argument("--replace", action="store_true", help="in place of a modality of this name")
+    parser.add_argument("--resume", action="store_true", help="go on with an encoding that did not end")
+    _add_device(parser)
 
 
 def _add_train(commands: Any) -> None:
@@ -128,6 +140,11 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("bundle", type=Path, help="bundle directory to write; must not exist")
     parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
     parser.add_argument("--name", help="name of the model in answers; the dataset's if not given")
+    parser.add_argument(
+        "--index", metavar="KIND[,FIELD=VALUE...]",
+        help="flat (exact), ivf[,lists=,codes=flat|sq8|pq,probes=,fetched=] or hnsw[,links=,build_depth=,"
+        "search_depth=,fetched=]; by default flat, from 100,000 entities on ivf, as hard as recall asks",
+    )  # fmt: skip
     _add_device(parser)
 
 

@@ -11,11 +11,11 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from arguments import build_parser
 from model.errors import UserError
@@ -23,6 +23,8 @@ from model.errors import UserError
 if TYPE_CHECKING:
     from service.answerer import Answerer
     from service.settings import Settings
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,32 +74,35 @@ def run_check(arguments: argparse.Namespace) -> None:
         _print_report(report(Dataset.open(arguments.path)), arguments.json)
 
 
-def run_encode(arguments: argparse.Namespace) -> None:
-    from training.dataset import Dataset
+def run_encode(arguments: argparse.Namespace) -> int:
+    from training.encoders.base import Options
     from training.encoders.encode import encode
 
-    unreadable: list[tuple[Path, str]] = []
-    dataset = encode(
-        Dataset.open(arguments.dataset),
-        arguments.modality,
-        arguments.source,
-        arguments.encoder,
-        width=arguments.width,
-        seed=arguments.seed,
-        replace=arguments.replace,
-        unreadable=unreadable,
-        show_progress=True,
-    )
-    dataset.write_modality(arguments.dataset, arguments.modality)
-    for path, reason in unreadable:
-        print(f"left out {path}: {reason}", file=sys.stderr)
-    made = next(modality for modality in dataset.modalities if modality.name == arguments.modality)
-    assert made.features is not None
-    num_present, width = made.features.shape
+    options = _checked(Options, {name: getattr(arguments, name) for name in Options.model_fields})
+    with _stop_on_interrupt() as stop:
+        encoded = encode(
+            arguments.dataset,
+            arguments.modality,
+            arguments.source,
+            arguments.encoder,
+            options,
+            replace=arguments.replace,
+            resume=arguments.resume,
+            stop=stop,
+            show_progress=True,
+        )
+    if encoded is None:
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        return 130
+    for item, reason in encoded.left_out:
+        print(f"left out {item}: {reason}", file=sys.stderr)
+    assert encoded.modality.features is not None
+    num_present, width = encoded.modality.features.shape
     print(
         f"{arguments.dataset}: {arguments.modality}, {width} features of {num_present} of "
-        f"{dataset.num_entities} entities"
+        f"{encoded.dataset.num_entities} entities"
     )
+    return 0
 
 
 def run_train(arguments: argparse.Namespace) -> int:
@@ -180,9 +185,11 @@ def run_export(arguments: argparse.Namespace) -> None:
         dataset=run.dataset(arguments.dataset),
         device=choose_device(arguments.device),
         name=arguments.name,
+        index=arguments.index,
+        show_progress=True,
     )
     scores = {split: round(report["metrics"]["mrr"], 4) for split, report in manifest.metrics.items()}
-    print(f"{arguments.bundle}: version {manifest.version}, MRR {scores}")
+    print(f"{arguments.bundle}: version {manifest.version}, MRR {scores}; {manifest.index.line()}")
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
@@ -278,13 +285,19 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 def _settings(**fields: Any) -> Settings:
     """Settings from flags. Raises ``UserError`` for values out of range."""
+    from service.settings import Settings
+
+    return _checked(Settings, fields)
+
+
+def _checked(kind: type[T], fields: Mapping[str, Any]) -> T:
+    """A configuration from flags. Raises ``UserError`` for values out of range."""
     from pydantic import ValidationError
 
     from model.predictor import describe
-    from service.settings import Settings
 
     try:
-        return Settings(**fields)
+        return kind(**fields)
     except ValidationError as error:
         raise UserError(describe(error)) from None
 

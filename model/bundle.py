@@ -2,7 +2,7 @@
 
 ``manifest.json`` · ``weights.safetensors`` (the model) · ``entities.safetensors`` (candidates: one table a
 branch, gates, weights, presence) · ``known.safetensors`` (known answers) · ``vocabulary.sqlite`` (names) ·
-``pictures/<entity id>.<suffix>`` of those who have one.
+``pictures/<entity id>.<suffix>`` of those who have one · ``index/<space>.faiss`` where they are not exact.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from safetensors.torch import save as tensors_as_bytes
 
 from model.directory import new_directory
 from model.errors import UserError
+from model.index import EntityIndex
 from model.known import KnownAnswers
 from model.manifest import FORMAT_VERSION, BranchShape, FileDigest, Manifest, digest_of
 from model.pictures import FOLDER, Picture, entity_of, media_type_of, name_of, read_picture
 from model.predictor import Candidates, LinkPredictor, build_model, describe, parse_config
+from model.search import BRANCH, CONCAT
 from model.vocabulary import Vocabulary, VocabularyError
 
 if TYPE_CHECKING:
@@ -72,6 +74,22 @@ class Bundle:
             if (entity := entity_of(name)) is not None
         }
 
+    def indexes(self) -> dict[str, EntityIndex] | None:
+        """Space -> its index, read from the bundle; None where exact ones are made of the table.
+
+        Raises ``BundleError``.
+        """
+        info, branches = self.manifest.index, self.model.branches
+        widths = {CONCAT: sum(branch.width for branch in branches)}
+        widths |= {BRANCH + branch.name: branch.width for branch in branches}
+        found, num_entities = {}, self.model.config.num_entities
+        for space, name in info.files.items():
+            with _explained(self.path, name):
+                if space not in widths:
+                    raise ValueError(f"{space!r} is no space of this model")
+                found[space] = EntityIndex.read(self.path / name, info.spec, num_entities, widths[space])
+        return found or None
+
     @classmethod
     def open(cls, path: Path, device: torch.device | None = None) -> Bundle:
         """Verify every file, then load. Raises ``BundleError`` naming what is missing, damaged or foreign."""
@@ -105,7 +123,7 @@ class Bundle:
             answered = max(query.entity, *query.entities)
             if answered >= config.num_entities or query.relation >= 2 * config.num_relations:
                 raise BundleError(f"{self.path / MANIFEST}: golden names ids beyond {sizes}; export again")
-        if len(self.pictures) != len(self.manifest.files) - len(FILES):
+        if len(self.pictures) != len(self.manifest.files) - len(FILES) - len(self.manifest.index.spaces):
             raise BundleError(f"{self.path / MANIFEST}: lists two pictures of one entity; export again")
         for entity, picture in self.pictures.items():
             if entity >= config.num_entities:
@@ -151,8 +169,9 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         raise BundleError(f"{file}: {describe(error)}; export again") from None
     listed = {name for name in manifest.files if entity_of(name) is None}
-    if listed != set(FILES):
-        raise BundleError(f"{file}: lists {sorted(listed)}, expected {sorted(FILES)}; export again")
+    expected = {*FILES, *manifest.index.files.values()}
+    if listed != expected:
+        raise BundleError(f"{file}: lists {sorted(listed)}, expected {sorted(expected)}; export again")
     return manifest
 
 
@@ -166,13 +185,14 @@ def save_bundle(
     manifest: Callable[[dict[str, FileDigest]], Manifest],
     check: Callable[[Bundle], None],
     pictures: Mapping[int, Path] | None = None,
+    indexes: Mapping[str, EntityIndex] | None = None,
 ) -> None:
     """Write a bundle as a whole: it appears at ``path`` complete and checked, or not at all.
 
     ``write_names`` writes the vocabulary; ``manifest`` is given the digests of the other files; ``check`` is
     given the bundle as it was read back, and raises where it is not what was meant; ``pictures`` are files by
-    entity. Raises ``BundleError`` where ``path`` exists or cannot be written, ``PictureError`` for a file
-    that is no picture.
+    entity; ``indexes`` what the manifest says, by space. Raises ``BundleError`` where ``path`` exists or
+    cannot be written, ``PictureError`` for a file that is no picture.
     """
     with new_directory(path, BundleError) as directory:
         # Not save_file: it makes files that nobody but their owner may read, and services run as others.
@@ -181,7 +201,8 @@ def save_bundle(
         rows = {name: getattr(known, name) for name in ("queries", "offsets", "answers", "splits")}
         (directory / KNOWN).write_bytes(arrays_as_bytes(rows))
         write_names(directory / VOCABULARY)
-        names = [*FILES, *_write_pictures(directory, pictures or {})]
+        names = [*FILES, *_write_indexes(directory, indexes or {})]
+        names += _write_pictures(directory, pictures or {})
         digests = {name: digest_of(directory / name) for name in names}
         text = manifest(digests).model_dump_json(indent=2)
         (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -190,6 +211,15 @@ def save_bundle(
             check(written)
         finally:
             written.vocabulary.close()
+
+
+def _write_indexes(directory: Path, indexes: Mapping[str, EntityIndex]) -> list[str]:
+    if indexes:
+        (directory / "index").mkdir()
+    names = [f"index/{space}.faiss" for space in indexes]
+    for name, index in zip(names, indexes.values(), strict=True):
+        index.write(directory / name)
+    return names
 
 
 def _write_pictures(directory: Path, pictures: Mapping[int, Path]) -> list[str]:

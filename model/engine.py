@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Literal
 
@@ -11,6 +10,7 @@ import torch
 
 from model.decision import Decision
 from model.errors import UserError
+from model.index import EntityIndex
 from model.layout import Layout, spaces_of
 from model.rotation_scan import RotationLayout, RotationSearch, RotationTable
 from model.scan import Scan
@@ -34,8 +34,15 @@ MEASURING_S = 4.0
 """Nor is any after this."""
 
 
+COPIED_BYTES = 1 << 30
+"""A larger table is not copied into an exact index only to be timed."""
+
+
 class Engines:
-    """Every engine is made when it is first needed; until it has measured, ``auto`` scans in float32."""
+    """Every engine is made when it is first needed; until it has measured, ``auto`` scans in float32.
+
+    ``indexes``: those of a bundle (``Search``); None for exact ones, made here.
+    """
 
     def __init__(
         self,
@@ -44,9 +51,11 @@ class Engines:
         *,
         device: torch.device | None = None,
         engine: EngineName = "auto",
+        indexes: Mapping[str, EntityIndex] | None = None,
     ) -> None:
         self.wanted = engine
         self._table, self._decision, self._device = table, decision, device
+        self._indexes = indexes
         self._rotates = isinstance(table, RotationTable)
         self.scan = Scan(table, decision, self._layout(torch.float32))
         self._coarse: Scan | None = None
@@ -56,16 +65,15 @@ class Engines:
             self.choices = {1: self.search.name}
         elif engine == "scan-bfloat16":
             if self._rotates:
-                raise UserError(
-                    "there is no scan in bfloat16 for scores that are distances; take engine scan"
-                )
+                raise UserError("scores that are distances have no scan in bfloat16; take engine scan")
             self.choices = {1: self.coarse.name}
 
     @property
     def search(self) -> Search:
         """The indexes; built here if there are none yet."""
         if self._search is None:
-            self._search = (RotationSearch if self._rotates else Search)(self._table, self._decision)
+            kind = RotationSearch if self._rotates else Search
+            self._search = kind(self._table, self._decision, self._indexes)
         return self._search
 
     @property
@@ -95,7 +103,9 @@ class Engines:
         if self.wanted != "auto":
             return
         started, choices = perf_counter(), {}
-        racing = [self.search.name, self.scan.name, *([self.coarse.name] if coarse else [])]
+        racing = [self.scan.name, *([self.coarse.name] if coarse else [])]
+        if self._indexes is not None or self._table.joined_NX.nbytes <= COPIED_BYTES:
+            racing.append(self.search.name)
         for size in MEASURED_SIZES:
             if perf_counter() - started > MEASURING_S:
                 break
@@ -112,17 +122,16 @@ class Engines:
         return kind(self._table, spaces_of(self._table, self._decision), dtype, self._device)
 
     def _quickest(self, seconds: dict[str, float]) -> str:
-        scans = {name: spent for name, spent in seconds.items() if name != self.search.name}
-        if not scans:
-            return self.search.name
-        best = min(scans, key=lambda name: scans[name])
-        searched = seconds.get(self.search.name, math.inf)
-        return best if SCAN_ADVANTAGE * scans[best] < searched else self.search.name
+        allowed = {
+            name: spent * (SCAN_ADVANTAGE if name.startswith(self.scan.name) else 1)
+            for name, spent in seconds.items()
+        }
+        return min(allowed, key=lambda name: allowed[name])
 
     def _forget(self, chosen: set[str]) -> None:
         """Give back the copies of the table that nobody reads."""
-        if self.search.name not in chosen:
-            self._search = None
+        if self._search is not None and self._search.name not in chosen:
+            self._search = self._indexes = None
         if self._coarse is not None and self._coarse.name not in chosen:
             self._coarse = None
 

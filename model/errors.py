@@ -4,6 +4,7 @@
     ├── UnresolvedName         model.names       a name that leads to no id, or to several
     ├── BundleError            model.bundle      a bundle that cannot be opened or written
     ├── DatasetError           training.files    a dataset that cannot be opened, written or imported
+    ├── ModelError             training.encoders.models  a model directory that cannot encode
     ├── RecipeError            training.recipe   a recipe that cannot be used
     ├── RunError               training.run      a run directory that cannot be used
     ├── CheckpointError        training.checkpoint

@@ -2,24 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, cast
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
+from model.index_spec import IndexSpec
+
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
+ADDED_AT_ONCE = 65_536
+
+POINTS_A_LIST = 48
+"""Training vectors for each inverted list; k-means gains little from more, and FAISS warns below 39."""
+
 
 class EntityIndex:
-    """A FAISS index over vectors float32[N, D]; ``kind`` ``"flat"`` compares with every one of them."""
+    """A FAISS index over vectors float32[N, D] by inner product."""
 
-    def __init__(self, vectors_ND: Float32) -> None:
-        self.kind = "flat"
-        self._index = faiss.IndexFlatIP(vectors_ND.shape[1])
-        self._index.add(np.ascontiguousarray(vectors_ND))
+    def __init__(self, index: Any, spec: IndexSpec) -> None:
+        self.spec = spec
+        self._index = index
+
+    @classmethod
+    def build(
+        cls, vectors_ND: Float32, spec: IndexSpec, progress: Callable[[int], object] | None = None
+    ) -> Self:
+        """Train where the kind needs it, and add; ``progress`` is told how many vectors were added.
+
+        Raises ``ValueError`` where the vectors are too few, or of another width than the kind takes.
+        """
+        num_entities, width = vectors_ND.shape
+        if spec.kind == "ivf" and spec.lists > num_entities:
+            raise ValueError(f"lists={spec.lists} of only {num_entities} entities")
+        index: Any = faiss.index_factory(width, spec.factory(width), faiss.METRIC_INNER_PRODUCT)
+        if spec.kind == "hnsw":
+            index.hnsw.efConstruction = spec.build_depth
+        if not index.is_trained:
+            index.cp.niter = 10
+            index.cp.min_points_per_centroid = 1  # Small graphs are told by their recall, not by warnings.
+            index.cp.max_points_per_centroid = POINTS_A_LIST
+            step = max(num_entities // max(POINTS_A_LIST * spec.lists, 16_384), 1)
+            index.train(np.ascontiguousarray(vectors_ND[::step]))
+        for start in range(0, num_entities, ADDED_AT_ONCE):
+            part_CD = np.ascontiguousarray(vectors_ND[start : start + ADDED_AT_ONCE])
+            index.add(part_CD)
+            if progress is not None:
+                progress(len(part_CD))
+        return cls(index, spec)
+
+    @classmethod
+    def read(cls, path: Path, spec: IndexSpec, num_entities: int, width: int) -> Self:
+        """Raises ``ValueError`` for a file that is not such an index of so many vectors."""
+        try:
+            index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise ValueError(f"not an index that FAISS reads ({str(error).splitlines()[0]})") from None
+        found, expected = type(index).__name__, {"hnsw": "IndexHNSW", "ivf": "IndexIVF"}[spec.kind]
+        if not found.startswith(expected) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise ValueError(f"it holds a {found}, not an {expected} of inner products")
+        if (index.ntotal, index.d) != (num_entities, width):
+            raise ValueError(
+                f"it holds {index.ntotal} vectors of {index.d}, the table {num_entities} of {width}"
+            )
+        return cls(index, spec)
+
+    def write(self, path: Path) -> None:
+        faiss.write_index(self._index, str(path))
+
+    @property
+    def size_bytes(self) -> int:
+        """As it is written."""
+        return int(faiss.serialize_index(self._index).nbytes)
+
+    def with_spec(self, spec: IndexSpec) -> EntityIndex:
+        """The same index, searched with other parameters."""
+        return EntityIndex(self._index, spec)
 
     def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
         """The ``depth`` best inner products of each query, descending, and their entity ids.
@@ -27,9 +90,17 @@ class EntityIndex:
         float32[B, depth] and int64[B, depth]; where fewer are found the id is -1. ``allowed_N``: whom to
         find, the same for all queries.
         """
-        library = cast(Any, faiss)  # Its stubs know no selectors.
-        parameters = library.SearchParameters()
-        if allowed_N is not None:
-            parameters.sel = library.IDSelectorBitmap(np.packbits(allowed_N, bitorder="little"))
-        score_BC, entity_BC = self._index.search(np.ascontiguousarray(query_BD), depth, params=parameters)
+        score_BC, entity_BC = self._index.search(
+            np.ascontiguousarray(query_BD), depth, params=self._parameters(depth, allowed_N)
+        )
         return score_BC, entity_BC
+
+    def _parameters(self, depth: int, allowed_N: Bool | None) -> Any:
+        given, library = {}, cast(Any, faiss)  # Its stubs know neither these parameters nor these classes.
+        if allowed_N is not None:
+            given["sel"] = library.IDSelectorBitmap(np.packbits(allowed_N, bitorder="little"))
+        if self.spec.kind == "ivf":
+            return library.SearchParametersIVF(nprobe=self.spec.probes, **given)
+        if self.spec.kind == "hnsw":
+            return library.SearchParametersHNSW(efSearch=max(self.spec.search_depth, depth), **given)
+        return library.SearchParameters(**given)

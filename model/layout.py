@@ -116,7 +116,7 @@ class Errors:
 
 
 class Layout:
-    """``spaces``: the columns of each inner product; ``dtype`` float32 or bfloat16; ``table_NX``: so copied."""
+    """``spaces``: the columns of each inner product; ``dtype`` float32 or bfloat16; ``table_NX`` so cast."""
 
     def __init__(
         self,

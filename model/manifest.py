@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from model.decision import Decision
+from model.index_spec import IndexKind, IndexSpec
 from model.predictor import Branch, Geometry
 
 FORMAT_VERSION: Literal[1] = 1
@@ -37,11 +38,43 @@ class BranchShape(_Part):
 
 
 class IndexInfo(_Part):
-    """How candidates are found. A flat index is exact, so it needs no measured recall."""
+    """How candidates are found. A flat index is exact, made at opening, and needs no measured recall."""
 
-    kind: Literal["flat"] = "flat"
+    kind: IndexKind = "flat"
     parameters: dict[str, Any] = Field(default_factory=dict)
-    recall: dict[str, float] = Field(default_factory=dict)
+    spaces: list[str] = Field(default_factory=list, description="What is indexed; a file each.")
+    recall: dict[str, float] = Field(
+        default_factory=dict, description="Share of the best k that the best k of the index hold, by k."
+    )
+    num_queries: int = Field(0, ge=0, description="Held-out queries on which recall was measured.")
+    considered: dict[str, float] = Field(
+        default_factory=dict, description="Recall at 10 of each choice of spaces, on other queries."
+    )
+    build_s: float = Field(0, ge=0)
+    bytes_per_entity: float = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if (self.kind == "flat") != (not self.spaces) or (self.spaces and "10" not in self.recall):
+            raise ValueError("an approximate index has files and a measured recall, a flat one has neither")
+        IndexSpec(kind=self.kind, **self.parameters)
+        return self
+
+    @property
+    def spec(self) -> IndexSpec:
+        return IndexSpec(kind=self.kind, **self.parameters)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """space -> its file."""
+        return {space: f"index/{space}.faiss" for space in self.spaces}
+
+    def line(self) -> str:
+        """For people."""
+        if self.kind == "flat":
+            return "index flat"
+        recall = ", ".join(f"recall@{k} {share:.4f}" for k, share in self.recall.items())
+        return f"index {self.kind} {self.parameters} of {', '.join(self.spaces)}: {recall}"
 
 
 class GoldenQuery(_Part):
@@ -100,7 +133,7 @@ class Manifest(_Part):
             f"bundle {self.name}, version {self.version}, exported {self.created_at}",
             f"  {counts}; {size_bytes / 1e6:.1f} MB",
             f"  {self.model['model']}: branches {branches}",
-            f"  decision {self.decision}; index {self.index.kind}",
+            f"  decision {self.decision}; {self.index.line()}",
         ]
         for split, report in self.metrics.items():
             lines.append(f"  {split}: MRR {report['metrics']['mrr']:.4f}")

@@ -7,6 +7,7 @@ not goes twice as deep, and in the end everything is scanned.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -121,8 +122,10 @@ class Retriever:
             found = self._ranked(joined_BX[group], group, selections, proposal, search.name, depth)
             for row, ranking, ceiling in zip(group, found, proposal.ceilings.tolist(), strict=True):
                 full = len(ranking.scores) == selections[row].k
-                if ceiling == -np.inf or (full and ranking.scores[-1] > ceiling):
+                if ceiling == -np.inf or (full and not ranking.scores[-1] <= ceiling):
                     rankings[row] = ranking
+                elif not search.exact:
+                    left.append(row)  # Too few: a deeper search would read as few lists.
                 else:
                     pending.setdefault((2 * depth, alone), []).append(row)
         return sorted(left)
@@ -149,6 +152,6 @@ class Retriever:
         value_PB = branch_values(score_PB[chosen_P], self.decision)
         entity_P, decided_P = entity_P[chosen_P], decided_P[chosen_P]
         return [
-            Ranking(entity_P[a:b], decided_P[a:b], value_PB[a:b], exact=True, engine=engine, depth=depth)
-            for a, b in pairwise(ends)
+            Ranking(entity_P[a:b], decided_P[a:b], value_PB[a:b], not math.isnan(top), engine, depth)
+            for (a, b), top in zip(pairwise(ends), proposal.ceilings.tolist(), strict=True)
         ]

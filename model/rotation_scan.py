@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from model.decision import Decision
+from model.index import EntityIndex
 from model.layout import Layout
 from model.predictor import Branch
 from model.rotation import CELLS, distance
@@ -90,8 +91,10 @@ class RotationSearch(Search):
     The Euclidean distance is a lower bound as well, but one that is too small by about √d.
     """
 
-    def __init__(self, table: EntityTable, decision: Decision) -> None:
-        super().__init__(table, decision)
+    def __init__(
+        self, table: EntityTable, decision: Decision, indexes: Mapping[str, EntityIndex] | None = None
+    ) -> None:
+        super().__init__(table, decision, indexes)
         self._middle_X = table.joined_NX.mean(axis=0, dtype=np.float64)
 
     def _asked(self, query_BX: Float32) -> Float32:

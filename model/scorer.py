@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from model.decision import Decision
 from model.engine import EngineName, Engines
 from model.fact_scores import FactScores, Placement
 from model.folding import FoldedRelations
+from model.index import EntityIndex
 from model.known import Int64, KnownAnswers
 from model.predictor import Candidates, Encoding, LinkPredictor, QueryEncoder
 from model.retrieval import Ranking, Retriever
@@ -83,6 +84,7 @@ class Scorer:
         known: KnownAnswers,
         *,
         engine: EngineName = "auto",
+        indexes: Mapping[str, EntityIndex] | None = None,
         fold_bytes: int = 1 << 30,
     ) -> None:
         self._model = model.eval()
@@ -93,7 +95,9 @@ class Scorer:
         self._present_NM = model.present.cpu().numpy()
         vectors = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
         table = table_of(model.branches, vectors)
-        self.engines = Engines(table, model.decision, device=model.present.device, engine=engine)
+        self.engines = Engines(
+            table, model.decision, device=model.present.device, engine=engine, indexes=indexes
+        )
         self._retriever = Retriever(table, model.decision, self.engines)
         self._table = table
         self._facts = FactScores(table, model.decision, self.engines.scan.layout, known)

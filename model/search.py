@@ -1,4 +1,4 @@
-"""Search: candidates proposed by FAISS indexes, certified by Fagin's threshold.
+"""Search: candidates proposed by FAISS indexes, certified by Fagin's threshold where the indexes are exact.
 
 No candidate that no search proposed can score above the decision of the last score of each search (Fagin,
 Lotem, Naor, 2001). For the decision ``sum`` one inner product of concatenated vectors is the score, so one
@@ -7,14 +7,18 @@ search suffices; ``mean_sigmoid`` is not an inner product and takes a search in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from model.decision import Decision, decide_exactly
 from model.index import EntityIndex
+from model.index_spec import IndexSpec
 from model.selection import Bool, Proposal, Selection, excluded_pairs
 from model.table import EntityTable, Float32, Float64, Int64
+
+CONCAT, BRANCH = "concat", "branch-"
+"""A space is that of all branches side by side, or that of the branch which the rest of its name names."""
 
 OVERFETCH = 16
 """Candidates fetched beyond those needed, so that the first certificate usually holds."""
@@ -23,20 +27,38 @@ FEW_EXCLUDED = 64
 """So many are fetched besides; more are kept out inside the search, which then serves one query alone."""
 
 
-class Search:
-    """Exact indexes of one table, built here: of each branch, or of all side by side for ``sum``."""
+def columns_of(table: EntityTable, space: str) -> slice:
+    """The columns of a space."""
+    if space == CONCAT:
+        return table.whole
+    return table.columns[table.names.index(space.removeprefix(BRANCH))]
 
-    def __init__(self, table: EntityTable, decision: Decision) -> None:
+
+class Search:
+    """``indexes``: space -> its index, all of one kind.
+
+    None makes exact ones here: of each branch for ``mean_sigmoid``, else one of the whole.
+    """
+
+    def __init__(
+        self, table: EntityTable, decision: Decision, indexes: Mapping[str, EntityIndex] | None = None
+    ) -> None:
         self._table = table
         self._decision: Decision = decision
-        spaces = table.columns if decision == "mean_sigmoid" else [table.whole]
-        self._spaces = [(columns, EntityIndex(table.joined_NX[:, columns])) for columns in spaces]
-        self.name = f"faiss-{self._spaces[0][1].kind}"
+        if indexes is None:
+            branches = [BRANCH + name for name in table.names]
+            names = branches if decision == "mean_sigmoid" else [CONCAT]
+            rows = {name: table.joined_NX[:, columns_of(table, name)] for name in names}
+            indexes = {name: EntityIndex.build(rows[name], IndexSpec()) for name in names}
+        self._spaces = [(columns_of(table, name), index) for name, index in indexes.items()]
+        spec = self._spaces[0][1].spec
+        self.name, self.exact = spec.engine, spec.exact
+        self._least_depth = 0 if spec.exact else spec.fetched
 
     def first_depth(self, selection: Selection) -> int:
         """Deep enough for k answers besides the excluded; rounded up, so that a batch shares few searches."""
         excluded = 0 if self.alone(selection) else len(selection.excluded)
-        return 1 << (selection.k + excluded + OVERFETCH - 1).bit_length()
+        return max(1 << (selection.k + excluded + OVERFETCH - 1).bit_length(), self._least_depth)
 
     def alone(self, selection: Selection) -> bool:
         """Whether a query is searched on its own, by an index that is told whom to find."""
@@ -51,6 +73,8 @@ class Search:
         asked_BX = self._asked(query_BX)
         found = [index.search(asked_BX[:, columns], depth, allowed_N) for columns, index in self._spaces]
         entity_BC = np.concatenate([entity_BC for _, entity_BC in found], axis=1)
+        if not self.exact:
+            return Proposal(*self._pairs(entity_BC, selections), np.full(len(query_BX), np.nan))
         ceiling_B = self._ceiling(query_BX, [score_BC[:, -1] for score_BC, _ in found])
         # Who finds fewer than asked for has found everyone; unless overflow hides some.
         everyone_B = np.isfinite(ceiling_B) & (entity_BC.min(axis=1) < 0)

@@ -38,7 +38,7 @@ class Proposal:
     """Pairs ``rows``, ``entities`` (int64[P], rows ascending), each once, all of them allowed.
 
     ``ceilings`` float64[B]: what is left out of a row scores less than or as much as this; -inf where nothing
-    is left out that could be among the best k.
+    is left out that could be among the best k, NaN where nothing is known of it.
     """
 
     rows: Int64

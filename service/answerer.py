@@ -18,6 +18,7 @@ from model.bundle import Bundle, BundleError
 from model.decision import SCORE_KINDS
 from model.device import DeviceName, choose_device
 from model.engine import EngineName
+from model.index import EntityIndex
 from model.known import Int64, first_split
 from model.scorer import Answer, Query, Scorer
 from service.errors import pointer
@@ -52,12 +53,13 @@ class Answerer:
     ``graph`` reads what the bundle holds, ``facts`` scores whole facts.
     """
 
-    def __init__(self, bundle: Bundle, engine: EngineName = "auto") -> None:
+    def __init__(self, bundle: Bundle, engine: EngineName = "auto", min_recall: float = 0.0) -> None:
         self.bundle = bundle
         self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary
         self._num_relations = bundle.model.config.num_relations
-        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine)
+        indexes = None if engine.startswith("scan") else _indexes(bundle, min_recall)
+        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes)
         self._present_NM = bundle.model.present.cpu().numpy()
         self._weights_NM = bundle.candidates.modality_weights.cpu().numpy()
         self._gates_NK = {name: rows.cpu().numpy() for name, rows in bundle.candidates.expert_gates.items()}
@@ -65,9 +67,18 @@ class Answerer:
         self.facts = Facts(bundle, self._scorer, self._reference)
 
     @classmethod
-    def open(cls, path: Path, device: DeviceName = "auto", engine: EngineName = "auto") -> Answerer:
-        """Load a bundle and check that it answers as it did when exported. Raises ``BundleError``."""
-        answerer = cls(Bundle.open(path, choose_device(device)), engine)
+    def open(
+        cls,
+        path: Path,
+        device: DeviceName = "auto",
+        engine: EngineName = "auto",
+        min_recall: float = 0.0,
+    ) -> Answerer:
+        """Load a bundle and check that it answers as it did when exported.
+
+        Raises ``BundleError``, also where its index finds less than ``min_recall`` of the best ten.
+        """
+        answerer = cls(Bundle.open(path, choose_device(device)), engine, min_recall)
         answerer.verify()
         return answerer
 
@@ -88,7 +99,9 @@ class Answerer:
         for item, first, second in zip(golden, self.score(best), self.score(named), strict=True):
             allowed = GOLDEN_TOLERANCE * max(1.0, *map(abs, item.scores))
             given = dict(zip(second.ranking.entities.tolist(), second.ranking.scores.tolist(), strict=True))
-            for found in (first.ranking.scores.tolist(), [given.get(e, np.inf) for e in item.entities]):
+            named_scores = [given.get(e, np.inf) for e in item.entities]
+            best_scores = first.ranking.scores.tolist() if first.ranking.exact else named_scores
+            for found in (best_scores, named_scores):
                 if len(found) != len(item.scores) or not np.allclose(found, item.scores, 0, allowed):
                     raise BundleError(
                         f"{self.bundle.path}: a golden query scores {found[0]:.6g} here and "
@@ -224,3 +237,14 @@ class Answerer:
                 strict=True,
             )
         ]
+
+
+def _indexes(bundle: Bundle, min_recall: float) -> dict[str, EntityIndex] | None:
+    """The indexes that a bundle ships, good enough. Raises ``BundleError``."""
+    recall = bundle.manifest.index.recall.get("10", 1.0)
+    if recall < min_recall:
+        raise BundleError(
+            f"{bundle.path}: its index finds {recall:.4f} of the best ten, --min-recall asks {min_recall}; "
+            "export it with more effort, or serve it with --engine scan"
+        )
+    return bundle.indexes()

@@ -35,7 +35,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     app.add_middleware(Security, rings=rings, settings=settings)
     app.add_middleware(Observation, metrics=metrics)
     app.add_middleware(CarefulHeaders)  # Around all, so that a 500 has them too.
-    served = answerer or Answerer.open(settings.bundle, settings.device, settings.engine)
+    served = answerer or Answerer.open(settings.bundle, settings.device, settings.engine, settings.min_recall)
     served.warm()
     app.state.context = Context(served, settings, metrics, ScorerThread())
     return app

@@ -38,6 +38,9 @@ class Settings(BaseModel):
     engine: Literal["auto", "faiss", "scan", "scan-bfloat16"] = Field(
         "auto", description="What finds candidates; auto measures, batch size by batch size."
     )
+    min_recall: float = Field(
+        0.9, ge=0, le=1, description="Least recall@10 of a bundle's approximate index that is served."
+    )
     max_queries: int = Field(64, ge=1, description="Most queries in one request.")
     max_k: int = Field(1000, ge=1, description="Most candidates a query may ask for.")
     max_candidates: int = Field(

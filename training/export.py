@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from model.bundle import Bundle, BundleError, save_bundle
-from model.known import SPLITS, KnownAnswers
-from model.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
+from model.index_spec import IndexSpec
+from model.known import SPLITS, Int64, KnownAnswers
+from model.manifest import BranchShape, FileDigest, GoldenQuery, Manifest
 from model.predictor import Candidates, LinkPredictor, build_model
 from model.scorer import Answer, Query, Scorer
 from model.vocabulary import write_vocabulary
 from training.dataset import Dataset
 from training.evaluation import evaluate
+from training.indexing import NUM_QUERIES, build_indexes
 from training.pictures import picture_files
 from training.run import Run
 
@@ -28,21 +30,34 @@ TOLERANCE = 1e-4
 
 
 def export_run(
-    run: Run, path: Path, *, dataset: Dataset, device: torch.device, name: str | None = None
+    run: Run,
+    path: Path,
+    *,
+    dataset: Dataset,
+    device: torch.device,
+    name: str | None = None,
+    index: str | None = None,
+    show_progress: bool = False,
 ) -> Manifest:
     """Write the bundle of a run's best model and return its manifest.
 
+    ``index``: kind and parameters of the index (``IndexSpec.parse``), by the number of entities where None.
     Evaluates valid and test on the way. Raises ``BundleError``, ``RunError`` or ``CheckpointError``; nothing
     half-written stays behind.
     """
     if path.exists():
         raise BundleError(f"{path}: exists already; choose another place or remove it first")
+    spec = _index_spec(index, dataset.num_entities)
     trained, best = run.best_model()
     model = _for_inference(trained)
     with torch.inference_mode():
         candidates = model.candidates()
     known = dataset.known()
     answers = Scorer(model, candidates, known).answer(_golden_queries(dataset))
+    try:
+        indexing = build_indexes(model, candidates, spec, _held_out(dataset), show_progress=show_progress)
+    except ValueError as error:
+        raise BundleError(f"--index {index or spec.kind}: {error}") from None
     metrics = _evaluate_splits(_for_inference(trained).to(device), candidates, dataset, known)
     written: list[Manifest] = []
 
@@ -56,7 +71,7 @@ def export_run(
                 decision=model.decision,
                 counts=_counts(dataset),
                 fingerprint=dataset.fingerprint,
-                index=IndexInfo(),
+                index=indexing.info,
                 metrics=metrics,
                 golden=[_golden(answer) for answer in answers],
                 provenance=run.provenance | {"recipe": run.recipe.model_dump(mode="json"), "best": best},
@@ -73,6 +88,7 @@ def export_run(
         write_names=partial(_write_names, dataset=dataset),
         manifest=manifest,
         check=partial(_check_scores, trained=trained),
+        indexes=indexing.indexes,
         pictures=dict(picture_files(dataset.pictures, dataset.picture_folder, "entities.tsv")),
     )
     return written[0]
@@ -138,6 +154,25 @@ def _golden_queries(dataset: Dataset) -> list[Query]:
         else Query(tail, relation + dataset.num_relations, GOLDEN_K, exclude_known=False)
         for position, (head, relation, tail) in enumerate(chosen.tolist())
     ]
+
+
+def _held_out(dataset: Dataset) -> tuple[Int64, Int64]:
+    """Queries that training has not seen, both ends, evenly spread: entities and relations in [0, 2R)."""
+    held = [dataset.facts[split] for split in SPLITS[1:] if len(dataset.facts[split])]
+    facts = np.concatenate(held) if held else dataset.facts[SPLITS[0]]
+    asked = [facts[:, [0, 1]], np.stack([facts[:, 2], facts[:, 1] + dataset.num_relations], axis=1)]
+    distinct = np.unique(np.concatenate(asked), axis=0)
+    chosen = distinct[np.linspace(0, len(distinct) - 1, min(NUM_QUERIES, len(distinct))).astype(int)]
+    return np.ascontiguousarray(chosen[:, 0]), np.ascontiguousarray(chosen[:, 1])
+
+
+def _index_spec(text: str | None, num_entities: int) -> IndexSpec:
+    if text is None:
+        return IndexSpec.for_size(num_entities)
+    try:
+        return IndexSpec.parse(text, num_entities)
+    except ValueError as error:
+        raise BundleError(f"--index {text}: {error}") from None
 
 
 def _golden(answer: Answer) -> GoldenQuery:

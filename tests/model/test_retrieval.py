@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from model.decision import Decision
 from model.engine import EngineName, Engines
 from model.index import EntityIndex
+from model.index_spec import IndexSpec
 from model.predictor import Branch
 from model.retrieval import Ranking, Retriever
 from model.selection import Selection
@@ -429,9 +431,13 @@ def test_no_table_makes_the_certificate_lie(
 class Malicious(EntityIndex):
     """A search that errs as much as float32 may, and always to the harm of those who rank high."""
 
-    def __init__(self, vectors_ND: np.ndarray) -> None:
-        super().__init__(vectors_ND)
-        self.vectors = vectors_ND.astype(np.float64)
+    vectors: np.ndarray
+
+    @classmethod
+    def build(cls, vectors_ND: np.ndarray, spec: IndexSpec, progress: object = None) -> Self:
+        made = super().build(vectors_ND, spec)
+        made.vectors = vectors_ND.astype(np.float64)
+        return made
 
     def search(
         self, query_BD: np.ndarray, depth: int, allowed_N: np.ndarray | None = None

@@ -35,6 +35,8 @@ def example(name: str) -> tuple[str, Any]:
     if name in EXAMPLES:
         return EXAMPLES[name]
     default = Settings.model_fields[name].default
+    if isinstance(default, float):
+        return str(default / 2), default / 2
     # Lower, as a limit may be bound by others; a limit of one is the least.
     return (str(default - 1), default - 1) if default > 1 else (str(default + 1), default + 1)
 

@@ -3,83 +3,132 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, Literal, get_args
-
-from tqdm import tqdm
+from pathlib import Path
+from typing import Any
 
 from model.modality import Modality
+from training.checks import check_modality_name
 from training.dataset import Dataset
-from training.encoders.image import Unreadable, encode_pictures
-from training.encoders.numeric import encode_numbers
-from training.encoders.sources import find_pictures, read_numbers, read_texts
-from training.encoders.text import WIDTH, encode_texts
+from training.encoders.audio import AUDIO
+from training.encoders.base import About, Encoder, LeftOut, Options, Work
+from training.encoders.image import IMAGE
+from training.encoders.numeric import NUMERIC
+from training.encoders.text import TEXT
+from training.encoders.video import VIDEO
 from training.files import DatasetError
 
-EncoderName = Literal["text", "numeric", "image"]
-ENCODERS: tuple[str, ...] = get_args(EncoderName)
-
-_LIBRARIES: Mapping[EncoderName, Sequence[str]] = {
-    "text": ("scikit-learn", "numpy"),
-    "numeric": ("numpy",),
-    "image": ("pillow", "numpy"),
+ENCODERS: Mapping[str, Encoder] = {
+    "text": TEXT,
+    "numeric": NUMERIC,
+    "image": IMAGE,
+    "audio": AUDIO,
+    "video": VIDEO,
 }
+"""A further encoder is a file like theirs, and a line here."""
+
+DEFAULTS = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """The dataset with its new modality, both on disk, and the items that were left out, with the reasons."""
+
+    dataset: Dataset
+    modality: Modality
+    left_out: LeftOut
 
 
 def encode(
-    dataset: Dataset,
+    path: Path,
     name: str,
     source: str,
-    encoder: EncoderName,
+    encoder: str,
+    options: Options = DEFAULTS,
     *,
-    width: int | None = None,
-    seed: int = 0,
     replace: bool = False,
-    unreadable: Unreadable | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
     show_progress: bool = False,
-) -> Dataset:
-    """The dataset with the modality ``name``, made from ``source``; its provenance says how.
+) -> Encoded | None:
+    """Make the modality ``name`` from ``source`` and put it into the dataset at ``path``.
 
-    ``unreadable`` receives the pictures that were left out. Raises ``DatasetError`` for sources that cannot
-    be used, and where the dataset has ``name`` already and ``replace`` does not say that this is meant.
+    Unfinished work stands beside the dataset, in ``partial_of(path, name)``, until the modality is written;
+    None says that ``stop`` ended it. Raises ``DatasetError`` for sources that cannot be used, and where the
+    dataset has ``name`` already and ``replace`` does not say that this is meant.
     """
-    taken = [modality.name for modality in dataset.modalities]
-    if name in taken and (not replace or name == taken[0]):
-        remedy = "choose another name" if name == taken[0] else "choose another name, or --replace it"
-        raise DatasetError(f"{dataset.name} has a modality {name!r} already; {remedy}")
-    if width is not None and encoder != "text":
-        raise DatasetError(f"the {encoder} encoder chooses its width itself; leave out --width")
-    settings: dict[str, Any] = {}
-    if encoder == "text":
-        settings = {"width": width or WIDTH, "seed": seed}
-        made = encode_texts(name, read_texts(source, dataset), **settings)
-    elif encoder == "numeric":
-        attributes, value_NA = read_numbers(source, dataset.entities)
-        settings = {"attributes": attributes}
-        made = encode_numbers(name, value_NA)
-    else:
-        pictures = find_pictures(source, dataset.entities)
-        settings = {"num_pictures": sum(map(len, pictures.values()))}
-        with tqdm(pictures.items(), desc=name, unit="entity", disable=not show_progress) as watched:
-            made = encode_pictures(name, watched, unreadable=unreadable)
-    return with_modality(dataset, made, encoder, source, settings)
+    dataset = Dataset.open(path)
+    _check_place(dataset, name, replace)
+    chosen = ENCODERS[encoder]
+    _check_options(encoder, chosen, options)
+    job = chosen.start(dataset, source, options)
+    about = _as_json(encoder, source, job.about)
+    work = Work(
+        partial=partial_of(path, name),
+        resume=resume,
+        identity={"dataset": dataset.fingerprint, **about, "items": job.digest()},
+        stop=stop,
+        show_progress=show_progress,
+    )
+    made = job.run(name, work)
+    if made is None:
+        return None
+    dataset = _with(dataset, made, about)
+    dataset.write_modality(path, name)
+    shutil.rmtree(partial_of(path, name), ignore_errors=True)
+    return Encoded(dataset, made, work.left_out)
+
+
+def partial_of(path: Path, name: str) -> Path:
+    """Where unfinished work on a modality of the dataset at ``path`` is kept."""
+    path = path.resolve()
+    return path.with_name(f"{path.name}.{name}.partial")
 
 
 def with_modality(
-    dataset: Dataset, made: Modality, encoder: EncoderName, source: str, settings: Mapping[str, Any]
+    dataset: Dataset,
+    made: Modality,
+    encoder: str,
+    source: str,
+    settings: Mapping[str, Any],
+    libraries: Sequence[str],
 ) -> Dataset:
     """The dataset with a modality in place of one of that name, or after all others."""
+    return _with(dataset, made, _as_json(encoder, source, About(settings, libraries)))
+
+
+def _with(dataset: Dataset, made: Modality, about: Mapping[str, Any]) -> Dataset:
     places = {modality.name: modality for modality in dataset.modalities} | {made.name: made}
-    about = {
-        "encoder": encoder,
-        "source": source,
-        "settings": dict(settings),
-        "versions": {library: version(library) for library in _LIBRARIES[encoder]},
-    }
-    encoders = {**dataset.provenance.get("encoders", {}), made.name: about}
+    encoders = {**dataset.provenance.get("encoders", {}), made.name: dict(about)}
     return dataclasses.replace(
         dataset,
         modalities=tuple(places.values()),
         provenance={**dataset.provenance, "encoders": encoders},
     )
+
+
+def _as_json(encoder: str, source: str, about: About) -> dict[str, Any]:
+    model = {} if about.model is None else {"directory": str(about.model.path), "sha256": about.model.sha256}
+    return {
+        "encoder": encoder,
+        "source": source,
+        "settings": dict(about.settings),
+        **({"model": model} if model else {}),
+        "versions": {library: version(library) for library in about.libraries},
+    }
+
+
+def _check_place(dataset: Dataset, name: str, replace: bool) -> None:
+    check_modality_name(name)
+    taken = [modality.name for modality in dataset.modalities]
+    if name in taken and (not replace or name == taken[0]):
+        remedy = "choose another name" if name == taken[0] else "choose another name, or --replace it"
+        raise DatasetError(f"{dataset.name} has a modality {name!r} already; {remedy}")
+
+
+def _check_options(name: str, encoder: Encoder, options: Options) -> None:
+    for option in Options.model_fields:
+        if option not in encoder.takes and option != "device" and getattr(options, option) is not None:
+            raise DatasetError(f"the {name} encoder has no --{option}; leave out --{option}")

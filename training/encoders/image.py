@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from model.device import choose_device
 from model.modality import Modality
+from training.dataset import Dataset
+from training.encoders.base import About, Encoder, Float32, Float64, LeftOut, Options
+from training.encoders.describing import Described, describe_items, joined
+from training.encoders.image_model import open_image_model
 from training.encoders.libraries import need
+from training.encoders.models import ModelDirectory
+from training.encoders.pictures import SUFFIXES, PictureDescriber, PictureFiles, on_white
+from training.encoders.sources import find_files
 from training.files import DatasetError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Float64 = npt.NDArray[np.float64]
-Unreadable = list[tuple[Path, str]]
 
 SIZE = (48, 32)
 """Columns and rows of pixels to which a picture is brought, whatever its shape."""
@@ -29,40 +33,56 @@ SIZE = (48, 32)
 CELLS = (6, 4)
 """Columns and rows of the grid in which colours and edges are averaged."""
 
-MAX_PIXELS = 50_000_000
-"""Larger pictures are refused: they may be made to exhaust memory."""
-
 _LEVELS = np.array([0.0, 0.5, 1.0])
 _PALETTE_C3 = np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS), axis=-1).reshape(-1, 3)
 _SHARPNESS = 20.0
+
+
+_NOTHING = "no picture can be read; PNG, JPEG, WebP and GIF files are needed"
+
+
+class Descriptor:
+    """The built-in describer of pictures."""
+
+    batch_size = 64
+    centred = True
+
+    def __init__(self) -> None:
+        self.about = About({}, ("pillow", "numpy"))
+
+    def prepare(self, picture: Image) -> Float64:
+        return describe(picture)
+
+    def describe(self, parts: Sequence[Float64]) -> Float32:
+        return np.stack(parts).astype(np.float32)
 
 
 def encode_pictures(
     name: str,
     pictures: Iterable[tuple[int, Sequence[Path | Image]]],
     *,
-    unreadable: Unreadable | None = None,
+    left_out: LeftOut | None = None,
 ) -> Modality:
     """A modality of 148 features, float16: the mean over each entity's pictures, less the mean of all.
 
     ``pictures``: pairs of an entity id and its pictures. Files that cannot be read are left out and added to
-    ``unreadable`` with the reason; an entity whose pictures all fail lacks the modality. Raises
+    ``left_out`` with the reason; an entity whose pictures all fail lacks the modality. Raises
     ``DatasetError`` where no picture can be read.
     """
     need("PIL", "the image encoder")
-    rows, features = [], []
-    failed = unreadable if unreadable is not None else []
-    for entity, given in pictures:
-        described = [found for one in given if (found := _described(one, failed)) is not None]
-        if described:
-            rows.append(entity)
-            features.append(np.mean(described, axis=0))
-    if not rows:
-        raise DatasetError("no picture can be read; PNG, JPEG, WebP and GIF files are needed")
-    features_nF = np.stack(features)
-    if len(rows) > 1:  # What all pictures share would drown what sets them apart.
-        features_nF = features_nF - features_nF.mean(axis=0)
-    return Modality(name, features_nF.astype(np.float16), np.array(rows, dtype=np.int64))
+    piece = describe_items(PictureFiles(Descriptor()), dict(pictures))
+    if left_out is not None:
+        left_out.extend(piece.left_out)
+    if not len(piece.rows):
+        raise DatasetError(_NOTHING)
+    return joined(name, [piece], centred=True)
+
+
+def picture_describer(options: Options) -> PictureDescriber:
+    """The built-in one, or the model that ``options`` name."""
+    if options.model is None:
+        return Descriptor()
+    return open_image_model(ModelDirectory(options.model), choose_device(options.device))
 
 
 def describe(picture: Image) -> Float64:
@@ -83,30 +103,11 @@ def describe(picture: Image) -> Float64:
     return np.concatenate(parts)
 
 
-def _described(picture: Path | Image, unreadable: Unreadable) -> Float64 | None:
-    from PIL import Image, UnidentifiedImageError
-
-    if not isinstance(picture, Path):
-        return describe(picture)
-    try:
-        with Image.open(picture) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise ValueError(f"{opened.width} x {opened.height} pixels; {MAX_PIXELS} are allowed")
-            return describe(opened)
-    except UnidentifiedImageError:
-        unreadable.append((picture, "not a picture"))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        unreadable.append((picture, str(error)))
-    return None
-
-
 def _pixels(picture: Image) -> Float64:
     """Red, green and blue in [0, 1], float64[rows, columns, 3]."""
     from PIL import Image
 
-    over = picture.convert("RGBA")
-    white = Image.new("RGBA", over.size, "white")
-    small = Image.alpha_composite(white, over).convert("RGB").resize(SIZE, Image.Resampling.BOX)
+    small = on_white(picture).resize(SIZE, Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float64) / 255
 
 
@@ -124,3 +125,12 @@ def _cells(value_RCF: Float64) -> Float64:
     tall, wide = value_RCF.shape[0] // rows, value_RCF.shape[1] // columns
     means: Float64 = value_RCF.reshape(rows, tall, columns, wide, features).mean(axis=(1, 3))
     return means
+
+
+def _start(dataset: Dataset, source: str, options: Options) -> Described:
+    need("PIL", "the image encoder")
+    files = find_files(source, dataset.entities, SUFFIXES)
+    return Described(PictureFiles(picture_describer(options)), files, _NOTHING)
+
+
+IMAGE = Encoder(_start, frozenset({"model"}))

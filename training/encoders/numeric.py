@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from model.modality import Modality
+from training.dataset import Dataset
+from training.encoders.base import About, Encoder, Fitted, Float64, Options
+from training.encoders.sources import read_numbers
 from training.files import DatasetError
 
 HEAVY_TAIL = 2.0
@@ -13,8 +15,6 @@ HEAVY_TAIL = 2.0
 
 CLIP = 10.0
 """Interquartile ranges from the median at which a value stops counting as larger."""
-
-Float64 = npt.NDArray[np.float64]
 
 
 def encode_numbers(name: str, value_NA: Float64) -> Modality:
@@ -40,9 +40,10 @@ def encode_numbers(name: str, value_NA: Float64) -> Modality:
 
 
 def _scaled(column_n: Float64) -> Float64:
+    if abs(_skewness(_near_one(column_n))) > HEAVY_TAIL:
+        column_n = _signed_log(column_n)
+    column_n = _near_one(column_n)
     present = column_n[~np.isnan(column_n)]
-    if abs(_skewness(present)) > HEAVY_TAIL:
-        column_n, present = _signed_log(column_n), _signed_log(present)
     low, median, high = np.percentile(present, [25, 50, 75])
     # Where the middle half is one value, the deviation stands in; where all are, nothing needs a scale.
     scale = (high - low) or present.std() or 1.0
@@ -50,7 +51,14 @@ def _scaled(column_n: Float64) -> Float64:
     return scaled
 
 
-def _skewness(values: Float64) -> float:
+def _near_one(column_n: Float64) -> Float64:
+    """The column over a power of two, so that nothing computed from it overflows; no digit changes."""
+    _, exponent = np.frexp(np.nanmax(np.abs(column_n)))
+    return np.ldexp(column_n, -int(exponent))
+
+
+def _skewness(column_n: Float64) -> float:
+    values = column_n[~np.isnan(column_n)]
     deviation = values.std()
     return float((((values - values.mean()) / deviation) ** 3).mean()) if deviation > 0 else 0.0
 
@@ -58,3 +66,12 @@ def _skewness(values: Float64) -> float:
 def _signed_log(values: Float64) -> Float64:
     result: Float64 = np.sign(values) * np.log1p(np.abs(values))
     return result
+
+
+def _start(dataset: Dataset, source: str, _: Options) -> Fitted:
+    attributes, value_NA = read_numbers(source, dataset.entities)
+    about = About({"attributes": attributes}, ("numpy",))
+    return Fitted(about, lambda name: encode_numbers(name, value_NA))
+
+
+NUMERIC = Encoder(_start, frozenset())

@@ -1,10 +1,11 @@
-"""What people have to be encoded: a table of texts, a table of numbers, a folder of pictures."""
+"""What people have to be encoded: a table of texts, a table of numbers, a folder of files."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,10 +14,9 @@ import numpy as np
 from model.names import Names, shorten
 from training.checks import unknown_key
 from training.dataset import Dataset
-from training.encoders.numeric import Float64
+from training.encoders.base import Float64
 from training.files import DatasetError, read_lines
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 FACTS_HEADER = ["key", "attribute", "value"]
 
 
@@ -71,30 +71,42 @@ def read_numbers(source: str, entities: Names) -> tuple[list[str], Float64]:
     return names, value_NA
 
 
-def find_pictures(source: str, entities: Names) -> dict[int, list[Path]]:
-    """Entity id -> its picture files: ``<key>.png`` and the like, or all in a folder ``<key>``.
+def find_files(source: str, entities: Names, suffixes: Sequence[str]) -> dict[int, list[Path]]:
+    """Entity id -> its files, in id order: ``<key>.<suffix>``, and all in a folder ``<key>``, however deep.
 
-    What a file name cannot hold stands there percent-encoded. Raises ``DatasetError`` for files of nobody,
-    as these are misspelt more often than meant.
+    What a file name cannot hold stands there percent-encoded. No other form is guessed at: ``x_1.png`` may
+    well belong to a key ``x_1``. Raises ``DatasetError`` for files of nobody, and where there are none.
     """
     folder = Path(source)
     if not folder.is_dir():
-        raise DatasetError("no such folder; name the one that holds the pictures", file=folder)
+        raise DatasetError("no such folder; name the one that holds the files", file=folder)
     id_of = _ids(entities)
     found: dict[int, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in PICTURE_SUFFIXES or not path.is_file():
+        if path.suffix.lower() not in suffixes or not path.is_file():
             continue
         inside = path.relative_to(folder)
         key = inside.parts[0] if len(inside.parts) > 1 else inside.stem
         known = next((name for name in (key, unquote(key)) if name in id_of), None)
         if known is None:
-            message = unknown_key("entity", key, entities.keys, "rename the file, or move it away")
-            raise DatasetError(message, file=path)
+            remedy = "rename or remove the file; several files of an entity go into a folder named by its key"
+            raise DatasetError(unknown_key("entity", key, entities.keys, remedy), file=path)
         found[id_of[known]].append(path)
     if not found:
-        raise DatasetError(f"holds no {', '.join(PICTURE_SUFFIXES)} files named by key", file=folder)
-    return dict(found)
+        raise DatasetError(f"holds no {', '.join(suffixes)} files named by key", file=folder)
+    return dict(sorted(found.items()))
+
+
+def digest_of(items: Mapping[int, Sequence[str | Path]]) -> str:
+    """sha256 (hex) of who has which items: texts themselves, files by path, size and time of change."""
+    digest = hashlib.sha256()
+    for entity, given in items.items():
+        for item in given:
+            if isinstance(item, Path):
+                found = item.stat()
+                item = f"{item}\0{found.st_size}\0{found.st_mtime_ns}"
+            digest.update(f"{entity}\0{item}\0\n".encode())
+    return digest.hexdigest()
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -10,8 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from model.device import choose_device
 from model.modality import Modality
+from training.dataset import Dataset
+from training.encoders.base import About, Encoder, Fitted, Job, Options
+from training.encoders.describing import Described
 from training.encoders.libraries import need
+from training.encoders.models import ModelDirectory
+from training.encoders.sources import read_texts
+from training.encoders.text_model import SentenceModel
 from training.files import DatasetError
 
 WIDTH = 128
@@ -43,3 +50,25 @@ def encode_texts(name: str, texts: Sequence[str], *, width: int = WIDTH, seed: i
         raise DatasetError("all texts are the same; there is nothing for the text encoder to tell apart")
     features_nF = TruncatedSVD(width, random_state=seed).fit_transform(weights_nV)
     return Modality(name, normalize(features_nF).astype(np.float16), rows)
+
+
+def _start(dataset: Dataset, source: str, options: Options) -> Job:
+    if options.model is not None:
+        return _start_model(dataset, source, options, ModelDirectory(options.model))
+    texts = read_texts(source, dataset)
+    width, seed = options.width or WIDTH, options.seed or 0
+    about = About({"width": width, "seed": seed}, ("scikit-learn", "numpy"))
+    return Fitted(about, lambda name: encode_texts(name, texts, width=width, seed=seed))
+
+
+def _start_model(dataset: Dataset, source: str, options: Options, directory: ModelDirectory) -> Described:
+    for name, given in (("width", options.width), ("seed", options.seed)):
+        if given is not None:
+            raise DatasetError(f"--{name} is of TF-IDF + SVD; with --model, leave it out")
+    texts = {row: [text] for row, text in enumerate(read_texts(source, dataset)) if text.strip()}
+    if not texts:
+        raise DatasetError("no entity has a text", file=source)
+    return Described(SentenceModel(directory, choose_device(options.device)), texts, "no text can be encoded")
+
+
+TEXT = Encoder(_start, frozenset({"model", "width", "seed"}))

@@ -51,9 +51,12 @@ def build_world(folder: Path, seed: int = 0) -> Dataset:
     )
     text = encode_texts("text", [atlas.texts.get(key, "") for key in keys])
     numeric = encode_numbers("numeric", value_NA)
-    dataset = with_modality(dataset, image, "image", "flags.tsv", {})
-    dataset = with_modality(dataset, text, "text", "names in the tables and in CLDR", {})
-    return with_modality(dataset, numeric, "numeric", "tables", {"attributes": list(ATTRIBUTES)})
+    dataset = with_modality(dataset, image, "image", "flags.tsv", {}, ("pillow", "numpy"))
+    dataset = with_modality(
+        dataset, text, "text", "names in the tables and in CLDR", {}, ("scikit-learn", "numpy")
+    )
+    attributes = {"attributes": list(ATTRIBUTES)}
+    return with_modality(dataset, numeric, "numeric", "tables", attributes, ("numpy",))
 
 
 def _draw_flags(atlas: Atlas, folder: Path) -> dict[str, Path]:

@@ -77,14 +77,14 @@ def test_broken_files_are_left_out_and_told(tmp_path: Path) -> None:
     Image.effect_noise((60, 40), 50).save(good)
     cut.write_bytes(good.read_bytes()[:200])
     text.write_text("not a picture")
-    unreadable: list[tuple[Path, str]] = []
+    left_out: list[tuple[str, str]] = []
     modality = encode_pictures(
-        "image", [(0, [cut, good]), (1, [text]), (2, [tmp_path / "gone.png"])], unreadable=unreadable
+        "image", [(0, [cut, good]), (1, [text]), (2, [tmp_path / "gone.png"])], left_out=left_out
     )
     assert modality.rows is not None
     assert modality.rows.tolist() == [0]
-    assert [path.name for path, _ in unreadable] == ["cut.png", "text.png", "gone.png"]
-    assert all(reason for _, reason in unreadable)
+    assert [Path(item).name for item, _ in left_out] == ["cut.png", "text.png", "gone.png"]
+    assert all(reason for _, reason in left_out)
     with pytest.raises(DatasetError, match="no picture can be read"):
         encode_pictures("image", [(1, [text])])
 
@@ -92,9 +92,9 @@ def test_broken_files_are_left_out_and_told(tmp_path: Path) -> None:
 def test_a_picture_made_to_exhaust_memory_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.encoders.image.MAX_PIXELS", 1000)
+    monkeypatch.setattr("training.encoders.pictures.MAX_PIXELS", 1000)
     Image.new("1", (100, 11)).save(tmp_path / "bomb.png")
-    unreadable: list[tuple[Path, str]] = []
+    left_out: list[tuple[str, str]] = []
     with pytest.raises(DatasetError):
-        encode_pictures("image", [(0, [tmp_path / "bomb.png"])], unreadable=unreadable)
-    assert "1000 are allowed" in unreadable[0][1]
+        encode_pictures("image", [(0, [tmp_path / "bomb.png"])], left_out=left_out)
+    assert "1000 are allowed" in left_out[0][1]

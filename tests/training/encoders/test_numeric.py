@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from model.names import Names
 from training.encoders import encode_numbers
 from training.encoders.numeric import CLIP
+from training.encoders.sources import read_numbers
 from training.files import DatasetError
 
 NAN = np.nan
@@ -70,3 +74,62 @@ def test_an_outlier_is_clipped() -> None:
 def test_what_are_no_numbers_is_refused(values: list[list[float]], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         features(values)
+
+
+def test_the_largest_and_smallest_numbers_do_not_overflow() -> None:
+    for column in (
+        [-1.7e308, 1.0, 1.7e308],
+        [1e154, 2e155, 3e156, 1e200],
+        [5e-324, 1e-320, 1e-310],
+        [1e308] * 3,
+    ):
+        found = features([[value] for value in column])[:, 0]
+        assert np.isfinite(found).all()
+        assert np.all(np.diff(found) >= 0)
+    around = np.array([1.0, 2.0, 4.0, 7.0])
+    np.testing.assert_array_equal(
+        features((around[:, None] * 2.0**900).tolist()), features(around[:, None].tolist())
+    )
+
+
+def test_facts_as_db15k_has_them(tmp_path: Path) -> None:
+    """An (entity, attribute, value) a line: years, heights in metres, populations over seven magnitudes."""
+    random = np.random.default_rng(3)
+    keys = [f"http://dbpedia.org/resource/E_{index}" for index in range(200)]
+    facts: dict[tuple[str, str], float] = {}
+    for index, key in enumerate(keys[:180]):
+        if index % 2:
+            facts[key, "birthYear"] = float(random.integers(1850, 2000))
+        if index % 3:
+            facts[key, "height"] = round(float(random.normal(1.8, 0.1)), 2)
+        if index % 5 == 0:
+            facts[key, "populationTotal"] = float(np.round(10 ** random.uniform(1, 8)))
+    lines = [f"{key}\t{attribute}\t{value:.17g}" for (key, attribute), value in facts.items()]
+    source = tmp_path / "numeric.tsv"
+    source.write_text("\n".join(["key\tattribute\tvalue", *random.permutation(lines)]) + "\n")
+    attributes, value_NA = read_numbers(str(source), Names("entity", keys, keys))
+    assert set(attributes) == {"birthYear", "height", "populationTotal"}
+    assert {
+        (keys[row], attributes[column]): value_NA[row, column]
+        for row, column in np.argwhere(~np.isnan(value_NA))
+    } == facts
+    modality = encode_numbers("numeric", value_NA)
+    assert modality.rows is not None
+    assert modality.features is not None
+    having = sorted({keys.index(key) for key, _ in facts})
+    assert modality.rows.tolist() == having
+    assert modality.features.shape == (len(having), 6)
+    for column, attribute in enumerate(attributes):
+        lacking = [float((keys[row], attribute) not in facts) for row in having]
+        assert modality.features[:, 3 + column].tolist() == lacking
+        present = modality.features[np.array(lacking) == 0, column]
+        assert np.median(present) == pytest.approx(0, abs=1e-6)
+        low, high = np.percentile(present, [25, 75])
+        assert high - low == pytest.approx(1, abs=1e-5)
+    # Only the heavy tail is taken by its logarithm.
+    given = {key: value for (key, attribute), value in facts.items() if attribute == "populationTotal"}
+    scaled = [
+        modality.features[having.index(keys.index(key)), attributes.index("populationTotal")] for key in given
+    ]
+    logs = np.log1p(list(given.values()))
+    assert np.corrcoef(scaled, logs)[0, 1] == pytest.approx(1, abs=1e-6)

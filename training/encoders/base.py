@@ -1,0 +1,118 @@
+"""What an encoder is: options in, a job out; a job makes a modality, all at once or item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.device import DeviceName
+from model.modality import Modality
+from training.dataset import Dataset
+from training.encoders.models import ModelDirectory
+from training.files import DatasetError
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+LeftOut = list[tuple[str, str]]
+"""What could not be read, and why."""
+
+
+class Unreadable(Exception):
+    """An item that cannot be described; it is left out, and the message told."""
+
+
+class Options(BaseModel):
+    """What a user may choose; None where the encoder decides. Which encoder takes what: ``Encoder.takes``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Path | None = Field(None, description="A local model directory in place of the built-in encoder.")
+    width: int | None = Field(None, ge=1, description="Features of TF-IDF + SVD.")
+    seed: int | None = Field(None, ge=0, description="Seed of that SVD.")
+    every: int | None = Field(None, ge=1, description="One frame in so many of a video is looked at.")
+    device: DeviceName = Field("auto", description="Where a model computes; the built-in encoders ignore it.")
+
+
+@dataclass(frozen=True)
+class About:
+    """What the provenance says of an encoder: its settings, the libraries it used, its model."""
+
+    settings: Mapping[str, Any]
+    libraries: Sequence[str]
+    model: ModelDirectory | None = None
+
+
+class Describer(Protocol):
+    """Turns items (texts, pictures, clips) into vectors, one at a time or in batches, which do not matter."""
+
+    about: About
+    batch_size: int
+    """Parts described together."""
+    centred: bool
+    """Whether what all entities share is taken away, as it would drown what sets them apart."""
+
+    def parts(self, item: Any) -> Iterable[Any]:
+        """What of an item is described, such as the frames of a video. Raises ``Unreadable``."""
+
+    def describe(self, parts: Sequence[Any]) -> Float32:
+        """float32[B, F], a row a part."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a job is to go about it.
+
+    ``partial``: the directory of unfinished results, which ``resume`` goes on with; None keeps them in
+    memory. ``stop`` is asked after every batch. ``left_out`` receives what could not be read.
+    """
+
+    partial: Path | None = None
+    resume: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    stop: Callable[[], bool] = lambda: False
+    left_out: LeftOut = field(default_factory=list)
+    show_progress: bool = False
+
+
+class Job(Protocol):
+    """An encoder with its source read and checked."""
+
+    @property
+    def about(self) -> About:
+        """For the provenance."""
+
+    def digest(self) -> str:
+        """sha256 (hex) of what is to be described; whoever resumes must find the same."""
+
+    def run(self, name: str, work: Work) -> Modality | None:
+        """The modality, or None where ``work.stop`` said so. Raises ``DatasetError``."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A job that looks at all entities at once and is done in seconds."""
+
+    about: About
+    make: Callable[[str], Modality]
+
+    def digest(self) -> str:
+        return ""  # It is never resumed.
+
+    def run(self, name: str, work: Work) -> Modality:
+        if work.resume:
+            raise DatasetError("this encoder starts over and is done in seconds; leave --resume out")
+        return self.make(name)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One ``--encoder``: how its job starts from a source, and the ``Options`` it takes beside ``device``."""
+
+    start: Callable[[Dataset, str, Options], Job]
+    takes: frozenset[str]

@@ -1,0 +1,144 @@
+"""Described: a job that describes items in batches, averages those of an entity, and can be interrupted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from model.modality import Modality
+from training.encoders.base import About, Describer, Float32, Float64, LeftOut, Unreadable, Work
+from training.encoders.pieces import Piece, Pieces
+from training.encoders.sources import digest_of
+from training.files import DatasetError
+
+PIECE = 64
+"""Entities between two writes to disk; more where there would be more than ``MAX_PIECES``."""
+
+MAX_PIECES = 2000
+T = TypeVar("T")
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+class Stopped(Exception):
+    """The user wants an end; what is complete is kept."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """``items``: what each entity has, by id. ``nothing`` is said where none of it can be read."""
+
+    describer: Describer
+    items: Mapping[int, Sequence[Any]]
+    nothing: str
+
+    @property
+    def about(self) -> About:
+        return self.describer.about
+
+    def digest(self) -> str:
+        return digest_of(self.items)
+
+    def run(self, name: str, work: Work) -> Modality | None:
+        """The mean over each entity's items, float16; None where it was stopped.
+
+        Pieces are the same whenever it is stopped, so that a resumed run gives the same bytes.
+        """
+        kept = None if work.partial is None else Pieces(work.partial, work.identity, resume=work.resume)
+        size = max(PIECE, math.ceil(len(self.items) / MAX_PIECES))
+        made: list[Piece] = []
+        try:
+            with tqdm(total=len(self.items), desc=name, unit="entity", disable=not work.show_progress) as bar:
+                for number, entities in enumerate(_batched(list(self.items), size)):
+                    made.append(self._piece(number, entities, kept, work.stop))
+                    bar.update(len(entities))
+        except Stopped:
+            return None
+        work.left_out.extend(one for piece in made for one in piece.left_out)
+        if not any(len(piece.rows) for piece in made):
+            if kept is not None:
+                kept.remove()
+            raise DatasetError(self.nothing)
+        return joined(name, made, centred=self.describer.centred)
+
+    def _piece(
+        self, number: int, entities: Sequence[int], kept: Pieces | None, stop: Callable[[], bool]
+    ) -> Piece:
+        done = kept.read(number) if kept is not None else None
+        if done is None:
+            done = describe_items(self.describer, {entity: self.items[entity] for entity in entities}, stop)
+            if kept is not None:
+                kept.write(number, done)
+        return done
+
+
+def describe_items(
+    describer: Describer, items: Mapping[int, Sequence[Any]], stop: Callable[[], bool] = lambda: False
+) -> Piece:
+    """A row an entity, float32: the mean over its items of the mean over their parts. Raises ``Stopped``."""
+    owned = [(entity, item) for entity, given in items.items() for item in given]
+    left_out: LeftOut = []
+    failed: set[int] = set()
+    total: dict[int, Float64] = {}
+    count = Counter[int]()
+    for batch in _batched(
+        _parts(describer, [item for _, item in owned], failed, left_out), describer.batch_size
+    ):
+        if stop():
+            raise Stopped
+        vectors_BF = describer.describe([part for _, part in batch]).astype(np.float64)
+        for (place, _), vector in zip(batch, vectors_BF, strict=True):
+            total[place] = total.get(place, 0.0) + vector
+            count[place] += 1
+    of_entity: dict[int, list[Float64]] = {}
+    for place, (entity, item) in enumerate(owned):
+        if place in failed or place not in total:
+            continue
+        if not np.isfinite(total[place]).all():
+            left_out.append((str(item), "its features are not finite numbers"))
+            continue
+        of_entity.setdefault(entity, []).append(total[place] / count[place])
+    rows = np.array(list(of_entity), dtype=np.int64)
+    means = [np.mean(vectors, axis=0) for vectors in of_entity.values()]
+    features_nF: Float32 = np.array(means, dtype=np.float32).reshape(len(rows), -1 if means else 0)
+    return Piece(rows, features_nF, left_out)
+
+
+def joined(name: str, pieces: Sequence[Piece], *, centred: bool) -> Modality:
+    """The pieces as one modality, float16 unless a feature is too large for it."""
+    filled = [piece for piece in pieces if len(piece.rows)]
+    features_nF = np.concatenate([piece.features for piece in filled])
+    rows = np.concatenate([piece.rows for piece in filled])
+    if centred and len(rows) > 1:
+        features_nF = features_nF - features_nF.mean(axis=0, dtype=np.float64).astype(np.float32)
+    small = np.abs(features_nF).max() <= _LARGEST_FLOAT16
+    return Modality(name, features_nF.astype(np.float16 if small else np.float32), rows)
+
+
+def _parts(
+    describer: Describer, items: Sequence[Any], failed: set[int], left_out: LeftOut
+) -> Iterator[tuple[int, Any]]:
+    """The place of an item and one part of it, one after the other; unreadable items are noted."""
+    for place, item in enumerate(items):
+        nothing = True
+        try:
+            for part in describer.parts(item):
+                yield place, part
+                nothing = False
+            if nothing:
+                raise Unreadable("there is nothing in it")
+        except Unreadable as error:  # Parts that came before it may be in a batch already.
+            failed.add(place)
+            left_out.append((str(item), str(error)))
+
+
+def _batched(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(things)
+    while batch := list(islice(left, size)):
+        yield batch

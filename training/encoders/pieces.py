@@ -1,0 +1,116 @@
+"""Pieces: finished parts of an encoding in a directory beside the dataset, which a later run goes on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from model.names import shorten
+from training.encoders.base import Float32, LeftOut
+from training.files import DatasetError
+
+_RECORD = "encoding.json"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some entities' features float32[n, F], whose ``rows`` int64[n] they are, and what was left out."""
+
+    rows: npt.NDArray[np.int64]
+    features: Float32
+    left_out: LeftOut = field(default_factory=list)
+
+
+class Pieces:
+    """The directory ``path``. Raises ``DatasetError`` where another encoding was begun in it."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path
+        if resume:
+            self._compare(identity)
+        elif path.exists():
+            message = "of an encoding that did not end; --resume it, or remove this directory"
+            raise DatasetError(message, file=path)
+        else:
+            with _explained(path):
+                path.mkdir()
+                _write(path / _RECORD, json.dumps(dict(identity), indent=2, ensure_ascii=False).encode())
+
+    def read(self, number: int) -> Piece | None:
+        """A finished piece; None where it is still to be made."""
+        file = self._file(number)
+        if not file.exists():
+            return None
+        try:
+            with safe_open(file, framework="np") as opened:
+                left_out = [(one, why) for one, why in json.loads(opened.metadata()["left_out"])]
+                return Piece(opened.get_tensor("rows"), opened.get_tensor("features"), left_out)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            message = f"damaged ({error}); remove this file, and --resume makes it again"
+            raise DatasetError(message, file=file) from None
+
+    def write(self, number: int, piece: Piece) -> None:
+        with _explained(self.path):
+            rows, features = map(np.ascontiguousarray, (piece.rows, piece.features))
+            _write(
+                self._file(number),
+                save({"rows": rows, "features": features}, {"left_out": json.dumps(piece.left_out)}),
+            )
+
+    def remove(self) -> None:
+        with _explained(self.path):
+            shutil.rmtree(self.path)
+
+    def _file(self, number: int) -> Path:
+        return self.path / f"{number:06d}.safetensors"
+
+    def _compare(self, identity: Mapping[str, Any]) -> None:
+        record = self.path / _RECORD
+        try:
+            begun = json.loads(record.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DatasetError("nothing to resume here; leave --resume out", file=self.path) from None
+        except (ValueError, OSError) as error:
+            raise DatasetError(f"damaged ({error}); remove {self.path} to start over", file=record) from None
+        now = json.loads(json.dumps(dict(identity)))
+        for name in [*now, *begun]:
+            if begun.get(name) != now.get(name):
+                one, other = (
+                    shorten(json.dumps(said.get(name), ensure_ascii=False)) for said in (begun, now)
+                )
+                message = (
+                    f"begun with {name} {one}, now it is {other}; resume as it was begun, "
+                    f"or remove {self.path} to start over"
+                )
+                raise DatasetError(message, file=record)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file whole or not at all."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(data)
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise DatasetError(
+            f"cannot be written ({reason}); is there room, may you write?", file=path
+        ) from None
