@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_discover(commands)
     _add_serve(commands)
+    _add_keys(commands)
     _add_demo(commands)
     return parser
 
@@ -194,18 +195,38 @@ def _add_discover(commands: Any) -> None:
 
 
 def _add_serve(commands: Any) -> None:
-    from service.settings import Settings
+    from service.settings import Settings, flag, is_secret, variable
 
     parser = _command(commands, "serve", "Serve a bundle over HTTP.")
+    parser.allow_abbrev = False  # --api-keys would mean --api-keys-file.
+    parser.epilog = (
+        "Each setting may also stand in the environment (MOMOK_PORT, …) or in a TOML file (port = 8000). "
+        "Flags win over the environment, that over the file. Secrets have no flag: "
+        + ", ".join(variable(name) for name, field in Settings.model_fields.items() if is_secret(field))
+    )
+    parser.add_argument("--config", type=Path, help="TOML file of settings (MOMOK_CONFIG)")
     for name, field in Settings.model_fields.items():
         if field.is_required():
-            parser.add_argument(name, type=Path, help=field.description)
-            continue
-        choices = get_args(field.annotation) or None
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(field.default), default=field.default, choices=choices,
-            help=f"{field.description} (default {field.default})",
-        )  # fmt: skip
+            parser.add_argument(name, type=Path, nargs="?", help=field.description)
+        elif not is_secret(field):
+            kind: dict[str, Any] = {"choices": get_args(field.annotation)}
+            if field.annotation is bool:
+                kind = {"action": argparse.BooleanOptionalAction}
+            elif Path in kind["choices"] or not kind["choices"]:
+                kind = {"metavar": name.rpartition("_")[2].upper()}
+            # Left out where not given, so that other sources count; Settings checks what it holds.
+            parser.add_argument(
+                flag(name), default=argparse.SUPPRESS, **kind,
+                help=f"{field.description} (default {'none' if field.default is None else field.default})",
+            )  # fmt: skip
+
+
+def _add_keys(commands: Any) -> None:
+    parser = _command(
+        commands, "keys", "Make a bearer key: printed once, with the line of its hash for a file of keys."
+    )  # fmt: skip
+    parser.add_argument("name", help="who or what it is for; the server's logs show this name")
+    _add_json(parser)
 
 
 def _add_demo(commands: Any) -> None:

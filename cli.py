@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import urllib.request
@@ -240,10 +241,29 @@ def run_discover(arguments: argparse.Namespace) -> int:
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
+    from service.security import exposure
     from service.server import serve
     from service.settings import Settings
+    from service.sources import load_settings
 
-    serve(_settings(**{name: getattr(arguments, name) for name in Settings.model_fields}), _announce)
+    given = vars(arguments)
+    flags = {name: given[name] for name in Settings.model_fields if given.get(name) is not None}
+    configured = load_settings(flags, os.environ, arguments.config)
+
+    def announce(url: str) -> None:
+        print(configured.line(), *exposure(configured.settings), sep="\n", file=sys.stderr)
+        _announce(url)
+
+    serve(configured.settings, announce)
+
+
+def run_keys(arguments: argparse.Namespace) -> None:
+    from service.keys import hash_line, new_key
+
+    key = new_key()
+    line = hash_line(arguments.name, key)
+    told = [f"key (shown only now): {key}", f"line for the server: {line}"]
+    _print_lines_or_json(told, {"key": key, "line": line}, arguments.json)
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -355,6 +375,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "predict": run_predict,
     "discover": run_discover,
     "serve": run_serve,
+    "keys": run_keys,
     "demo": run_demo,
 }
 

@@ -34,19 +34,19 @@ class Scan:
     def __init__(
         self, table: EntityTable, decision: Decision, layout: Layout | None = None, finer: Scan | None = None
     ) -> None:
-        self._layout = layout or Layout(table, spaces_of(table, decision))
-        dtype = self._layout.dtype
+        self.layout = layout or Layout(table, spaces_of(table, decision))
+        dtype = self.layout.dtype
         self.name = "scan" if dtype == torch.float32 else f"scan-{str(dtype).removeprefix('torch.')}"
         self._entities, self._finer = table, finer
         self._decision: Decision = decision
 
     def warm(self) -> None:
-        self._layout.warm()
+        self.layout.warm()
 
     @torch.inference_mode()
     def propose(self, query_BX: Float32, selections: Sequence[Selection]) -> Proposal:
         """All that may be among the best of each row: nothing is left to prove."""
-        errors = self._layout.errors(query_BX)
+        errors = self.layout.errors(query_BX)
         certain_B = np.isfinite(errors.together).all(axis=1)
         sure, crowded = np.flatnonzero(certain_B), np.flatnonzero(~certain_B)
         found = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))]
@@ -64,10 +64,10 @@ class Scan:
         return Proposal(row_P[order], entity_P[order], np.full(len(selections), -np.inf))
 
     def _contenders(self, query_BX: Float32, selections: Sequence[Selection], errors: Errors) -> _Contenders:
-        device = self._layout.device
+        device = self.layout.device
         masks = _Masks(selections, len(self._entities), device)
         contenders = _Contenders(selections, errors, self._decision, device)
-        for start, scores in self._layout.tiles(torch.from_numpy(query_BX)):
+        for start, scores in self.layout.tiles(torch.from_numpy(query_BX)):
             score_BC = decide(scores, self._decision)
             masks.apply(score_BC, start)
             contenders.look(score_BC, start)
@@ -90,7 +90,7 @@ class Scan:
     def _all_in_contention(self, query_1X: Tensor, selection: Selection, least: float) -> Int64:
         """Everyone allowed who scores at least ``least``, or anything at all if that is NaN."""
         allowed_N = selection.allowed(len(self._entities))
-        for start, scores in self._layout.tiles(query_1X):
+        for start, scores in self.layout.tiles(query_1X):
             behind_C = (decide(scores, self._decision)[0] < least).cpu().numpy()
             allowed_N[start : start + len(behind_C)] &= ~behind_C
         return np.flatnonzero(allowed_N)
@@ -167,12 +167,19 @@ def least_in_contention(
         # at v can have been no more than v / (1 - share).
         least_B = kth_B / (1 + relative * kth_B.sign()) - 2 * absolute_BS[:, 0]
         return least_B * (1 - relative * least_B.sign())
-    # A sigmoid changes by at most a quarter of what its logit does, and by no larger factor than exp of it;
-    # computing it, and their mean, in float32 costs a few units in the last place.
-    units = (8 + together_BS.shape[1]) * 2.0**-24
-    apart_B = 0.25 * together_BS.mean(dim=1) + units
-    factor_B = together_BS.amax(dim=1).clamp(max=300).exp() * (1 + units) / (1 - units)
+    apart_B, factor_B = errors_of_sigmoids(together_BS)
     return torch.maximum(kth_B - 2 * apart_B, kth_B / factor_B**2 - 2.0**-120)
+
+
+def errors_of_sigmoids(together_BS: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much and by which factor a mean of sigmoids may err, float64[B]; logits err as in ``Errors``.
+
+    A sigmoid changes by at most a quarter of what its logit does, and by no larger factor than exp of it;
+    computing it, and their mean, in float32 costs a few units in the last place.
+    """
+    units = (8 + together_BS.shape[1]) * 2.0**-24
+    factor_B = together_BS.amax(dim=1).clamp(max=300).exp() * (1 + units) / (1 - units)
+    return 0.25 * together_BS.mean(dim=1) + units, factor_B
 
 
 class _Masks:

@@ -12,6 +12,7 @@ import torch
 
 from model.decision import Decision
 from model.engine import EngineName, Engines
+from model.fact_scores import FactScores, Placement
 from model.folding import FoldedRelations
 from model.index import EntityIndex
 from model.known import Int64, KnownAnswers
@@ -19,6 +20,7 @@ from model.predictor import Candidates, Encoding, LinkPredictor, QueryEncoder
 from model.retrieval import Ranking, Retriever
 from model.rotation_scan import table_of
 from model.selection import Selection
+from model.table import Float64
 
 Float32 = npt.NDArray[np.float32]
 
@@ -58,6 +60,16 @@ class Answer:
     relation_temperature: float | None
 
 
+@dataclass(frozen=True)
+class PlacedFact:
+    """A fact seen from one of its queries, and what was trusted in encoding that, as in ``Answer``."""
+
+    placement: Placement
+    modality_weights: Float32
+    expert_gates: dict[str, Float32 | None]
+    relation_temperature: float | None
+
+
 class Scorer:
     """Encodes queries with a model and retrieves from its table of candidates.
 
@@ -87,6 +99,8 @@ class Scorer:
             table, model.decision, device=model.present.device, engine=engine, indexes=indexes
         )
         self._retriever = Retriever(table, model.decision, self.engines)
+        self._table = table
+        self._facts = FactScores(table, model.decision, self.engines.scan.layout, known)
 
     @property
     def decision(self) -> Decision:
@@ -108,14 +122,24 @@ class Scorer:
         asked = np.array([(query.entity, query.relation) for query in queries], dtype=np.int64)
         vectors, encoding = self._encode(self._encoder, asked[:, 0], asked[:, 1])
         rankings = self._retriever.top_k(vectors, self._selections(queries))
-        weights_BM = encoding.modality_weights.cpu().numpy()
-        gates = {name: rows.cpu().numpy() for name, rows in encoding.expert_gates.items()}
-        temperature = encoding.relation_temperature
-        temperatures = [None] * len(queries) if temperature is None else temperature.tolist()
+        trusted = self._trusted(encoding, asked[:, 0])
         return [
-            Answer(query, rankings[row], weights_BM[row], self._gates(gates, query.entity, row), heat)
-            for row, (query, heat) in enumerate(zip(queries, temperatures, strict=True))
+            Answer(query, ranking, *trust)
+            for query, ranking, trust in zip(queries, rankings, trusted, strict=True)
         ]
+
+    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]:
+        """Where one answer to each query stands among all entities; relations in [0, 2R)."""
+        vectors, encoding = self._encode(self._encoder, entity_B, relation_B)
+        asked = list(zip(entity_B.tolist(), relation_B.tolist(), strict=True))
+        placed = self._facts.place(self._table.join(vectors), asked, answer_B)
+        trusted = self._trusted(encoding, entity_B)
+        return [PlacedFact(where, *trust) for where, trust in zip(placed, trusted, strict=True)]
+
+    def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]:
+        """The score float64[B] of one answer to each query, and the branches' values float64[B, branches]."""
+        vectors, _ = self._encode(self._encoder, entity_B, relation_B)
+        return self._facts.score(self._table.join(vectors), answer_B)
 
     @torch.inference_mode()
     def _encode(
@@ -156,6 +180,19 @@ class Scorer:
                 self._known.observed(query.relation) if isinstance(given, str) else np.unique(given)
             )
         return offered[shared]
+
+    def _trusted(
+        self, encoding: Encoding, entity_B: Int64
+    ) -> list[tuple[Float32, dict[str, Float32 | None], float | None]]:
+        """The modality weights, expert gates (None where absent) and relation temperature of each query."""
+        weights_BM = encoding.modality_weights.cpu().numpy()
+        gates = {name: rows.cpu().numpy() for name, rows in encoding.expert_gates.items()}
+        temperature = encoding.relation_temperature
+        temperatures = [None] * len(entity_B) if temperature is None else temperature.tolist()
+        return [
+            (weights_BM[row], self._gates(gates, entity, row), temperatures[row])
+            for row, entity in enumerate(entity_B.tolist())
+        ]
 
     def _gates(self, gates: dict[str, Float32], entity: int, row: int) -> dict[str, Float32 | None]:
         present_M = self._present_NM[entity]

@@ -1,6 +1,8 @@
 """Errors that become problem documents (RFC 9457). Each class carries its status, type and title.
 
 ServiceError
+├── Unauthorized      401   no key, or none that is known
+├── Forbidden         403   a known key that may not do this
 ├── InvalidRequest    422   malformed, or names that lead nowhere; lists all problems at once
 ├── UnknownResource   404   a name in the path that nothing carries
 └── InternalError     500   our own fault; details are in the log, under the request's id
@@ -20,23 +22,26 @@ class ProblemItem(BaseModel):
     """One thing wrong with a request."""
 
     pointer: str = Field(
-        description="JSON pointer into the body (empty: the whole), or the parameter's name."
+        description="JSON pointer into the body (empty: the whole), or the parameter's name.",
+        examples=["/queries/0/head"],
     )
-    detail: str
+    detail: str = Field(examples=["unknown entity 'Swedn'; nearest: 'Sweden'"])
     choices: list[str] = Field(
-        default_factory=list, description="Nearest labels of an unknown name, or keys of an ambiguous one."
+        default_factory=list,
+        description="Nearest labels of an unknown name, or keys of an ambiguous one.",
+        examples=[["Sweden"]],
     )
 
 
 class Problem(BaseModel):
     """The body of every answer that is not a success, `application/problem+json`."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
+    type: str = Field(examples=["urn:momok:problem:invalid-request"])
+    title: str = Field(examples=["The request cannot be understood"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["/queries/0/head: unknown entity 'Swedn'; nearest: 'Sweden'"])
     errors: list[ProblemItem] = Field(default_factory=list)
-    request_id: str | None = None
+    request_id: str | None = Field(None, examples=["5f0c2a9be1d47380"])
 
 
 class ServiceError(UserError):
@@ -66,6 +71,14 @@ class InvalidRequest(ServiceError):
 
     def __init__(self, errors: Sequence[ProblemItem]) -> None:
         super().__init__("; ".join(f"{item.pointer or 'body'}: {item.detail}" for item in errors[:3]), errors)
+
+
+class Unauthorized(ServiceError):
+    status, slug, title = 401, "unauthorized", "A key is needed"
+
+
+class Forbidden(ServiceError):
+    status, slug, title = 403, "forbidden", "This key may not do that"
 
 
 class UnknownResource(ServiceError):

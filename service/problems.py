@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from model.names import shorten
 from service.errors import (
     InternalError,
     InvalidRequest,
@@ -78,7 +79,9 @@ def _item(location: tuple[int | str, ...], kind: str, message: str, body: Any) -
         return ProblemItem(pointer="", detail=f"not JSON (at character {path[0] if path else 0})")
     if source == "body" and not path:
         return ProblemItem(pointer="", detail="expected a JSON object, sent as application/json")
-    where = pointer(*_within(body, path)) if source == "body" else ".".join(map(str, path))
+    # A field that we do not know is named by the caller, at any length.
+    parts = [shorten(part) if isinstance(part, str) else part for part in path]
+    where = pointer(*_within(body, path)) if source == "body" else ".".join(map(str, parts))
     return ProblemItem(pointer=where, detail=message.removeprefix("Value error, "))
 
 
@@ -92,7 +95,7 @@ def _within(body: Any, path: Sequence[int | str]) -> list[int | str]:
             body = body[part]
         else:
             continue
-        kept.append(part)
+        kept.append(shorten(part) if isinstance(part, str) else part)
     return kept
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -35,10 +36,12 @@ def serve(
     ``UserError`` where the port cannot be had.
     """
     _on_signals(_leave)  # As process 1 of a container there is no default that would end us while loading.
+    _check_tls(settings)
     app = create_app(settings)
     answerer = context_of(app).answerer
     listener = _listen(settings.host, settings.port)
-    url = f"http://{_authority(settings.host, listener.getsockname()[1])}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    url = f"{scheme}://{_authority(settings.host, listener.getsockname()[1])}"
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -46,6 +49,8 @@ def serve(
             access_log=settings.log_level == "debug",
             timeout_graceful_shutdown=GRACE_S,
             server_header=False,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
         )
     )
     # While it runs uvicorn has handlers of its own, which drain; then it raises the signal again, for these.
@@ -73,6 +78,25 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot listen on {_authority(host, port)}: {reason}; try another --port") from None
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raises ``UserError`` for files that cannot serve HTTPS, before a bundle is loaded for nothing."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    for path in (settings.tls_cert, settings.tls_key):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, password=lambda: ""
+        )
+    except ssl.SSLError:
+        raise UserError(
+            f"{settings.tls_cert}, {settings.tls_key}: not a PEM certificate and its unencrypted private key"
+        ) from None
 
 
 def _authority(host: str, port: int) -> str:

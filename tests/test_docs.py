@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 from arguments import build_parser
 from model.adamf import AdaMFConfig
 from model.predictor import ModelConfig
-from service.settings import Settings
+from service.app import build_api
+from service.fact_schemas import RankRelationsRequest, ScoreRequest
+from service.schemas import PredictRequest, Request
+from service.settings import Settings, flag, is_secret, variable
 from training.objectives.adamf import AdversarialConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +71,42 @@ def test_every_option_of_adamf_is_documented_with_its_default() -> None:
 def test_every_setting_is_documented_with_its_default() -> None:
     api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
-        flag = name if field.is_required() else f"--{name.replace('_', '-')}"
-        default = "" if field.is_required() else f"{field.default} "
-        assert f"| `{flag}` | {default}|" in api
+        shown = variable(name) if is_secret(field) else flag(name)
+        default = "none" if field.default is None else field.default
+        row = f"| `{name}` | |" if field.is_required() else f"| `{shown}` | {default} |"
+        assert row in api
         assert field.description
+
+
+BODIES: dict[str, type[Request]] = {
+    "/v1/predict": PredictRequest,
+    "/v1/score": ScoreRequest,
+    "/v1/relations/rank": RankRelationsRequest,
+}
+
+
+def curls() -> list[str]:
+    """Every `curl …` of a code block of the README, continued lines and quoted bodies joined."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL)
+    return [
+        found for block in blocks for found in re.findall(r"^curl (?:'[^']*'|[^'\n])*", block, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("command", curls())
+def test_a_documented_request_is_one_that_the_api_takes(command: str) -> None:
+    words = shlex.split(command)
+    path = next(word for word in words if word.startswith("http://")).split(":8000")[1].split("?")[0]
+    method = "post" if "-d" in words else "get"
+    routes = build_api().openapi()["paths"]
+    taking = [route for route in routes if re.fullmatch(re.sub("{.*?}", "[^/]+", route), path)]
+    assert taking and method in routes[taking[0]], command
+    if method == "post":
+        BODIES[path].model_validate(json.loads(words[words.index("-d") + 1]))
+
+
+def test_every_way_to_ask_is_shown_as_a_request() -> None:
+    shown = " ".join(curls())
+    assert all(path in shown for path in BODIES)
+    assert "/neighbors" in shown

@@ -20,19 +20,19 @@ def search_entities(
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> EntitiesOut:
     """Entities by part of a label or key: equal ones first, then beginnings, then the most connected."""
-    return served.answerer.entities(search, limit, offset)
+    return served.answerer.graph.entities(search, limit, offset)
 
 
 @router.get("/entities/{key:path}", response_model=EntityDetailsOut, responses=problems(404, 422))
 def entity(key: str, served: Served) -> EntityDetailsOut:
     """One entity, by key or by a label that only one has."""
-    return served.answerer.entity(key)
+    return served.answerer.graph.entity(key)
 
 
 @router.get("/relations", response_model=RelationsOut)
 def relations(served: Served) -> RelationsOut:
     """All relations, with the number of facts of each."""
-    return served.answerer.relations()
+    return served.answerer.graph.relations()
 
 
 @router.get("/model", response_model=ModelOut)

@@ -5,27 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
-from fastapi.routing import APIRoute
-from starlette.routing import Match
-from starlette.types import Scope
 
 from model.pictures import MEDIA_TYPES
 from service.routes.context import Served, problems
+from service.routes.keys import KeyRoute
 
-
-class _PictureRoute(APIRoute):
-    """Leaves ``…%2Fpicture`` to the details: there the slash belongs to a key that ends in ``/picture``.
-
-    Paths are decoded before they are matched, so only the raw one still tells the two apart.
-    """
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope.get("raw_path", b"").lower().endswith(b"%2fpicture"):
-            return Match.NONE, {}
-        return super().matches(scope)
-
-
-router = APIRouter(prefix="/v1", tags=["graph"], route_class=_PictureRoute)
+router = APIRouter(prefix="/v1", tags=["graph"], route_class=KeyRoute)
 
 
 @router.get(
@@ -38,7 +23,7 @@ def picture(
     key: str, served: Served, if_none_match: Annotated[str | None, Header(max_length=1024)] = None
 ) -> Response:
     """The picture of an entity; `ETag` changes when it does."""
-    found = served.answerer.picture(key)
+    found = served.answerer.graph.picture(key)
     headers = {
         "ETag": f'"{found.sha256}"',
         "Cache-Control": "public, max-age=3600",

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from model.scorer import Answer
 from service.answerer import Answerer
 from service.errors import InvalidRequest, ProblemItem, pointer
-from service.routes.context import Context, Served, problems
+from service.routes.context import Context, Served, problems, resolved
 from service.schemas import PredictRequest, PredictResponse
 
 router = APIRouter(prefix="/v1", tags=["prediction"])
@@ -23,19 +23,15 @@ async def predict(body: PredictRequest, served: Served) -> Response:
     """Which entities complete these facts, how well, and which modality and expert was trusted."""
     _check_limits(body, served)
     started = perf_counter()
-    try:
-        queries = await run_in_threadpool(served.answerer.resolve, body)
-    except InvalidRequest as error:
-        served.metrics.unknown_names.inc(len(error.errors))
-        raise
-    resolved = perf_counter()
+    queries = await resolved(served, lambda: served.answerer.resolve(body))
+    found = perf_counter()
     answers = await served.scorer.run(lambda: served.answerer.score(queries))
     scored = perf_counter()
     content, response = await run_in_threadpool(_render, body, answers, served.answerer)
     served.metrics.count(response)
     for stage, seconds in (
-        ("resolve", resolved - started),
-        ("score", scored - resolved),
+        ("resolve", found - started),
+        ("score", scored - found),
         ("render", perf_counter() - scored),
     ):
         served.metrics.stage_seconds.labels(stage).observe(seconds)

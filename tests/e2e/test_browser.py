@@ -9,7 +9,7 @@ from tests.e2e.processes import needed, serving
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
+    "--disable-component-update", "--disable-sync", "--no-first-run", "--enable-logging=stderr",
 )  # fmt: skip
 
 
@@ -22,3 +22,6 @@ def test_the_documentation_draws_itself(work: Path, tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "Which entities complete these facts" in done.stdout or 'data-path="/v1/predict"' in done.stdout
     assert "Unable to render" not in done.stdout
+    assert "Authorize" in done.stdout
+    # The console, where a browser says what the page's policy has kept it from.
+    assert "Content Security Policy" not in done.stderr

@@ -96,7 +96,7 @@ def make_bundle(
             index=IndexInfo(),
             metrics={"test": {"protocol": "none", "metrics": {"mrr": 0.5}}},
             golden=golden,
-            provenance={},
+            provenance={"command": "made by hand"},
             files=files,
         )
 

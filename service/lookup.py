@@ -1,0 +1,46 @@
+"""Lookup: the names in a request's body, to ids; those that lead nowhere are told all at once."""
+
+from __future__ import annotations
+
+from model.names import UnresolvedName
+from model.vocabulary import Vocabulary
+from service.errors import InvalidRequest, ProblemItem
+
+SUGGESTIONS = 10
+"""Bad names of a request that get choices: each costs a search or lists keys, and nobody reads more."""
+
+
+class Lookup:
+    """One request's names. ``finish`` raises for those that were bad, after all were looked up."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._problems: list[ProblemItem] = []
+
+    def entity(self, name: str, where: str) -> int:
+        """The id, or -1 and one problem more, at the pointer ``where``."""
+        try:
+            return self._vocabulary.resolve_entity(name, suggest=self._suggests)
+        except UnresolvedName as error:
+            return self._note(error, where)
+
+    def relation(self, name: str, where: str) -> int:
+        """The id, or -1 and one problem more, at the pointer ``where``."""
+        try:
+            return self._vocabulary.resolve_relation(name, suggest=self._suggests)
+        except UnresolvedName as error:
+            return self._note(error, where)
+
+    def finish(self) -> None:
+        """Raises ``InvalidRequest`` that lists every name which leads nowhere, or to several."""
+        if self._problems:
+            raise InvalidRequest(self._problems)
+
+    @property
+    def _suggests(self) -> bool:
+        return len(self._problems) < SUGGESTIONS
+
+    def _note(self, error: UnresolvedName, where: str) -> int:
+        choices = list(error.choices) if self._suggests else []
+        self._problems.append(ProblemItem(pointer=where, detail=str(error), choices=choices))
+        return -1
