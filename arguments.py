@@ -181,6 +181,12 @@ def _add_serve(commands: Any) -> None:
         if field.is_required():
             parser.add_argument(name, type=Path, help=field.description)
             continue
+        if isinstance(field.default, bool):
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, default=field.default,
+                help=field.description,
+            )  # fmt: skip
+            continue
         choices = get_args(field.annotation) or None
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=type(field.default), default=field.default, choices=choices,

@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import numpy as np
-import numpy.typing as npt
 
 from model.bundle import Bundle, BundleError
 from model.decision import SCORE_KINDS
 from model.device import DeviceName, choose_device
 from model.engine import EngineName
-from model.known import Int64, first_split
+from model.known import Int64
 from model.names import UnresolvedName, shorten
 from model.pictures import Picture
 from model.scorer import Answer, Query, Scorer
 from service.errors import InvalidRequest, ProblemItem, UnknownResource, pointer
+from service.rendering import Renderer
 from service.schemas import (
-    AnswerOut,
-    CandidateOut,
     EntitiesOut,
     EntityDetailsOut,
     EntityOut,
@@ -34,7 +32,6 @@ from service.schemas import (
     ModelRef,
     PredictRequest,
     PredictResponse,
-    QueryOut,
     RelationInfoOut,
     RelationOut,
     RelationsOut,
@@ -45,13 +42,8 @@ if TYPE_CHECKING:
 
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a golden score, relative to the largest, between machines of different arithmetic."""
-DECIMALS = 6
-"""Of weights and gates in answers: float32 holds no more, and a shorter body is a faster one."""
-
 SUGGESTIONS = 10
 """Unknown names of a request that get suggestions: each costs a search, and nobody reads more."""
-
-_UNEXPLAINED: dict[str, Any] = {"branch_scores": None, "modality_weights": None, "expert_gates": None}
 
 
 class Answerer:
@@ -64,9 +56,8 @@ class Answerer:
         self._num_relations = bundle.model.config.num_relations
         self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine)
         self._present_NM = bundle.model.present.cpu().numpy()
-        self._weights_NM = bundle.candidates.modality_weights.cpu().numpy()
+        self._renderer = Renderer(bundle)
         self.bundle.pictures  # noqa: B018 (where the directory is now, before a link to it may turn)
-        self._gates_NK = {name: rows.cpu().numpy() for name, rows in bundle.candidates.expert_gates.items()}
 
     @classmethod
     def open(cls, path: Path, device: DeviceName = "auto", engine: EngineName = "auto") -> Answerer:
@@ -102,11 +93,14 @@ class Answerer:
     def predict(self, request: PredictRequest) -> PredictResponse:
         """All three steps. Raises ``InvalidRequest``."""
         queries = self.resolve(request)
-        return self.render(request, self.score(queries))
+        return PredictResponse.model_validate_json(self.render(request, self.score(queries)))
 
-    def resolve(self, request: PredictRequest) -> list[Query]:
-        """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere."""
-        problems: list[ProblemItem] = []
+    def resolve(self, request: PredictRequest, *, suggest: bool = True) -> list[Query]:
+        """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere.
+
+        Finding what may have been meant takes a search; without ``suggest`` it is quick.
+        """
+        problems = _Problems(suggest)
         candidates = self._resolve_candidates(request.candidates, problems)
         queries = []
         for index, query in enumerate(request.queries):
@@ -126,13 +120,9 @@ class Answerer:
     def score(self, queries: Sequence[Query]) -> list[Answer]:
         return self._scorer.answer(queries)
 
-    def render(self, request: PredictRequest, answers: Sequence[Answer]) -> PredictResponse:
-        """Answers with names, split marks and explanations."""
-        return PredictResponse(
-            model=self.reference(),
-            answers=[self._render(request, answer) for answer in answers],
-            score_kind=SCORE_KINDS[self._scorer.decision],
-        )
+    def render(self, request: PredictRequest, answers: Sequence[Answer]) -> bytes:
+        """Answers with names, split marks and explanations: the JSON of a ``PredictResponse``."""
+        return self._renderer.render(request, answers)
 
     def reference(self) -> ModelRef:
         return self._reference
@@ -210,10 +200,10 @@ class Answerer:
         return f"/v1/entities/{quote(self._vocabulary.entities.keys[entity], safe='')}/picture"
 
     def _resolve(
-        self, kind: Literal["entity", "relation"], name: str, where: str, problems: list[ProblemItem]
+        self, kind: Literal["entity", "relation"], name: str, where: str, problems: _Problems
     ) -> int:
         """The id, or -1 and one problem more."""
-        vocabulary, suggest = self._vocabulary, len(problems) < SUGGESTIONS
+        vocabulary, suggest = self._vocabulary, problems.suggest and len(problems) < SUGGESTIONS
         try:
             if kind == "entity":
                 return vocabulary.resolve_entity(name, suggest=suggest)
@@ -223,7 +213,7 @@ class Answerer:
             return -1
 
     def _resolve_candidates(
-        self, given: Literal["observed"] | list[str] | None, problems: list[ProblemItem]
+        self, given: Literal["observed"] | list[str] | None, problems: _Problems
     ) -> Literal["observed"] | Int64 | None:
         if given is None or given == "observed":
             return given
@@ -232,71 +222,6 @@ class Answerer:
             for index, name in enumerate(given)
         ]
         return np.array(ids, dtype=np.int64)
-
-    def _render(self, request: PredictRequest, answer: Answer) -> AnswerOut:
-        query, ranking, explain = answer.query, answer.ranking, request.explain
-        asks_head = query.relation >= self._num_relations
-        given = self._entity(query.entity)
-        kept = len(ranking.scores)
-        if request.min_score is not None:
-            kept = int((ranking.scores >= request.min_score).sum())
-        return AnswerOut(
-            query=QueryOut(
-                head=None if asks_head else given,
-                relation=self._relation(query.relation % self._num_relations),
-                tail=given if asks_head else None,
-                missing="head" if asks_head else "tail",
-            ),
-            candidates=self._candidates(answer, kept, explain),
-            modality_weights=self._by_modality(_rounded(answer.modality_weights)) if explain else None,
-            expert_gates=_rounded_gates(answer.expert_gates) if explain else None,
-            relation_temperature=answer.relation_temperature if explain else None,
-            exact=ranking.exact,
-            engine=ranking.engine,
-        )
-
-    def _candidates(self, answer: Answer, kept: int, explain: bool) -> list[CandidateOut]:
-        """The first ``kept`` candidates, built without validation: in long lists it would cost the most."""
-        entity_C, scores = answer.ranking.entities[:kept], answer.ranking.scores[:kept].tolist()
-        codes = self.bundle.known.split_codes(answer.query.entity, answer.query.relation, entity_C).tolist()
-        reasons = self._explain(entity_C, answer.ranking.branch_values[:kept]) if explain else [{}] * kept
-        return [
-            CandidateOut.model_construct(
-                rank=rank,
-                entity=self._entity(entity),
-                score=score,
-                known=first_split(code) if code else False,
-                **(_UNEXPLAINED | reason),
-            )
-            for rank, (entity, score, code, reason) in enumerate(
-                zip(entity_C.tolist(), scores, codes, reasons, strict=True), start=1
-            )
-        ]
-
-    def _explain(self, entity_C: Int64, value_CB: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
-        """The explaining fields of each candidate, one array operation a field."""
-        branches = [branch.name for branch in self.bundle.model.branches]
-        gates = [_rounded(self._gates_NK[name][entity_C]) for name in self.modality_names]
-        return [
-            {
-                "branch_scores": dict(zip(branches, values, strict=True)),
-                "modality_weights": self._by_modality(weights),
-                "expert_gates": {
-                    name: given if has else None
-                    for name, given, has in zip(self.modality_names, own, present, strict=True)
-                },
-            }
-            for values, weights, present, *own in zip(
-                value_CB.tolist(),
-                _rounded(self._weights_NM[entity_C]),
-                self._present_NM[entity_C].tolist(),
-                *gates,
-                strict=True,
-            )
-        ]
-
-    def _by_modality(self, weights: list[float]) -> dict[str, float]:
-        return dict(zip(self.modality_names, weights, strict=True))
 
     def _entity(self, entity: int) -> EntityOut:
         names = self._vocabulary.entities
@@ -307,12 +232,9 @@ class Answerer:
         return RelationOut(key=names.keys[relation], label=names.labels[relation])
 
 
-def _rounded(values: npt.NDArray[np.float32]) -> list[Any]:
-    rounded: list[Any] = values.astype(np.float64).round(DECIMALS).tolist()
-    return rounded
+class _Problems(list[ProblemItem]):
+    """The bad names of a request; ``suggest``: each with what may have been meant."""
 
-
-def _rounded_gates(
-    gates: dict[str, npt.NDArray[np.float32] | None],
-) -> dict[str, list[float] | None]:
-    return {name: None if values is None else _rounded(values) for name, values in gates.items()}
+    def __init__(self, suggest: bool) -> None:
+        super().__init__()
+        self.suggest = suggest

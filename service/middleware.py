@@ -1,4 +1,4 @@
-"""Observation: request ids, request metrics and the last resort, as one plain ASGI middleware."""
+"""Observation: request ids, metrics, the log and the last resort, as one plain ASGI middleware."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from time import perf_counter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.logs import log_request
 from service.metrics import UNMATCHED, Metrics
 from service.problems import unexpected
 
@@ -17,7 +18,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Observation:
-    """Gives every request an id (the caller's where it is well formed), counts and times it.
+    """Gives every request an id (the caller's where it is well formed), counts, times and logs it.
 
     An exception that nothing has handled ends here, as a logged 500 like every other answer: outside of this
     middleware it would carry no id and be counted nowhere.
@@ -53,7 +54,28 @@ class Observation:
                 await response(scope, receive, send_with_id)
         finally:
             self.metrics.in_flight.dec()
-            route = getattr(scope.get("route"), "path_format", UNMATCHED)
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self.metrics.requests.labels(method, route, str(status)).inc()
-            self.metrics.seconds.labels(route).observe(perf_counter() - started)
+            self._note(scope, status, perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path_format", UNMATCHED)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        state = scope["state"]
+        outcome = state.get(
+            "outcome", "answered" if status < 400 else "refused" if status < 500 else "failed"
+        )
+        self.metrics.requests.labels(method, route, str(status)).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        if (rejected := self.metrics.rejected.get(outcome)) is not None:
+            rejected.inc()
+        log_request(
+            {
+                "request_id": state["request_id"],
+                "method": method,
+                "route": route,
+                "status": status,
+                "ms": round(1000 * seconds, 3),
+                "queries": state.get("queries", 0),
+                "outcome": outcome,
+            },
+            status,
+        )

@@ -8,19 +8,27 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request
 
 from service.answerer import Answerer
+from service.batcher import MicroBatcher
+from service.deployment import Deployment
 from service.errors import Problem
+from service.limiter import Limiter
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
-from service.worker import ScorerThread
 
 
 @dataclass(frozen=True)
 class Context:
-    answerer: Answerer
     settings: Settings
     metrics: Metrics
-    scorer: ScorerThread
+    deployment: Deployment
+    scorer: MicroBatcher
+    limiter: Limiter
+
+    @property
+    def answerer(self) -> Answerer:
+        """What answers now, to be asked for once in a request. Raises ``Starting``."""
+        return self.deployment.answerer
 
 
 def context_of(app: FastAPI) -> Context:
@@ -28,7 +36,7 @@ def context_of(app: FastAPI) -> Context:
     return context
 
 
-def _served(request: Request) -> Context:
+async def _served(request: Request) -> Context:
     return context_of(request.app)
 
 

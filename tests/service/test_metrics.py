@@ -41,10 +41,10 @@ def test_everything_is_there_at_zero_before_any_request(client: TestClient) -> N
     post = {"method": "POST", "route": "/v1/predict", "status": "200"}
     assert value(client, "momok_requests_total", **post) == 0
     assert value(client, "momok_request_seconds_count", route="/v1/entities/{key}") == 0
-    assert value(client, "momok_answers_total", exact="true") == 0
+    assert value(client, "momok_answers_total", exact="true", engine="scan") == 0
     assert value(client, "momok_queries_total") == 0
     assert value(client, "momok_unknown_names_total") == 0
-    assert value(client, "momok_stage_seconds_count", stage="score") == 0
+    assert value(client, "momok_stage_seconds_count", stage="search") == 0
     assert value(client, "momok_ready") == 1
 
 
@@ -59,10 +59,10 @@ def test_each_series_moves(client: TestClient) -> None:
     assert value(client, "momok_requests_total", method="GET", route="/v1/entities/{key}", status="200") == 1
     assert value(client, "momok_requests_total", method="GET", route="unmatched", status="404") == 1
     assert value(client, "momok_queries_total") == 2
-    assert value(client, "momok_answers_total", exact="true") == 2
+    assert value(client, "momok_answers_total", exact="true", engine="scan") == 2
     assert value(client, "momok_unknown_names_total") == 2
     assert value(client, "momok_request_seconds_count", route="/v1/predict") == 2
-    for stage in ("resolve", "score", "render"):
+    for stage in ("resolve", "encode", "search", "rescore", "serialise"):
         assert value(client, "momok_stage_seconds_count", stage=stage) == 1
     assert value(client, "momok_requests_in_flight") == 1, "the scrape itself"
 
