@@ -174,6 +174,8 @@ class MicroBatcher:
         with self._changed:
             if self._closed:
                 raise ClosedError("no more work is taken")
+            if timeout_s <= 0:
+                raise DeadlineError
             # What cannot be answered in its time is better refused at once than after waiting for it.
             if self.queued + len(job.queries) > self._max_queue or self.delay_s > timeout_s:
                 raise QueueFullError(self.delay_s)

@@ -24,8 +24,8 @@ def configure(log_format: Literal["text", "json"], log_level: str) -> None:
             "formatters": {"line": {"()": JsonFormatter if log_format == "json" else TextFormatter}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "loggers": {
-                "momok": {"level": log_level.upper(), "handlers": ["stderr"], "propagate": False},
-                "uvicorn": {"level": quiet.upper(), "handlers": ["stderr"], "propagate": False},
+                "momok": {"level": log_level.upper(), "handlers": ["stderr"]},
+                "uvicorn": {"level": quiet.upper(), "handlers": ["stderr"]},
             },
         }
     )

@@ -44,8 +44,8 @@ class Renderer:
         self._branch_scores = _form([branch.name for branch in model.branches])
         self._weights = _form(self._modalities)
         manifest = bundle.manifest
-        reference = json.dumps({"name": manifest.name, "version": manifest.version}, ensure_ascii=False)
-        self._start = f'{{"model":{reference},"answers":['
+        name, version = (json.dumps(text, ensure_ascii=False) for text in (manifest.name, manifest.version))
+        self._start = f'{{"model":{{"name":{name},"version":{version}}},"answers":['
         self._end = f'],"score_kind":"{SCORE_KINDS[model.decision]}"}}'
         self._kept: dict[int, tuple[str, str]] = {}
 

@@ -136,6 +136,35 @@ def test_a_deadline_answers_while_the_thread_is_busy_and_saves_the_work(
     assert recorder.batches == [[0]]
 
 
+def test_a_deadline_that_is_past_is_not_even_tried(make: Callable[..., MicroBatcher]) -> None:
+    recorder = Recorder()
+    with pytest.raises(DeadlineError):
+        run(make().submit(recorder.score, [1], timeout_s=-0.1))
+    assert recorder.batches == []
+
+
+def test_who_would_wait_longer_than_allowed_is_refused_at_once(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make(max_batch=1)
+
+    async def slowly() -> None:
+        recorder.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit(recorder.score, [query])) for query in range(2)]
+        await asyncio.sleep(0.1)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+        assert batcher.delay_s == 0
+        recorder.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit(recorder.score, [query])) for query in range(9)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(QueueFullError) as refused:
+            await batcher.submit(recorder.score, [9], timeout_s=batcher.delay_s / 2)
+        assert refused.value.retry_after_s == pytest.approx(batcher.delay_s)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+
+    run(slowly())
+
+
 def test_a_request_in_work_is_answered_at_its_deadline_too(make: Callable[..., MicroBatcher]) -> None:
     recorder, batcher = Recorder(), make()
 
