@@ -1,0 +1,113 @@
+"""A real server process from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+from tests.chaos.wire import GOOD, Server, answer, get, post, server
+from tests.e2e.processes import MOMOK, momok, running, stop, wait_for
+from tests.e2e.test_prometheus import free_port
+from tests.service.builders import Made, make_bundle
+from tests.service.test_deployment import turn
+
+
+def made(path: Path, seed: int = 0) -> Made:
+    return make_bundle(path, decision="sum", seed=seed)
+
+
+def test_it_listens_before_it_is_ready_and_says_so(tmp_path: Path) -> None:
+    bundle, output, port = made(tmp_path / "bundle").path, tmp_path / "log", free_port()
+    with running(MOMOK, "serve", bundle, "--port", port, "--device", "cpu", output=output) as process:
+        to = Server(f"http://127.0.0.1:{port}", process)
+
+        async def starting() -> list[int]:
+            statuses = []
+            while 200 not in statuses:
+                try:
+                    statuses.append((await to.ask(get("/startupz")))[0])
+                except ConnectionRefusedError:
+                    assert process.poll() is None
+                await asyncio.sleep(0.01)
+            return statuses
+
+        statuses = asyncio.run(starting())
+        assert statuses[0] == 503
+        wait_for("serving at", output, process)
+        assert asyncio.run(to.predict())[0] == 200
+        assert stop(process) == 0
+
+
+def test_a_stop_finishes_what_was_admitted_and_takes_no_more(tmp_path: Path) -> None:
+    async def stopping(to: Server) -> None:
+        reader, writer = await to.connect()
+        _, idle = await to.connect()
+        request = post("/v1/predict", json.dumps(GOOD).encode())
+        writer.write(request[:-10])
+        while await to.metric("momok_requests_in_flight") < 2:
+            await asyncio.sleep(0.01)
+        to.process.send_signal(signal.SIGTERM)
+        while True:
+            try:
+                _, probe = await to.connect()
+            except ConnectionRefusedError:
+                break
+            probe.close()
+            await asyncio.sleep(0.02)
+        assert to.process.poll() is None, "somebody is still being served"
+        writer.write(request[-10:])
+        status, body = await answer(reader)
+        assert status == 200
+        assert json.loads(body)["answers"]
+        assert await reader.read() == b"", "and then the connection ends"
+        writer.close()
+        idle.close()
+
+    with server(made(tmp_path / "bundle").path, tmp_path) as to:
+        asyncio.run(stopping(to))
+        assert to.process.wait(30) == 0
+
+
+def test_a_hangup_reloads(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    link.symlink_to(made(tmp_path / "one").path)
+
+    async def version(to: Server) -> str:
+        found: str = (await to.predict())[1]["model"]["version"]
+        return found
+
+    async def hanging_up(to: Server) -> None:
+        before = await version(to)
+        turn(link, made(tmp_path / "two", seed=1).path)
+        to.process.send_signal(signal.SIGHUP)
+        while await version(to) == before:
+            await asyncio.sleep(0.02)
+
+    with server(link, tmp_path) as to:
+        asyncio.run(asyncio.wait_for(hanging_up(to), 60))
+        assert stop(to.process, signal.SIGINT) == 0
+
+
+def test_a_damaged_bundle_ends_the_process_with_one_line(tmp_path: Path) -> None:
+    bundle = made(tmp_path / "bundle").path
+    (bundle / "weights.safetensors").write_bytes(b"")
+    done = momok("serve", bundle, "--port", 0)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("momok: ") and "weights.safetensors" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_logs_are_json_where_wanted(tmp_path: Path) -> None:
+    bundle = made(tmp_path / "bundle").path
+    output = tmp_path / "log"
+    flags = ("--port", 0, "--device", "cpu", "--log-format", "json")
+    with running(MOMOK, "serve", bundle, *flags, output=output) as process:
+        to = Server(wait_for(r"serving at (http://\S+)", output, process), process)
+        asyncio.run(to.predict())
+        wait_for('"route": "/v1/predict"', output, process)
+        assert stop(process) == 0
+    lines = [line for line in output.read_text(encoding="utf-8").splitlines() if "serving at" not in line]
+    logged = [json.loads(line) for line in lines]
+    assert logged[-1]["outcome"] == "answered"
