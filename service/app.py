@@ -59,6 +59,7 @@ def unloaded_app(settings: Settings) -> FastAPI:
     )
     limiter = Limiter(settings.rate_limit, settings.rate_burst)
     app.state.context = Context(settings, metrics, deployment, scorer, limiter)
+    app.add_middleware(predict.FastLane, served=context_of(app))
     app.add_middleware(Guard, max_bytes=settings.max_body_bytes, timeout_s=settings.receive_timeout_s)
     app.add_middleware(Observation, metrics=metrics)
     return app
@@ -73,6 +74,8 @@ def build_api() -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         lifespan=_lifespan,
+        # Looked up anew at every request otherwise; /metrics is what watches this app.
+        telemetry={"tracing": False, "metrics": False},
     )
     # Pictures before the graph, whose path of details takes in all that follows: keys may hold slashes.
     for router in (predict.router, picture.router, graph.router, operations.router, admin.router):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ServiceError, TooLarge, TooManyConnections, TooSlow
@@ -39,16 +38,16 @@ class Guard:
             await _refuse(scope, receive, send, error)
             return
         if first is not None:
-            await self.app(scope, _Replay(first, receive), send)
+            await self.app(scope, Replay(first, receive), send)
 
     async def _body(self, scope: Scope, receive: Receive) -> Message | None:
         """The whole body as one message, None if the client went away. Raises ``TooLarge``, ``TooSlow``."""
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "")
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_bytes:
             raise self._too_large()
         message = {"type": "http.request", "body": b"", "more_body": False}
-        if length in ("", "0") and "transfer-encoding" not in headers:
+        if length in (b"", b"0") and b"transfer-encoding" not in headers:
             return message
         parts, size = [], 0
         try:
@@ -72,7 +71,7 @@ class Guard:
         )
 
 
-class _Replay:
+class Replay:
     """``receive`` that begins with a message already received."""
 
     def __init__(self, first: Message, receive: Receive) -> None:

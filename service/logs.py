@@ -31,11 +31,18 @@ def configure(log_format: Literal["text", "json"], log_level: str) -> None:
     )
 
 
+def wanted(status: int) -> bool:
+    """Whether a request that ended so has a line."""
+    return access.isEnabledFor(_level(status))
+
+
 def log_request(fields: dict[str, Any], status: int) -> None:
     """``fields`` in the order of a line."""
-    level = logging.ERROR if status >= 500 and status not in (503, 504) else logging.INFO
-    if access.isEnabledFor(level):
-        access.log(level, "request", extra={FIELDS: fields})
+    access.log(_level(status), "request", extra={FIELDS: fields})
+
+
+def _level(status: int) -> int:
+    return logging.ERROR if status >= 500 and status not in (503, 504) else logging.INFO
 
 
 class JsonFormatter(logging.Formatter):

@@ -58,6 +58,7 @@ class Metrics:
         for method, route in routes:
             self.requests.labels(method, route, "200")
             self.seconds.labels(route)
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.rejected = {reason: self._rejected.labels(reason) for reason in REJECTIONS}
 
     def _of_scoring(self) -> None:
@@ -117,6 +118,16 @@ class Metrics:
         self.bundle_info.clear()
         self.bundle_info.labels(model.name, model.version).set(1)
         self._created_at = _timestamp(answerer.bundle.manifest.created_at)
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request has been answered; ``method`` and ``route`` are of closed sets."""
+        key = method, route, status
+        if key not in self._series:
+            labels = method, route, str(status)
+            self._series[key] = self.requests.labels(*labels), self.seconds.labels(route)
+        requests, times = self._series[key]
+        requests.inc()
+        times.observe(seconds)
 
     def batch(self, num_queries: int, waits_s: Sequence[float]) -> None:
         self.batch_queries.observe(num_queries)

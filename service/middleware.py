@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
+from itertools import count
 from time import perf_counter
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.logs import log_request
+from service.logs import log_request, wanted
 from service.metrics import UNMATCHED, Metrics
 from service.problems import unexpected
 
@@ -27,13 +27,15 @@ class Observation:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
+        self._start, self._numbers = secrets.token_hex(6), count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _GOOD_ID.fullmatch(given) else secrets.token_hex(8)
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        # Unique, not secret: fresh random bytes would cost as much as the rest of this.
+        request_id = given if _GOOD_ID.fullmatch(given) else f"{self._start}-{next(self._numbers):x}"
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         started = perf_counter()
@@ -42,7 +44,7 @@ class Observation:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         self.metrics.in_flight.inc()
@@ -63,10 +65,11 @@ class Observation:
         outcome = state.get(
             "outcome", "answered" if status < 400 else "refused" if status < 500 else "failed"
         )
-        self.metrics.requests.labels(method, route, str(status)).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
+        self.metrics.answered(method, route, status, seconds)
         if (rejected := self.metrics.rejected.get(outcome)) is not None:
             rejected.inc()
+        if not wanted(status):
+            return
         log_request(
             {
                 "request_id": state["request_id"],

@@ -66,8 +66,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:
-    """For the log and the metrics; nobody reads it."""
-    request.scope["state"]["outcome"] = "client-gone"
+    return left(request.scope)
+
+
+def left(scope: Scope) -> Response:
+    """The answer to a client that is gone: for the log and the metrics, as nobody reads it."""
+    scope["state"]["outcome"] = "client-gone"
     return Response(status_code=CLIENT_GONE)
 
 
