@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Event, Lock, Thread
 
 from model.errors import UserError
@@ -46,8 +47,7 @@ class Deployment:
         self._path: Path | None = None
         self._previous: Path | None = None
         self._loading = Lock()
-        # Always the same thread: each that multiplies matrices has helpers of its own, and their memory.
-        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
+        self._loader = _Loader(self._load)
         self._closed = Event()
 
     @property
@@ -76,7 +76,7 @@ class Deployment:
     def start(self, answerer: Answerer | None = None) -> None:
         """Serve ``answerer``, or what is at the settings' bundle. Raises ``UserError``."""
         path = self._settings.bundle.resolve()
-        self._serve(answerer or self._loader.submit(self._load, path).result(), path)
+        self._serve(answerer or self._loader.load(path), path)
 
     def reload(self) -> ModelRef:
         """Serve what is at the settings' bundle now. Raises ``ReloadBusy``, ``BundleRefused``."""
@@ -101,7 +101,7 @@ class Deployment:
 
     def close(self) -> None:
         self._closed.set()
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        self._loader.close()
 
     def _before(self) -> Path:
         if self._previous is None:
@@ -115,7 +115,7 @@ class Deployment:
         result = "failed"
         try:
             path = where().resolve()
-            reference = self._serve(self._loader.submit(self._load, path).result(), path)
+            reference = self._serve(self._loader.load(path), path)
             result = "swapped"
         except UserError as error:
             result = "refused"
@@ -149,6 +149,34 @@ class Deployment:
     def _try_reload(self) -> None:
         with suppress(Exception):  # Logged where it was raised.
             self.reload()
+
+
+class _Loader:
+    """Loads in one thread, always the same: each that multiplies matrices has helpers of its own, and their
+    memory. It does not keep a process that is told to end from ending."""
+
+    def __init__(self, load: Callable[[Path], Answerer]) -> None:
+        self._load = load
+        self._wanted: SimpleQueue[tuple[Path, Future[Answerer]] | None] = SimpleQueue()
+        Thread(target=self._work, name="loader", daemon=True).start()
+
+    def load(self, path: Path) -> Answerer:
+        """Whatever loading raises."""
+        future: Future[Answerer] = Future()
+        self._wanted.put((path, future))
+        return future.result()
+
+    def close(self) -> None:
+        self._wanted.put(None)
+
+    def _work(self) -> None:
+        while wanted := self._wanted.get():
+            path, future = wanted
+            try:
+                future.set_result(self._load(path))
+            except BaseException as error:  # Raised again in the thread that waits.
+                future.set_exception(error)
+            del wanted, future  # They would keep the bundle while this waits for the next.
 
 
 def _target(path: Path) -> tuple[Path, int] | None:

@@ -2,6 +2,7 @@
 
 ServiceError
 ├── InvalidRequest       422   malformed, or names that lead nowhere; lists all problems at once
+├── UnreadableRequest    400   no HTTP
 ├── UnknownResource      404   a name in the path that nothing carries
 ├── TooLarge             413   a body of more bytes than are taken
 ├── TooSlow              408   a body that does not arrive in time
@@ -94,6 +95,10 @@ class InvalidRequest(ServiceError):
 
     def __init__(self, errors: Sequence[ProblemItem]) -> None:
         super().__init__("; ".join(f"{item.pointer or 'body'}: {item.detail}" for item in errors[:3]), errors)
+
+
+class UnreadableRequest(ServiceError):
+    status, slug, title, closes = 400, "unreadable-request", "This is no HTTP request", True
 
 
 class UnknownResource(ServiceError):

@@ -12,7 +12,9 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.errors import UnreadableRequest
 from service.limits import CROWDED
+from service.problems import MEDIA_TYPE
 
 READ_S = 30.0
 """How long a client may leave what was sent to it unread."""
@@ -65,6 +67,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_timer = _cancelled(self._header_timer)
         self._header_bytes = 0
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """As a problem document; there is no request that the app could be asked about."""
+        body = UnreadableRequest("this is not HTTP that can be read").problem(None).model_dump_json().encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n"
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

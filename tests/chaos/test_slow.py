@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,11 @@ def test_a_header_without_end_is_not_collected(to: Server) -> None:
         writer.close()
 
     asyncio.run(attack())
+
+
+def test_what_is_no_http_is_told_so(to: Server) -> None:
+    status, body = asyncio.run(to.ask(b"\x16\x03\x01 what is this?\r\n\r\n"))
+    assert (status, json.loads(body)["type"]) == (400, "urn:momok:problem:unreadable-request")
 
 
 def test_connections_beyond_the_limit_are_refused_but_for_probes(to: Server) -> None:

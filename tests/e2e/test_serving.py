@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from pathlib import Path
 
 from tests.chaos.wire import GOOD, Server, answer, get, post, server
@@ -38,6 +39,20 @@ def test_it_listens_before_it_is_ready_and_says_so(tmp_path: Path) -> None:
         wait_for("serving at", output, process)
         assert asyncio.run(to.predict())[0] == 200
         assert stop(process) == 0
+
+
+def test_a_stop_while_loading_is_no_failure(tmp_path: Path) -> None:
+    bundle, output = made(tmp_path / "bundle").path, tmp_path / "log"
+    slowly = (
+        "import sys, time\nfrom cli import main\nfrom service.answerer import Answerer\n"
+        "def warm(self):\n    print('warming', flush=True)\n    time.sleep(600)\n"
+        "Answerer.warm = warm\nsys.exit(main(sys.argv[1:]))"
+    )
+    command = (sys.executable, "-c", slowly, "serve", bundle, "--port", 0, "--device", "cpu")
+    with running(*command, output=output) as process:
+        wait_for("warming", output, process)
+        assert stop(process) == 0
+    assert output.read_text(encoding="utf-8") == "warming\n"
 
 
 def test_a_stop_finishes_what_was_admitted_and_takes_no_more(tmp_path: Path) -> None:
