@@ -128,6 +128,8 @@ class MicroBatcher:
         loop = asyncio.get_running_loop()
         job = _Job(score, queries, monotonic() + timeout_s, loop, loop.create_future())
         self._admit(job, timeout_s)
+        # Not before the other requests that the event loop has at hand are admitted too: they go together.
+        loop.call_soon(self._wake)
         timer = loop.call_later(timeout_s, job.settle, DeadlineError()) if timeout_s < float("inf") else None
         try:
             return await job.future
@@ -181,7 +183,11 @@ class MicroBatcher:
                 raise QueueFullError(self.delay_s)
             self._jobs.append(job)
             self.queued += len(job.queries)
-            self._changed.notify()
+
+    def _wake(self) -> None:
+        with self._changed:
+            if self._jobs:
+                self._changed.notify()
 
     def _withdraw(self, job: _Job) -> None:
         """Nothing where its batch has begun."""
