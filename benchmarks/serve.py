@@ -1,6 +1,6 @@
 """The server under load, beside what it stands on: a raw ASGI reply, and the scorer without a server.
 
-    python benchmarks/serve.py BUNDLE [--queries 8] [--seconds 5] [--json]
+    python benchmarks/serve.py [BUNDLE] [--queries 8] [--seconds 5] [--json]
 
 Needs wrk, which saturates; latencies are of an open loop: requests leave at a fixed rate, whatever has been
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,6 +34,7 @@ import numpy as np
 import uvicorn
 import uvloop
 
+from model.bundle import is_bundle
 from service.answerer import Answerer
 from service.schemas import PredictRequest
 from service.server import serve
@@ -48,7 +50,7 @@ UNLOADED_RATE = 20.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, nargs="?", default=Path("build/demo/bundle"))
     parser.add_argument("--queries", type=int, default=8, help="queries in a request")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--json", action="store_true")
@@ -59,6 +61,8 @@ def main() -> None:
         serve_null(arguments.bundle)
     elif arguments.role == "raw":
         serve_raw(arguments.size)
+    elif shutil.which("wrk") is None or not is_bundle(arguments.bundle):
+        sys.exit(f"needs wrk, and a bundle at {arguments.bundle}; `make demo` makes the one of the demo")
     else:
         result = measure(arguments.bundle, arguments.queries, arguments.seconds)
         print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
