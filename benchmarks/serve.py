@@ -5,8 +5,8 @@
 Needs wrk, which saturates; latencies are of an open loop: requests leave at a fixed rate, whatever has been
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
 too. ``online_over_offline``: saturated queries a second over those of the batched scorer alone.
-``null_over_raw``: requests a second with a scorer that takes no time, over those of a bare reply of as many
-bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is the scorer's for such a
+``null_over_raw``: requests a second, of one query each, with a scorer that takes no time, over those of a bare
+reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is the scorer's for such a
 request. ``p99_over_unloaded`` at 70 % of saturation. At twice the saturation: ``goodput_at_2x`` (answered in
 time, over saturation), ``reject_p99_ms``, and ``late_at_2x`` (admitted, and not answered in time).
 ``livez_p99_ms`` while saturated.
@@ -41,7 +41,7 @@ from service.server import serve
 from service.settings import Settings
 
 K = 10
-BODIES = 500
+BODIES, NULL_BODIES = 500, 50
 CONNECTIONS = 64
 BATCH = 64
 DEADLINE_S = 2.0
@@ -72,9 +72,11 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     answerer = Answerer.open(bundle, "cpu")
     answerer.warm()
     bodies = questions(answerer, num_queries)
+    single = questions(answerer, 1)[:NULL_BODIES]
+    first = PredictRequest.model_validate_json(single[0])
+    size = len(answerer.render(first, answerer.score(answerer.resolve(first))))
     requests = [PredictRequest.model_validate_json(body) for body in bodies]
-    size = len(answerer.render(requests[0], answerer.score(answerer.resolve(requests[0]))))
-    result: dict[str, Any] = {"queries_a_request": num_queries, "reply_bytes": size}
+    result: dict[str, Any] = {"queries_a_request": num_queries, "bytes_an_answer": size}
     queries = [query for request in requests for query in answerer.resolve(request)]
     offline = offline_rate(answerer, queries, BATCH, seconds)
     result["offline_queries_s"] = offline
@@ -86,7 +88,9 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
         with started("-m", "cli", "serve", bundle, "--port", 0, "--device", "cpu", *QUIET) as url:
             result |= of_server(url, script, bodies, num_queries, seconds)
         result["online_over_offline"] = result["online_queries_s"] / offline
+        script.write_text(lua(single), encoding="utf-8")
         with started(__file__, bundle, "--role", "null") as url:
+            wrk(f"{url}/v1/predict", script, 1)  # Has all answers ready.
             null = wrk(f"{url}/v1/predict", script, seconds)
         with started(__file__, bundle, "--role", "raw", "--size", size) as url:
             raw = wrk(f"{url}/v1/predict", script, seconds)
