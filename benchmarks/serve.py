@@ -5,8 +5,8 @@
 Needs wrk, which saturates; latencies are of an open loop: requests leave at a fixed rate, whatever has been
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
 too. ``online_over_offline``: saturated queries a second over those of the batched scorer alone.
-``null_over_raw``: requests a second, of one query each, with a scorer that takes no time, over those of a bare
-reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is the scorer's for such a
+``null_over_raw``: requests a second, of one query each, with a scorer that takes no time, over those of a
+bare reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is the scorer's for such a
 request. ``p99_over_unloaded`` at 70 % of saturation. At twice the saturation: ``goodput_at_2x`` (answered in
 time, over saturation), ``reject_p99_ms``, and ``late_at_2x`` (admitted, and not answered in time).
 ``livez_p99_ms`` while saturated.
@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,6 +123,7 @@ def of_server(
         "p99_over_unloaded": percentile(loaded, 99) / percentile(unloaded, 99),
         "goodput_at_2x": in_time / seconds / saturated,
         "reject_p99_ms": 1e3 * float(np.percentile(refused, 99)) if refused else None,
+        "statuses_at_2x": dict(Counter(reply.status for reply in flood)),
         "late_at_2x": len(late) + len(answered) - in_time,
         "livez_p99_ms": percentile(alive, 99),
     }

@@ -197,17 +197,21 @@ class MicroBatcher:
                 self.queued -= len(job.queries)
 
     def _work(self) -> None:
+        since: float | None = None  # When the batch before ended, if others were waiting already.
         while batch := self._take():
             self._busy_since = started = monotonic()
             outcomes = self._score(batch)
             self._busy_since = None
             num_queries = len(outcomes)
-            query_s = (monotonic() - started) / num_queries
-            self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
             waits_s = [started - job.admitted for job in batch]
             self._deliver(batch, outcomes, waits_s)
             if self._on_batch is not None:
                 self._on_batch(num_queries, waits_s)
+            # From one end to the next: what passes between batches is part of the pace.
+            ended = monotonic()
+            query_s = (ended - (started if since is None else since)) / num_queries
+            self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
+            since = ended if self.queued else None
             del batch, outcomes  # A thread that waits must not keep what they refer to.
 
     def _take(self) -> list[_Job]:
