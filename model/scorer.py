@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
@@ -50,7 +51,8 @@ class Answer:
     """A ranking, and what was trusted in encoding its query.
 
     ``modality_weights`` float32[M]; ``expert_gates`` gated modality -> float32[K], None where the entity
-    lacks the modality; ``relation_temperature`` in [0, 1] or None.
+    lacks the modality; ``relation_temperature`` in [0, 1] or None. ``num_excluded`` known answers were kept
+    out; ``seconds`` says how long its batch took to ``encode``, ``search`` and ``rescore``.
     """
 
     query: Query
@@ -58,6 +60,8 @@ class Answer:
     modality_weights: Float32
     expert_gates: dict[str, Float32 | None]
     relation_temperature: float | None
+    num_excluded: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -119,13 +123,19 @@ class Scorer:
     @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite."""
+        started, rescored_before = perf_counter(), self._retriever.rescored_s
         asked = np.array([(query.entity, query.relation) for query in queries], dtype=np.int64)
         vectors, encoding = self._encode(self._encoder, asked[:, 0], asked[:, 1])
-        rankings = self._retriever.top_k(vectors, self._selections(queries))
+        encoded = perf_counter()
+        selections = self._selections(queries)
+        rankings = self._retriever.top_k(vectors, selections)
+        rescored_s = self._retriever.rescored_s - rescored_before
+        search_s = perf_counter() - encoded - rescored_s
+        seconds = {"encode": encoded - started, "search": search_s, "rescore": rescored_s}
         trusted = self._trusted(encoding, asked[:, 0])
         return [
-            Answer(query, ranking, *trust)
-            for query, ranking, trust in zip(queries, rankings, trusted, strict=True)
+            Answer(query, ranking, *trust, len(selection.excluded), seconds)
+            for query, ranking, trust, selection in zip(queries, rankings, trusted, selections, strict=True)
         ]
 
     def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]:

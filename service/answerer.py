@@ -9,42 +9,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from model.bundle import Bundle, BundleError
 from model.decision import SCORE_KINDS
 from model.device import DeviceName, choose_device
 from model.engine import EngineName
 from model.index import EntityIndex
-from model.known import Int64, first_split
+from model.known import Int64
 from model.scorer import Answer, Query, Scorer
 from service.errors import pointer
 from service.facts import Facts
 from service.graph import Graph
 from service.lookup import Lookup
+from service.rendering import Renderer
 from service.schemas import (
-    AnswerOut,
-    CandidateOut,
-    EntityOut,
     IndexOut,
     ModelOut,
     ModelRef,
     PredictRequest,
     PredictResponse,
-    QueryOut,
-    RelationOut,
 )
-from service.trust import rounded, trust_out
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a golden score, relative to the largest, between machines of different arithmetic."""
-_UNEXPLAINED: dict[str, Any] = {"branch_scores": None, "modality_weights": None, "expert_gates": None}
 
 
 class Answerer:
@@ -61,8 +54,7 @@ class Answerer:
         indexes = None if engine.startswith("scan") else _indexes(bundle, min_recall)
         self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes)
         self._present_NM = bundle.model.present.cpu().numpy()
-        self._weights_NM = bundle.candidates.modality_weights.cpu().numpy()
-        self._gates_NK = {name: rows.cpu().numpy() for name, rows in bundle.candidates.expert_gates.items()}
+        self._renderer = Renderer(bundle)
         self.graph = Graph(bundle)
         self.facts = Facts(bundle, self._scorer, self._reference)
 
@@ -111,11 +103,14 @@ class Answerer:
     def predict(self, request: PredictRequest) -> PredictResponse:
         """All three steps. Raises ``InvalidRequest``."""
         queries = self.resolve(request)
-        return self.render(request, self.score(queries))
+        return PredictResponse.model_validate_json(self.render(request, self.score(queries)))
 
-    def resolve(self, request: PredictRequest) -> list[Query]:
-        """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere."""
-        lookup = Lookup(self._vocabulary)
+    def resolve(self, request: PredictRequest, *, suggest: bool = True) -> list[Query]:
+        """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere.
+
+        Finding what may have been meant takes a search; without ``suggest`` it is quick.
+        """
+        lookup = Lookup(self._vocabulary, suggest)
         candidates = self._resolve_candidates(request.candidates, lookup)
         queries = []
         for index, query in enumerate(request.queries):
@@ -132,13 +127,9 @@ class Answerer:
     def score(self, queries: Sequence[Query]) -> list[Answer]:
         return self._scorer.answer(queries)
 
-    def render(self, request: PredictRequest, answers: Sequence[Answer]) -> PredictResponse:
-        """Answers with names, split marks and explanations."""
-        return PredictResponse(
-            model=self.reference(),
-            answers=[self._render(request, answer) for answer in answers],
-            score_kind=SCORE_KINDS[self._scorer.decision],
-        )
+    def render(self, request: PredictRequest, answers: Sequence[Answer]) -> bytes:
+        """Answers with names, split marks and explanations: the JSON of a ``PredictResponse``."""
+        return self._renderer.render(request, answers)
 
     def reference(self) -> ModelRef:
         return self._reference
@@ -172,71 +163,6 @@ class Answerer:
             return given
         ids = [lookup.entity(name, pointer("candidates", index)) for index, name in enumerate(given)]
         return np.array(ids, dtype=np.int64)
-
-    def _render(self, request: PredictRequest, answer: Answer) -> AnswerOut:
-        query, ranking, explain = answer.query, answer.ranking, request.explain
-        asks_head = query.relation >= self._num_relations
-        given = EntityOut.of(self._vocabulary.entities, query.entity)
-        trusted = trust_out(
-            self.modality_names, answer.modality_weights, answer.expert_gates, answer.relation_temperature
-        )
-        kept = len(ranking.scores)
-        if request.min_score is not None:
-            kept = int((ranking.scores >= request.min_score).sum())
-        return AnswerOut(
-            query=QueryOut(
-                head=None if asks_head else given,
-                relation=RelationOut.of(self._vocabulary.relations, query.relation % self._num_relations),
-                tail=given if asks_head else None,
-                missing="head" if asks_head else "tail",
-            ),
-            candidates=self._candidates(answer, kept, explain),
-            **(trusted if explain else dict.fromkeys(trusted)),
-            exact=ranking.exact,
-            engine=ranking.engine,
-        )
-
-    def _candidates(self, answer: Answer, kept: int, explain: bool) -> list[CandidateOut]:
-        """The first ``kept`` candidates, built without validation: in long lists it would cost the most."""
-        entity_C, scores = answer.ranking.entities[:kept], answer.ranking.scores[:kept].tolist()
-        codes = self.bundle.known.split_codes(answer.query.entity, answer.query.relation, entity_C).tolist()
-        reasons = self._explain(entity_C, answer.ranking.branch_values[:kept]) if explain else [{}] * kept
-        return [
-            CandidateOut.model_construct(
-                rank=rank,
-                entity=EntityOut.of(self._vocabulary.entities, entity),
-                score=score,
-                known=first_split(code) if code else False,
-                **(_UNEXPLAINED | reason),
-            )
-            for rank, (entity, score, code, reason) in enumerate(
-                zip(entity_C.tolist(), scores, codes, reasons, strict=True), start=1
-            )
-        ]
-
-    def _explain(self, entity_C: Int64, value_CB: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
-        """The explaining fields of each candidate, one array operation a field."""
-        branches = [branch.name for branch in self.bundle.model.branches]
-        gated = [(self.modality_names.index(name), name) for name in self._gates_NK]
-        gates = [rounded(self._gates_NK[name][entity_C]) for _, name in gated]
-        return [
-            {
-                "branch_scores": dict(zip(branches, values, strict=True)),
-                "modality_weights": dict(zip(self.modality_names, weights, strict=True)),
-                "expert_gates": {
-                    name: given if present[place] else None
-                    for (place, name), given in zip(gated, own, strict=True)
-                }
-                or None,
-            }
-            for values, weights, present, *own in zip(
-                value_CB.tolist(),
-                rounded(self._weights_NM[entity_C]),
-                self._present_NM[entity_C].tolist(),
-                *gates,
-                strict=True,
-            )
-        ]
 
 
 def _indexes(bundle: Bundle, min_recall: float) -> dict[str, EntityIndex] | None:

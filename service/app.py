@@ -2,42 +2,78 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from prometheus_client import Histogram
 
 from model import __version__
 from service import problems
 from service.answerer import Answerer
+from service.batcher import MicroBatcher
+from service.deployment import Deployment
 from service.keys import load_rings
+from service.limiter import Limiter
+from service.limits import Guard
 from service.metrics import Metrics
 from service.middleware import Observation
-from service.routes import documentation, facts, graph, neighbors, operations, picture, predict
+from service.routes import admin, documentation, facts, graph, neighbors, operations, picture, predict
 from service.routes.context import Context, context_of
 from service.routes.context import problems as problem_responses
 from service.security import CarefulHeaders, Security
 from service.settings import Settings
-from service.worker import ScorerThread
+
+CLOSE_S = 5.0
+"""How long a scorer that is done by rights may take to end."""
+LAG_EVERY_S = 0.25
 
 DESCRIPTION = "Link prediction on multi-modal knowledge graphs: ranked, explained answers."
 
 
 def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     """An app that serves ``answerer``, opened from the settings where not given. Raises ``BundleError``."""
+    app = unloaded_app(settings)
+    context_of(app).deployment.start(answerer)
+    return app
+
+
+def unloaded_app(settings: Settings) -> FastAPI:
+    """An app that answers its probes, and other requests once its ``deployment`` has started.
+
+    Raises ``UserError`` for keys that cannot be read.
+    """
     rings = load_rings(
         settings.api_keys, settings.api_keys_file, settings.admin_keys, settings.admin_keys_file
     )
     app = build_api()
     metrics = Metrics(_routes(app))
+    deployment = Deployment(settings, metrics.serve, lambda result: metrics.reloads[result].inc())
+    scorer = MicroBatcher(
+        max_batch=settings.max_batch,
+        max_queue=settings.max_queue,
+        stuck_s=settings.stuck_s,
+        max_failures=settings.max_failures,
+        check=lambda: deployment.answerer.verify(),
+        on_batch=metrics.batch,
+    )
+    metrics.watch(
+        queued=lambda: scorer.queued,
+        alive=lambda: scorer.trouble is None,
+        ready=lambda: deployment.is_ready and scorer.trouble is None,
+    )
+    limiter = Limiter(settings.rate_limit, settings.rate_burst)
+    app.state.context = Context(settings, metrics, deployment, scorer, limiter)
+    app.add_middleware(predict.FastLane, served=context_of(app))
+    app.add_middleware(Guard, max_bytes=settings.max_body_bytes, timeout_s=settings.receive_timeout_s)
     app.add_middleware(Security, rings=rings, settings=settings)
     app.add_middleware(Observation, metrics=metrics)
     app.add_middleware(CarefulHeaders)  # Around all, so that a 500 has them too.
-    served = answerer or Answerer.open(settings.bundle, settings.device, settings.engine, settings.min_recall)
-    served.warm()
-    app.state.context = Context(served, settings, metrics, ScorerThread())
     return app
 
 
@@ -51,9 +87,11 @@ def build_api() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # A redirect would echo the whole address.
         lifespan=_lifespan,
+        # Looked up anew at every request otherwise; /metrics is what watches this app.
+        telemetry={"tracing": False, "metrics": False},
     )
     # Pictures and neighbors before the graph, whose path of details takes in all: keys may hold slashes.
-    for part in (predict, facts, picture, neighbors, graph, operations):
+    for part in (predict, facts, picture, neighbors, graph, operations, admin):
         app.include_router(part.router, responses=problem_responses(401))
     documentation.install(app)
     problems.install(app)
@@ -73,10 +111,22 @@ def _describe_keys(schema: dict[str, Any]) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context = context_of(app)
-    context.metrics.serve(context.answerer.reference())
+    lag = asyncio.create_task(_measure_lag(context.metrics.loop_lag))
+    if context.settings.watch:
+        threading.Thread(target=context.deployment.watch, daemon=True).start()
     yield
-    context.metrics.ready.set(0)
-    context.scorer.close()
+    context.deployment.draining = True
+    lag.cancel()
+    context.deployment.close()
+    await asyncio.to_thread(context.scorer.close, CLOSE_S)
+
+
+async def _measure_lag(lag: Histogram) -> None:
+    """Between what is asked of the event loop and what it does, again and again."""
+    while True:
+        due = perf_counter() + LAG_EVERY_S
+        await asyncio.sleep(LAG_EVERY_S)
+        lag.observe(max(0.0, perf_counter() - due))
 
 
 def _routes(app: FastAPI) -> list[tuple[str, str]]:

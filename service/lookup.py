@@ -11,9 +11,13 @@ SUGGESTIONS = 10
 
 
 class Lookup:
-    """One request's names. ``finish`` raises for those that were bad, after all were looked up."""
+    """One request's names. ``finish`` raises for those that were bad, after all were looked up.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    Finding what may have been meant takes searches; without ``suggest`` there are none.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, suggest: bool = True) -> None:
+        self._most = SUGGESTIONS if suggest else 0
         self._vocabulary = vocabulary
         self._problems: list[ProblemItem] = []
 
@@ -38,7 +42,7 @@ class Lookup:
 
     @property
     def _suggests(self) -> bool:
-        return len(self._problems) < SUGGESTIONS
+        return len(self._problems) < self._most
 
     def _note(self, error: UnresolvedName, where: str) -> int:
         choices = list(error.choices) if self._suggests else []

@@ -2,70 +2,181 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from time import time
+from typing import Any
 
-from service.schemas import ModelRef, PredictResponse
+import torch
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from model.scorer import Answer
+from service.answerer import Answerer
 
 SECONDS = tuple(0.0001 * 1.5**step for step in range(30))
 """Buckets from 0.1 ms to 13 s, each half as wide again as the one before."""
-STAGES = ("resolve", "score", "render")
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SHARES = tuple(step / 20 for step in range(1, 21))
+SCORES = (-50, -20, -10, -5, -2, -1, -0.5, 0, *(step / 10 for step in range(1, 10)), 1, 2, 5, 10, 20, 50)
+"""Of probabilities and of logits: finer between 0 and 1."""
+STAGES = ("resolve", "encode", "search", "rescore", "serialise")
+ENGINES = ("faiss-flat", "gather", "scan")
+RELOADS = ("swapped", "refused", "failed", "busy")
+REJECTIONS = (
+    "too-large", "request-timeout", "slow-header", "queue-full", "rate-limited", "deadline-exceeded",
+    "out-of-memory", "client-gone", "starting", "draining", "too-many-connections",
+)  # fmt: skip
 UNMATCHED = "unmatched"
 """The route label of requests that no route takes, so that strangers cannot make label values."""
+OTHER = "other"
 
 
 class Metrics:
-    """Every series exists at zero from the first scrape on."""
+    """Every series exists at zero from the first scrape on; those of modalities once a bundle is loaded."""
 
     def __init__(self, routes: list[tuple[str, str]]) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "momok_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
-        )
-        self.seconds = Histogram(
-            "momok_request_seconds",
-            "Time from request to answer.",
-            ["route"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.stage_seconds = Histogram(
-            "momok_stage_seconds",
-            "Time a prediction spends in each stage.",
-            ["stage"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("momok_requests_in_flight", "Requests in work.", registry=self.registry)
-        self.queries = Counter("momok_queries", "Queries answered.", registry=self.registry)
-        self.answers = Counter(
-            "momok_answers", "Answers, by whether they are provably exact.", ["exact"], registry=self.registry
-        )
-        self.unknown_names = Counter(
-            "momok_unknown_names",
-            "Names in requests that led nowhere.",
-            registry=self.registry,
-        )
-        self.bundle_info = Gauge(
-            "momok_bundle_info", "1 for the bundle being served.", ["name", "version"], registry=self.registry
-        )
-        self.ready = Gauge("momok_ready", "1 while queries are answered.", registry=self.registry)
+        ProcessCollector(registry=self.registry)
+        self._of_requests(routes)
+        self._of_scoring()
+        self._of_answers()
+        self._of_process()
+        self._created_at = 0.0
+
+    def _of_requests(self, routes: list[tuple[str, str]]) -> None:
+        self.requests = self._counter("requests", "Requests answered.", ["method", "route", "status"])
+        self.seconds = self._histogram("request_seconds", "Time from request to answer.", SECONDS, ["route"])
+        self.in_flight = self._gauge("requests_in_flight", "Requests in work.")
+        self._rejected = self._counter("rejected", "Requests not answered, by the reason.", ["reason"])
         for method, route in routes:
             self.requests.labels(method, route, "200")
             self.seconds.labels(route)
-        for stage in STAGES:
-            self.stage_seconds.labels(stage)
-        for exact in ("true", "false"):
-            self.answers.labels(exact)
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.rejected = {reason: self._rejected.labels(reason) for reason in REJECTIONS}
 
-    def serve(self, model: ModelRef) -> None:
+    def _of_scoring(self) -> None:
+        stage_seconds = self._histogram(
+            "stage_seconds", "Time a prediction spends in each stage.", SECONDS, ["stage"]
+        )
+        self.stage_seconds = {stage: stage_seconds.labels(stage) for stage in STAGES}
+        self.queue_wait = self._histogram("queue_wait_seconds", "Time until its batch begins.", SECONDS)
+        self.batch_queries = self._histogram("batch_queries", "Queries scored together.", SIZES)
+        self.queue = self._gauge("queue_queries", "Queries that wait for the scorer.")
+        self.scorer_alive = self._gauge("scorer_alive", "1 while the scorer is well.")
+        self.gpu_memory = self._gauge("gpu_memory_bytes", "Memory that torch holds on the GPU.")
+        self.gpu_memory.set_function(_gpu_memory)
+
+    def _of_answers(self) -> None:
+        self.queries = self._counter("queries", "Queries answered.")
+        answers = self._counter(
+            "answers", "Answers, by whether they are provably exact and by what found them.",
+            ["exact", "engine"],
+        )  # fmt: skip
+        self.answers = {
+            (exact, engine): answers.labels(str(exact).lower(), engine)
+            for exact in (True, False)
+            for engine in (*ENGINES, OTHER)
+        }
+        self.filtered = self._counter("candidates_filtered", "Known answers kept out of lists.")
+        self.unknown_names = self._counter("unknown_names", "Names in requests that led nowhere.")
+        self.top_score = self._histogram("top_score", "Score of the best candidate.", SCORES)
+        self._modality_weight = self._histogram(
+            "modality_weight", "Weight of each modality in a query.", SHARES, ["modality"]
+        )
+        self._of_modality: dict[str, Histogram] = {}
+
+    def _of_process(self) -> None:
+        self.bundle_info = self._gauge("bundle_info", "1 for the bundle being served.", ["name", "version"])
+        age = self._gauge("bundle_age_seconds", "Since the bundle being served was exported.")
+        age.set_function(lambda: time() - self._created_at if self._created_at else 0.0)
+        reloads = self._counter("reloads", "Attempts to serve another bundle.", ["result"])
+        self.reloads = {result: reloads.labels(result) for result in RELOADS}
+        self.ready = self._gauge("ready", "1 while queries are answered.")
+        self.loop_lag = self._histogram(
+            "event_loop_lag_seconds", "How late the event loop does what is due.", SECONDS
+        )
+
+    def watch(
+        self, queued: Callable[[], float], alive: Callable[[], bool], ready: Callable[[], bool]
+    ) -> None:
+        """What is asked at each scrape."""
+        self.queue.set_function(queued)
+        self.scorer_alive.set_function(alive)
+        self.ready.set_function(ready)
+
+    def serve(self, answerer: Answerer) -> None:
+        """This bundle is served from now on."""
+        model = answerer.reference()
+        self._of_modality = {name: self._modality_weight.labels(name) for name in answerer.modality_names}
+        self.bundle_info.clear()
         self.bundle_info.labels(model.name, model.version).set(1)
-        self.ready.set(1)
+        self._created_at = _timestamp(answerer.bundle.manifest.created_at)
 
-    def count(self, response: PredictResponse) -> None:
-        self.queries.inc(len(response.answers))
-        for answer in response.answers:
-            self.answers.labels(str(answer.exact).lower()).inc()
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request has been answered; ``method`` and ``route`` are of closed sets."""
+        key = method, route, status
+        if key not in self._series:
+            labels = method, route, str(status)
+            self._series[key] = self.requests.labels(*labels), self.seconds.labels(route)
+        requests, times = self._series[key]
+        requests.inc()
+        times.observe(seconds)
+
+    def batch(self, num_queries: int, waits_s: Sequence[float]) -> None:
+        self.batch_queries.observe(num_queries)
+        for wait_s in waits_s:
+            self.queue_wait.observe(wait_s)
+
+    def count(
+        self, answers: Sequence[Answer], modalities: Sequence[str], seconds: Mapping[str, float]
+    ) -> None:
+        """What a request was told, and how long each stage of it took."""
+        for stage, taken_s in seconds.items():
+            self.stage_seconds[stage].observe(taken_s)
+        self.queries.inc(len(answers))
+        self.filtered.inc(sum(answer.num_excluded for answer in answers))
+        weights = [self._of_modality.get(name) for name in modalities]
+        for answer in answers:
+            ranking = answer.ranking
+            engine = ranking.engine if ranking.engine in ENGINES else OTHER
+            self.answers[ranking.exact, engine].inc()
+            if len(ranking.scores):
+                self.top_score.observe(float(ranking.scores[0]))
+            for histogram, weight in zip(weights, answer.modality_weights.tolist(), strict=True):
+                if histogram is not None:  # A bundle that has just been exchanged may have had another.
+                    histogram.observe(weight)
 
     def render(self) -> bytes:
         """The exposition text."""
         return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"momok_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"momok_{name}", text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
+    ) -> Histogram:
+        options: dict[str, Any] = {"buckets": buckets, "registry": self.registry}
+        return Histogram(f"momok_{name}", text, labels, **options)
+
+
+def _gpu_memory() -> float:
+    return float(torch.cuda.memory_reserved()) if torch.cuda.is_available() else 0.0
+
+
+def _timestamp(created_at: str) -> float:
+    """Seconds since 1970; 0 for what is no date."""
+    try:
+        return datetime.fromisoformat(created_at).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,14 +1,15 @@
-"""Observation: request ids, request metrics and the last resort, as one plain ASGI middleware."""
+"""Observation: request ids, metrics, the log and the last resort, as one plain ASGI middleware."""
 
 from __future__ import annotations
 
 import re
 import secrets
+from itertools import count
 from time import perf_counter
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.logs import log_request, wanted
 from service.metrics import UNMATCHED, Metrics
 from service.problems import unexpected
 
@@ -17,7 +18,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Observation:
-    """Gives every request an id (the caller's where it is well formed), counts and times it.
+    """Gives every request an id (the caller's where it is well formed), counts, times and logs it.
 
     An exception that nothing has handled ends here, as a logged 500 like every other answer: outside of this
     middleware it would carry no id and be counted nowhere.
@@ -26,13 +27,15 @@ class Observation:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
+        self._start, self._numbers = secrets.token_hex(6), count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _GOOD_ID.fullmatch(given) else secrets.token_hex(8)
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        # Unique, not secret: fresh random bytes would cost as much as the rest of this.
+        request_id = given if _GOOD_ID.fullmatch(given) else f"{self._start}-{next(self._numbers):x}"
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         started = perf_counter()
@@ -41,7 +44,7 @@ class Observation:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         self.metrics.in_flight.inc()
@@ -53,7 +56,29 @@ class Observation:
                 await response(scope, receive, send_with_id)
         finally:
             self.metrics.in_flight.dec()
-            route = getattr(scope.get("route"), "path_format", UNMATCHED)
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self.metrics.requests.labels(method, route, str(status)).inc()
-            self.metrics.seconds.labels(route).observe(perf_counter() - started)
+            self._note(scope, status, perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path_format", UNMATCHED)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        state = scope["state"]
+        outcome = state.get(
+            "outcome", "answered" if status < 400 else "refused" if status < 500 else "failed"
+        )
+        self.metrics.answered(method, route, status, seconds)
+        if (rejected := self.metrics.rejected.get(outcome)) is not None:
+            rejected.inc()
+        if not wanted(status):
+            return
+        log_request(
+            {
+                "request_id": state["request_id"],
+                "method": method,
+                "route": route,
+                "status": status,
+                "ms": round(1000 * seconds, 3),
+                "queries": state.get("queries", 0),
+                "outcome": outcome,
+            },
+            status,
+        )

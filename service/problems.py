@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from model.names import shorten
 from service.errors import (
@@ -22,8 +23,11 @@ from service.errors import (
     pointer,
     problem_type,
 )
+from service.scoring import ClientGone
 
 MEDIA_TYPE = "application/problem+json"
+CLIENT_GONE = 499
+"""No status of the standard, but known from the logs of proxies."""
 logger = logging.getLogger("momok.service")
 
 
@@ -32,24 +36,25 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientGone, _on_client_gone)
 
 
 async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    return respond(error.problem(_request_id(request)))
+    return answer(request.scope, error)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     items = [_item(given["loc"], given["type"], given["msg"], error.body) for given in error.errors()]
-    return respond(InvalidRequest(items).problem(_request_id(request)))
+    return answer(request.scope, InvalidRequest(items))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.BAD_REQUEST:  # What FastAPI says to a body that it cannot even decode.
         unreadable = ProblemItem(pointer="", detail="not JSON that can be read; send UTF-8, not too deep")
-        return respond(InvalidRequest([unreadable]).problem(_request_id(request)))
+        return answer(request.scope, InvalidRequest([unreadable]))
     phrase = HTTPStatus(error.status_code).phrase
     problem = Problem(
         type=problem_type(phrase.lower().replace(" ", "-")),
@@ -59,6 +64,23 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         request_id=_request_id(request),
     )
     return respond(problem, dict(error.headers or {}))
+
+
+async def _on_client_gone(request: Request, error: Exception) -> Response:
+    return left(request.scope)
+
+
+def left(scope: Scope) -> Response:
+    """The answer to a client that is gone: for the log and the metrics, as nobody reads it."""
+    scope["state"]["outcome"] = "client-gone"
+    return Response(status_code=CLIENT_GONE)
+
+
+def answer(scope: Scope, error: ServiceError) -> Response:
+    """The problem document of an error; its reason is noted for who observes the request."""
+    state = scope.setdefault("state", {})
+    state["outcome"] = error.slug
+    return respond(error.problem(state.get("request_id")), error.headers)
 
 
 def unexpected(request_id: str, error: Exception) -> Response:

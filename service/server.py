@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import ssl
 import threading
 from collections.abc import Callable
+from time import sleep
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from model.bundle import read_manifest
 from model.errors import UserError
-from service.app import create_app
-from service.routes.context import context_of
+from service import logs
+from service.app import unloaded_app
+from service.deployment import Deployment
+from service.protocol import guarded
+from service.routes.context import Context, context_of
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
 
 GRACE_S = 30
 """How long a stopping server waits for requests in flight."""
+KEEP_ALIVE_S = 75
+"""How long a connection may be idle: longer than the proxies in front of us keep theirs."""
 
 
 def serve(
@@ -30,39 +38,94 @@ def serve(
     *,
     first_call: Callable[[str, Answerer], None] | None = None,
 ) -> None:
-    """Load the bundle, listen, call ``announce(url)``, and serve until SIGINT or SIGTERM.
+    """Listen, load the bundle, call ``announce(url)``, and serve until SIGINT or SIGTERM.
 
-    ``first_call(url, answerer)`` runs in a thread of its own beside the server. Raises ``BundleError``, or
-    ``UserError`` where the port cannot be had.
+    While it loads, ``/startupz`` and ``/readyz`` say so. ``first_call(url, answerer)`` runs in a thread of
+    its own beside the server. Raises ``BundleError``, or ``UserError`` where the port cannot be had.
     """
-    _on_signals(_leave)  # As process 1 of a container there is no default that would end us while loading.
+    _on_signals(_leave)
     _check_tls(settings)
-    app = create_app(settings)
-    answerer = context_of(app).answerer
+    read_manifest(settings.bundle)  # What is no bundle at all is told before anyone can connect.
+    logs.configure(settings.log_format, settings.log_level)
+    app = unloaded_app(settings)
+    context = context_of(app)
     listener = _listen(settings.host, settings.port)
     scheme = "http" if settings.tls_cert is None else "https"
     url = f"{scheme}://{_authority(settings.host, listener.getsockname()[1])}"
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level=settings.log_level,
-            access_log=settings.log_level == "debug",
-            timeout_graceful_shutdown=GRACE_S,
-            server_header=False,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
-        )
-    )
+    server = _Server(_config(app, settings, context), context.deployment)
     # While it runs uvicorn has handlers of its own, which drain; then it raises the signal again, for these.
     _on_signals(lambda *_: setattr(server, "should_exit", True))
-    announce(url)
-    if first_call is not None:
-        threading.Thread(target=first_call, args=(url, answerer), daemon=True).start()
+
+    def loaded() -> None:
+        announce(url)
+        if first_call is not None:
+            first_call(url, context.answerer)
+
+    start = _Start(context.deployment, server, loaded)
     with listener:
+        start.begin()
         server.run(sockets=[listener])
+    if start.error is not None:
+        raise start.error
+
+
+class _Server(uvicorn.Server):
+    """Tells the deployment of the signals that concern it."""
+
+    def __init__(self, config: uvicorn.Config, deployment: Deployment) -> None:
+        super().__init__(config)
+        self._deployment = deployment
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._deployment.reload_soon)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._deployment.draining = True
+        super().handle_exit(sig, frame)
+
+
+class _Start:
+    """Loads the bundle beside the listening server, which ends if that fails; ``error`` says why."""
+
+    def __init__(self, deployment: Deployment, server: uvicorn.Server, loaded: Callable[[], None]) -> None:
+        self.error: BaseException | None = None
+        self._deployment, self._server, self._loaded = deployment, server, loaded
+
+    def begin(self) -> None:
+        threading.Thread(target=self._run, name="start", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._deployment.start()
+        except BaseException as error:  # Raised again in the main thread.
+            self.error = error
+            self._server.should_exit = True
+            return
+        while not self._server.started and not self._server.should_exit:
+            sleep(0.01)
+        if not self._server.should_exit:
+            self._loaded()
+
+
+def _config(app: object, settings: Settings, context: Context) -> uvicorn.Config:
+    slow = context.metrics.rejected["slow-header"]
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=guarded(settings.receive_timeout_s, settings.max_connections, slow.inc),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
 
 
 def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
+    # As process 1 of a container there is no default that would end us while loading.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handler)
 

@@ -6,25 +6,42 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Header, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Scope
 
 from service.answerer import Answerer
+from service.batcher import MicroBatcher
+from service.deployment import Deployment
 from service.errors import InvalidRequest, Problem
+from service.limiter import Limiter
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
-from service.worker import ScorerThread
 
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
 class Context:
-    answerer: Answerer
     settings: Settings
     metrics: Metrics
-    scorer: ScorerThread
+    deployment: Deployment
+    scorer: MicroBatcher
+    limiter: Limiter
+
+    @property
+    def answerer(self) -> Answerer:
+        """What answers now, to be asked for once in a request. Raises ``Starting``."""
+        return self.deployment.answerer
+
+
+Timeout = Annotated[
+    int | None,
+    Header(
+        alias="X-Request-Timeout-Ms", ge=1, description="Answer within this time or not at all; 504 if not."
+    ),
+]
 
 
 def context_of(app: FastAPI) -> Context:
@@ -32,7 +49,7 @@ def context_of(app: FastAPI) -> Context:
     return context
 
 
-def _served(request: Request) -> Context:
+async def _served(request: Request) -> Context:
     return context_of(request.app)
 
 
@@ -55,3 +72,16 @@ async def resolved(served: Context, resolve: Callable[[], ResultT]) -> ResultT:
     except InvalidRequest as error:
         served.metrics.unknown_names.inc(len(error.errors))
         raise
+
+
+def allowed_s(timeout_ms: int | None, served: Context) -> float:
+    """The time that a request has."""
+    most_s = served.settings.timeout_s
+    return most_s if timeout_ms is None else min(most_s, timeout_ms / 1000)
+
+
+def client_of(scope: Scope) -> str:
+    """Whose tokens a request takes: its key's, or its address's."""
+    key: str | None = scope["state"].get("key_name")
+    address = scope["client"][0] if scope.get("client") else ""
+    return f"key {key}" if key is not None else f"address {address}"

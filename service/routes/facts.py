@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from time import perf_counter
+from typing import TypeVar
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from service import scoring
 from service.errors import InvalidRequest, ProblemItem, pointer
 from service.fact_schemas import RankRelationsRequest, RankRelationsResponse, ScoreRequest, ScoreResponse
 from service.facts import RelationScores
-from service.routes.context import Served, problems, resolved
+from service.routes.context import Context, Served, Timeout, allowed_s, client_of, problems, resolved
+
+ResultT = TypeVar("ResultT")
+PROBLEMS = problems(408, 413, 422, 429, 500, 503, 504)
 
 router = APIRouter(prefix="/v1", tags=["prediction"])
 
 
-@router.post("/score", response_model=ScoreResponse, responses=problems(422, 500))
-async def score(body: ScoreRequest, served: Served) -> Response:
+@router.post("/score", response_model=ScoreResponse, responses=PROBLEMS)
+async def score(body: ScoreRequest, request: Request, served: Served, timeout_ms: Timeout = None) -> Response:
     """How well these facts score, and where each end ranks among all entities in its place."""
     limit = served.settings.max_queries
     if 2 * len(body.facts) > limit:
@@ -25,30 +32,55 @@ async def score(body: ScoreRequest, served: Served) -> Response:
             f"{len(body.facts)} facts, each two queries; this server takes {limit} queries in one request"
         )
         raise InvalidRequest([ProblemItem(pointer=pointer("facts"), detail=detail)])
+    work = _Work(served, request, 2 * len(body.facts), timeout_ms)
     facts = served.answerer.facts
     ids = await resolved(served, lambda: facts.resolve(body))
-    placed = await served.scorer.run(lambda: facts.score(ids))
+    placed = await work.score(lambda: facts.score(ids))
     response = await run_in_threadpool(lambda: facts.render(body, ids, placed).model_dump_json())
     served.metrics.queries.inc(2 * len(body.facts))
     return Response(response, media_type="application/json")
 
 
-@router.post("/relations/rank", response_model=RankRelationsResponse, responses=problems(422, 500))
-async def rank_relations(body: RankRelationsRequest, served: Served) -> Response:
+@router.post(
+    "/relations/rank",
+    response_model=RankRelationsResponse,
+    responses=PROBLEMS,
+)
+async def rank_relations(
+    body: RankRelationsRequest, request: Request, served: Served, timeout_ms: Timeout = None
+) -> Response:
     """Which relations fit best between two entities; no model here was trained for this question."""
     if body.k > served.settings.max_k:
         detail = f"{body.k} relations; this server gives at most {served.settings.max_k}"
         raise InvalidRequest([ProblemItem(pointer=pointer("k"), detail=detail)])
     facts = served.answerer.facts
+    parts = facts.relation_parts()
+    work = _Work(served, request, 2 * sum(map(len, parts)), timeout_ms)
     head, tail = await resolved(served, lambda: facts.resolve_pair(body))
     scores = RelationScores.joined(
-        [
-            await served.scorer.run(partial(facts.score_relations, head, tail, part))
-            for part in facts.relation_parts()
-        ]
+        [await work.score(partial(facts.score_relations, head, tail, part)) for part in parts]
     )
     response = await run_in_threadpool(
         lambda: facts.render_relations(body, head, tail, scores).model_dump_json()
     )
     served.metrics.queries.inc(2 * len(scores.ends))
     return Response(response, media_type="application/json")
+
+
+class _Work:
+    """What one request has the scorer do, in one turn or several, all within its time.
+
+    Raises ``RateLimited`` where the client has asked too much.
+    """
+
+    def __init__(self, served: Context, request: Request, num_queries: int, timeout_ms: int | None) -> None:
+        request.scope["state"]["queries"] = num_queries
+        served.limiter.admit(client_of(request.scope), num_queries)
+        self._scorer, self._receive = served.scorer, request.receive
+        self._deadline = perf_counter() + allowed_s(timeout_ms, served)
+
+    async def score(self, call: Callable[[], ResultT]) -> ResultT:
+        """Raises as ``service.scoring.score``."""
+        left_s = self._deadline - perf_counter()
+        scored = await scoring.score(self._scorer, self._receive, lambda _: [call()], [None], left_s)
+        return scored.answers[0]

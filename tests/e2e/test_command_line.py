@@ -196,7 +196,7 @@ def test_a_damaged_bundle_is_refused_by_name(work: Path, tmp_path: Path) -> None
     weights = bytearray((broken / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (broken / "weights.safetensors").write_bytes(weights)
-    assert "weights.safetensors" in refusal("serve", broken)
+    assert "weights.safetensors" in refusal("serve", broken, "--port", 0)
 
 
 def test_a_port_in_use_is_said(work: Path, tmp_path: Path) -> None:

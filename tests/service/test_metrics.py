@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from model.bundle import BundleError
+from service.answerer import Answerer
+from service.app import LAG_EVERY_S, create_app
+from service.metrics import STAGES
 from service.routes.context import context_of
 from service.settings import Settings
 from tests.service.builders import Made
+from tests.service.test_overload import broken, faulty, waiting
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}, {"relation": "r0", "tail": "e1"}]}
@@ -41,10 +47,10 @@ def test_everything_is_there_at_zero_before_any_request(client: TestClient) -> N
     post = {"method": "POST", "route": "/v1/predict", "status": "200"}
     assert value(client, "momok_requests_total", **post) == 0
     assert value(client, "momok_request_seconds_count", route="/v1/entities/{key}") == 0
-    assert value(client, "momok_answers_total", exact="true") == 0
+    assert value(client, "momok_answers_total", exact="true", engine="scan") == 0
     assert value(client, "momok_queries_total") == 0
     assert value(client, "momok_unknown_names_total") == 0
-    assert value(client, "momok_stage_seconds_count", stage="score") == 0
+    assert value(client, "momok_stage_seconds_count", stage="search") == 0
     assert value(client, "momok_ready") == 1
 
 
@@ -59,10 +65,10 @@ def test_each_series_moves(client: TestClient) -> None:
     assert value(client, "momok_requests_total", method="GET", route="/v1/entities/{key}", status="200") == 1
     assert value(client, "momok_requests_total", method="GET", route="unmatched", status="404") == 1
     assert value(client, "momok_queries_total") == 2
-    assert value(client, "momok_answers_total", exact="true") == 2
+    assert value(client, "momok_answers_total", exact="true", engine="scan") == 2
     assert value(client, "momok_unknown_names_total") == 2
     assert value(client, "momok_request_seconds_count", route="/v1/predict") == 2
-    for stage in ("resolve", "score", "render"):
+    for stage in ("resolve", "encode", "search", "rescore", "serialise"):
         assert value(client, "momok_stage_seconds_count", stage=stage) == 1
     assert value(client, "momok_requests_in_flight") == 1, "the scrape itself"
 
@@ -82,14 +88,94 @@ def test_the_bundle_being_served_is_named(client: TestClient) -> None:
     assert value(client, "momok_bundle_info", name="handmade", version=version) == 1
 
 
-def test_every_metric_is_documented(client: TestClient) -> None:
-    documented = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    families = text_string_to_metric_families(client.get("/metrics").text)
-    kinds = {family.name: family.type for family in families if not family.name.endswith("_created")}
-    assert kinds
-    for name, kind in kinds.items():
-        shown = f"{name}_total" if kind == "counter" else name
-        assert f"`{shown}`" in documented
+def test_documented_metrics_are_those_that_are_exposed(client: TestClient) -> None:
+    section = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").split("## Metrics")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    documented = {
+        name: {label.strip() for label in labels.split(",") if label.strip()}
+        for names, labels in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    exposed = {}
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        if not name.endswith("_created"):
+            exposed[name] = {label for sample in family.samples for label in sample.labels} - {"le"}
+    assert documented == exposed
+
+
+def test_every_metric_moves_and_is_there_before(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each listed metric by itself, read from nowhere but ``/metrics``."""
+    answerer = Answerer.open(made.path, "cpu")
+    settings = Settings(bundle=made.path, device="cpu", max_body_bytes=5000, rate_limit=0.001, rate_burst=64)
+    with TestClient(create_app(settings, answerer), raise_server_exceptions=False) as client:
+        before = scrape(client)
+        client.post("/v1/predict", json=GOOD)
+        client.post("/v1/predict", json={"queries": [{"head": "x", "relation": "y"}]})
+        client.post("/v1/predict", json=GOOD, headers={"X-Request-Timeout-Ms": "1"} | {"x-request-id": "a"})
+        client.post("/v1/predict", content=b"x" * 6000)
+        client.post("/v1/predict", json={"queries": GOOD["queries"] * 32})
+        client.post("/admin/reload")
+        with monkeypatch.context() as patched:
+            patched.setattr(Answerer, "open", lambda *_: refuse())
+            client.post("/admin/reload")
+        client.post("/admin/rollback")
+        sleep(2 * LAG_EVERY_S)
+        after = scrape(client)
+    moved = {(key[0], *sorted(key[1])) for key in after if after[key] != before.get(key)}
+    predict = ("route", "/v1/predict")
+    for series in (
+        ("momok_requests_total", ("method", "POST"), predict, ("status", "200")),
+        ("momok_request_seconds_count", predict),
+        ("momok_rejected_total", ("reason", "too-large")),
+        ("momok_rejected_total", ("reason", "rate-limited")),
+        ("momok_queue_wait_seconds_count",),
+        ("momok_batch_queries_sum",),
+        *((("momok_stage_seconds_sum", ("stage", stage))) for stage in STAGES),
+        ("momok_queries_total",),
+        ("momok_answers_total", ("engine", "scan"), ("exact", "true")),
+        ("momok_candidates_filtered_total",),
+        ("momok_unknown_names_total",),
+        *((("momok_modality_weight_count", ("modality", name))) for name in ("structure", "image", "type")),
+        ("momok_top_score_count",),
+        ("momok_bundle_age_seconds",),
+        ("momok_reloads_total", ("result", "swapped")),
+        ("momok_reloads_total", ("result", "refused")),
+        ("momok_event_loop_lag_seconds_count",),
+        ("process_cpu_seconds_total",),
+    ):
+        assert series in moved, series
+    late = {key[0] for key in after.keys() - before.keys()}
+    assert late <= {"momok_requests_total", "momok_request_seconds"} | {
+        f"momok_request_seconds_{part}" for part in ("bucket", "count", "sum")
+    } | {"momok_requests_created", "momok_request_seconds_created"}, "others were there from the beginning"
+
+
+def refuse() -> None:
+    raise BundleError("not this one")
+
+
+def test_what_waits_and_who_is_alive_is_seen(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    with faulty(made, monkeypatch, max_failures=1) as (client, score, app):
+        assert value(client, "momok_queue_queries") == 0
+        with waiting(client, score, app, [GOOD, GOOD]):
+            assert value(client, "momok_queue_queries") == 4
+            assert value(client, "momok_requests_in_flight") == 4, "with the scrape itself"
+        assert value(client, "momok_scorer_alive") == 1
+        score.score = broken
+        client.post("/v1/predict", json=GOOD)
+        assert value(client, "momok_scorer_alive") == value(client, "momok_ready") == 0
+        assert value(client, "momok_gpu_memory_bytes") >= 0
+
+
+def test_a_modality_that_dies_is_seen(client: TestClient) -> None:
+    odd, even = ({"queries": [{"head": head, "relation": "r0"}]} for head in ("e1", "e2"))
+    client.post("/v1/predict", json=odd)
+    image = {"modality": "image"}
+    assert value(client, "momok_modality_weight_count", **image) == 1
+    assert value(client, "momok_modality_weight_sum", **image) == 0, "odd entities have no image"
+    client.post("/v1/predict", json=even)
+    assert value(client, "momok_modality_weight_sum", **image) > 0
 
 
 def test_a_stopped_server_is_not_ready(made: Made) -> None:

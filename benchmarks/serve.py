@@ -1,0 +1,298 @@
+"""The server under load, beside what it stands on: a raw ASGI reply, and the scorer without a server.
+
+    python benchmarks/serve.py [BUNDLE] [--queries 8] [--seconds 5] [--json]
+
+Needs wrk, which saturates; latencies are of an open loop: requests leave at a fixed rate, whatever has been
+answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
+too. ``online_over_offline``: saturated queries a second over those of the batched scorer alone.
+``null_over_raw``: requests a second, of one query each, with a scorer that takes no time, over those of a
+bare reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is the scorer's for such a
+request. ``p99_over_unloaded`` at 70 % of saturation. At twice the saturation: ``goodput_at_2x`` (answered in
+time, over saturation), ``reject_p99_ms``, and ``late_at_2x`` (admitted, and not answered in time).
+``livez_p99_ms`` while saturated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import uvicorn
+import uvloop
+
+from model.bundle import is_bundle
+from service.answerer import Answerer
+from service.schemas import PredictRequest
+from service.server import serve
+from service.settings import Settings
+
+K = 10
+BODIES, NULL_BODIES = 500, 50
+CONNECTIONS = 64
+BATCH = 64
+DEADLINE_S = 2.0
+UNLOADED_RATE = 20.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path, nargs="?", default=Path("build/demo/bundle"))
+    parser.add_argument("--queries", type=int, default=8, help="queries in a request")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--role", choices=("null", "raw"), help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.role == "null":
+        serve_null(arguments.bundle)
+    elif arguments.role == "raw":
+        serve_raw(arguments.size)
+    elif shutil.which("wrk") is None or not is_bundle(arguments.bundle):
+        sys.exit(f"needs wrk, and a bundle at {arguments.bundle}; `make demo` makes the one of the demo")
+    else:
+        result = measure(arguments.bundle, arguments.queries, arguments.seconds)
+        print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
+
+
+def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
+    answerer = Answerer.open(bundle, "cpu")
+    answerer.warm()
+    bodies = questions(answerer, num_queries)
+    single = questions(answerer, 1)[:NULL_BODIES]
+    first = PredictRequest.model_validate_json(single[0])
+    size = len(answerer.render(first, answerer.score(answerer.resolve(first))))
+    requests = [PredictRequest.model_validate_json(body) for body in bodies]
+    result: dict[str, Any] = {"queries_a_request": num_queries, "bytes_an_answer": size}
+    queries = [query for request in requests for query in answerer.resolve(request)]
+    offline = offline_rate(answerer, queries, BATCH, seconds)
+    result["offline_queries_s"] = offline
+    result["offline_single_ms"] = 1e3 * num_queries / offline_rate(answerer, queries, num_queries, seconds)
+    del answerer
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "post.lua"
+        script.write_text(lua(bodies), encoding="utf-8")
+        with started("-m", "cli", "serve", bundle, "--port", 0, "--device", "cpu", *QUIET) as url:
+            result |= of_server(url, script, bodies, num_queries, seconds)
+        result["online_over_offline"] = result["online_queries_s"] / offline
+        script.write_text(lua(single), encoding="utf-8")
+        with started(__file__, bundle, "--role", "null") as url:
+            wrk(f"{url}/v1/predict", script, 1)  # Has all answers ready.
+            null = wrk(f"{url}/v1/predict", script, seconds)
+        with started(__file__, bundle, "--role", "raw", "--size", size) as url:
+            raw = wrk(f"{url}/v1/predict", script, seconds)
+    return result | {"null_requests_s": null, "raw_requests_s": raw, "null_over_raw": null / raw}
+
+
+QUIET = ("--log-level", "warning", "--timeout-s", DEADLINE_S)
+
+
+def of_server(
+    url: str, script: Path, bodies: Sequence[bytes], num_queries: int, seconds: float
+) -> dict[str, Any]:
+    wrk(f"{url}/v1/predict", script, min(seconds, 3))  # What is asked first is folded and cached.
+    unloaded = open_loop(url, bodies, UNLOADED_RATE, 3 * seconds)
+    saturated = wrk(f"{url}/v1/predict", script, seconds)
+    loaded = open_loop(url, bodies, 0.7 * saturated, seconds)
+    flood = open_loop(url, bodies, 2 * saturated, seconds)
+    with subprocess.Popen(wrk_command(f"{url}/v1/predict", script, seconds + 1), stdout=subprocess.PIPE):
+        alive = open_loop(url, None, 20, seconds)
+    answered = [reply.seconds for reply in flood if reply.status == 200]
+    refused = [reply.seconds for reply in flood if reply.status == 429]
+    late = [reply for reply in flood if reply.status not in (200, 429)]
+    in_time = sum(taken_s <= DEADLINE_S for taken_s in answered)
+    return {
+        "online_queries_s": saturated * num_queries,
+        "p50_ms": percentile(unloaded, 50),
+        "p99_unloaded_ms": percentile(unloaded, 99),
+        "p99_at_70_ms": percentile(loaded, 99),
+        "p99_over_unloaded": percentile(loaded, 99) / percentile(unloaded, 99),
+        "goodput_at_2x": in_time / seconds / saturated,
+        "reject_p99_ms": 1e3 * float(np.percentile(refused, 99)) if refused else None,
+        "statuses_at_2x": dict(Counter(reply.status for reply in flood)),
+        "late_at_2x": len(late) + len(answered) - in_time,
+        "livez_p99_ms": percentile(alive, 99),
+    }
+
+
+def questions(answerer: Answerer, num_queries: int) -> list[bytes]:
+    """Bodies that ask what the graph knows of, drawn at random."""
+    known, vocabulary = answerer.bundle.known, answerer.bundle.vocabulary
+    keys, relations = vocabulary.entities.keys, vocabulary.relations.keys
+    random = np.random.default_rng(0)
+    bodies = []
+    for _ in range(BODIES):
+        relation_B, entity_B = np.divmod(random.choice(known.queries, num_queries), known.num_entities)
+        asked = [
+            {"head": keys[entity], "relation": relations[relation]}
+            if relation < len(relations)
+            else {"relation": relations[relation - len(relations)], "tail": keys[entity]}
+            for relation, entity in zip(relation_B.tolist(), entity_B.tolist(), strict=True)
+        ]
+        bodies.append(json.dumps({"queries": asked, "k": K}).encode())
+    return bodies
+
+
+def offline_rate(answerer: Answerer, queries: Sequence[Any], size: int, seconds: float) -> float:
+    """Queries a second in batches of one size: of the median batch."""
+    times, start, end = [], 0, perf_counter() + seconds
+    while perf_counter() < end or len(times) < 5:
+        batch = [queries[(start + place) % len(queries)] for place in range(size)]
+        start += size
+        began = perf_counter()
+        answerer.score(batch)
+        times.append(perf_counter() - began)
+    return size / statistics.median(times)
+
+
+@contextmanager
+def started(*command: object) -> Iterator[str]:
+    """A server process, by the address that it prints."""
+    process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"http://[^\s;]+", line)
+        assert found, f"{command} did not start: {line!r}"
+        yield found[0]
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def serve_null(bundle: Path) -> None:
+    """The server, whose scorer has its answers ready once it has loaded."""
+
+    def announce(url: str) -> None:
+        kept: dict[Any, Any] = {}
+        score = Answerer.score
+
+        def ready(self: Answerer, queries: Sequence[Any]) -> list[Any]:
+            asked = [(query.entity, query.relation) for query in queries]
+            for key, query in zip(asked, queries, strict=True):
+                if key not in kept:
+                    kept[key] = score(self, [query])[0]
+            return [kept[key] for key in asked]
+
+        Answerer.score = ready  # type: ignore[method-assign]
+        print(url, flush=True)
+
+    serve(Settings(bundle=bundle, port=0, device="cpu", log_level="warning"), announce)
+
+
+def serve_raw(size: int) -> None:
+    body = b"x" * size
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off")
+    listener = config.bind_socket()
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def lua(bodies: Sequence[bytes]) -> str:
+    """A script by which wrk sends one body after the other."""
+    table = ",\n".join(f"[==[{body.decode()}]==]" for body in bodies)
+    return (
+        f'local bodies = {{\n{table}\n}}\nlocal place = 0\nwrk.method = "POST"\n'
+        'wrk.headers["Content-Type"] = "application/json"\n'
+        "request = function()\n  place = place % #bodies + 1\n"
+        "  return wrk.format(nil, nil, nil, bodies[place])\nend\n"
+        'done = function(summary)\n  io.write(string.format("answered %d in %d us, refused %d\\n",'
+        " summary.requests, summary.duration, summary.errors.status))\nend\n"
+    )
+
+
+def wrk_command(url: str, script: Path, seconds: float) -> list[str]:
+    duration = f"{max(1, round(seconds))}s"
+    return ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{duration}", "-s", str(script), url]
+
+
+def wrk(url: str, script: Path, seconds: float) -> float:
+    """Successful requests a second at saturation."""
+    done = subprocess.run(wrk_command(url, script, seconds), capture_output=True, text=True, check=True)
+    found = re.search(r"answered (\d+) in (\d+) us, refused (\d+)", done.stdout)
+    assert found, done.stdout
+    answered, taken_us, refused = map(int, found.groups())
+    return (answered - refused) / (taken_us / 1e6)
+
+
+class Reply:
+    """``seconds`` from when the request should have left."""
+
+    def __init__(self, status: int, seconds: float) -> None:
+        self.status, self.seconds = status, seconds
+
+
+def open_loop(url: str, bodies: Sequence[bytes] | None, rate: float, seconds: float) -> list[Reply]:
+    """Requests at a fixed rate: ``/v1/predict`` with these bodies, or ``/livez``."""
+    parts = urlsplit(url)
+    head = "host: x\r\ncontent-type: application/json\r\n"
+    if bodies is None:
+        requests = [f"GET /livez HTTP/1.1\r\n{head}\r\n".encode()]
+    else:
+        requests = [
+            f"POST /v1/predict HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
+            for body in bodies
+        ]
+    loop = _OpenLoop(parts.hostname or "", parts.port or 0)
+    return uvloop.run(loop.run(requests, rate, seconds))
+
+
+class _OpenLoop:
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._replies: list[Reply] = []
+
+    async def run(self, requests: Sequence[bytes], rate: float, seconds: float) -> list[Reply]:
+        tasks = set()
+        began = perf_counter()
+        for number in range(int(rate * seconds)):
+            due = began + number / rate
+            if (early := due - perf_counter()) > 0:
+                await asyncio.sleep(early)
+            tasks.add(asyncio.create_task(self._ask(requests[number % len(requests)], due)))
+        await asyncio.gather(*tasks)
+        for _, writer in self._idle:
+            writer.close()
+        return self._replies
+
+    async def _ask(self, request: bytes, due: float) -> None:
+        reader, writer = (
+            self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
+        )
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = re.search(rb"content-length: (\d+)", head)
+        await reader.readexactly(int(found[1]) if found else 0)
+        self._replies.append(Reply(int(head[9:12]), perf_counter() - due))
+        self._idle.append((reader, writer))
+
+
+def percentile(replies: Sequence[Reply], percent: float) -> float:
+    return 1e3 * float(np.percentile([reply.seconds for reply in replies], percent))
+
+
+if __name__ == "__main__":
+    main()

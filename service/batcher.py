@@ -1,0 +1,307 @@
+"""MicroBatcher: one thread that scores, fed with batches of whatever waits when it is free.
+
+It knows queries and functions that answer lists of them; not what they are, nor who asks. Requests whose
+function is the same are scored together, in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from model.errors import UserError
+
+QueryT = TypeVar("QueryT")
+AnswerT = TypeVar("AnswerT")
+ResultT = TypeVar("ResultT")
+
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+ATTEMPTS = 32
+"""Failing calls spent on finding the guilty queries of one batch; who is not cleared by then fails too."""
+SMOOTHING = 0.2
+"""Weight of the last batch in the mean time of a query."""
+
+logger = logging.getLogger("momok.scorer")
+
+
+class BatcherError(Exception):
+    """Work that was not done."""
+
+
+class QueueFullError(BatcherError):
+    """``retry_after_s``: when there should be room, by the length of the queue and the recent pace."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"try again in {retry_after_s:.3f} s")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(BatcherError):
+    """The time of a request is over; what still waits is not scored."""
+
+
+class ClosedError(BatcherError):
+    """Nothing more is taken."""
+
+
+@dataclass(frozen=True)
+class Scored(Generic[AnswerT]):
+    """Answers in the order of the queries, and how long they waited for their batch to begin."""
+
+    answers: list[AnswerT]
+    wait_s: float
+
+
+@dataclass(eq=False)
+class _Job:
+    """One request; ``deadline`` is of ``monotonic``."""
+
+    score: Callable[[Sequence[Any]], Sequence[Any]]
+    queries: Sequence[Any]
+    deadline: float
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Scored[Any]]
+    admitted: float = field(default_factory=monotonic)
+    waiting: bool = True
+
+    def settle(self, outcome: Scored[Any] | BaseException) -> None:
+        """On its event loop only."""
+        if self.future.done():
+            return
+        if isinstance(outcome, BaseException):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+
+class MicroBatcher:
+    """``max_batch`` queries are scored together at the most, except where one request has more.
+
+    ``max_queue`` counts the queries that wait. ``on_batch(num_queries, waits_s)`` is called in the scoring
+    thread for each batch. After ``max_failures`` batches in a row without one answer it is not ``alive``
+    until one succeeds, unless ``check`` (a question whose answer is known) finds that the queries are to
+    blame; nor is it while a batch takes longer than ``stuck_s``.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_batch: int = 64,
+        max_queue: int = 1024,
+        stuck_s: float = 60,
+        max_failures: int = 5,
+        check: Callable[[], object] | None = None,
+        on_batch: Callable[[int, list[float]], object] | None = None,
+    ) -> None:
+        self._max_batch, self._max_queue = max_batch, max_queue
+        self._stuck_s, self._max_failures = stuck_s, max_failures
+        self._check, self._on_batch = check, on_batch
+        self._jobs: deque[_Job] = deque()
+        self._changed = Condition()
+        self._closed = False
+        self._busy_since: float | None = None
+        self._query_s = 0.0
+        self.queued = 0
+        self.failures = 0
+        self._thread = Thread(target=self._work, name="scorer", daemon=True)
+        self._thread.start()
+
+    async def submit(
+        self,
+        score: Callable[[Sequence[QueryT]], Sequence[AnswerT]],
+        queries: Sequence[QueryT],
+        timeout_s: float = float("inf"),
+    ) -> Scored[AnswerT]:
+        """One answer a query. Cancelling it takes the queries out of the queue.
+
+        Raises ``QueueFullError``, ``DeadlineError``, ``ClosedError``, or what ``score`` raises for one of
+        these queries alone.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job(score, queries, monotonic() + timeout_s, loop, loop.create_future())
+        self._admit(job, timeout_s)
+        # Not before the other requests that the event loop has at hand are admitted too: they go together.
+        loop.call_soon(self._wake)
+        timer = loop.call_later(timeout_s, job.settle, DeadlineError()) if timeout_s < float("inf") else None
+        try:
+            return await job.future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._withdraw(job)
+
+    async def run(self, call: Callable[[], ResultT], timeout_s: float = float("inf")) -> ResultT:
+        """The result of a call in the scoring thread, which waits its turn and counts as one query."""
+        return (await self.submit(lambda _: [call()], [None], timeout_s)).answers[0]
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Finish what was admitted; nothing more is taken. False if that took longer than ``timeout_s``."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def busy_s(self) -> float:
+        """How long the present batch has taken, 0 where there is none."""
+        since = self._busy_since
+        return 0.0 if since is None else monotonic() - since
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this thread should be given up, None while it is alive."""
+        if not self._thread.is_alive():
+            return "the scorer has ended"
+        if self.busy_s > self._stuck_s:
+            return f"the scorer has been at one batch for more than {self._stuck_s:g} s"
+        if self.failures >= self._max_failures:
+            return f"the last {self.failures} batches failed"
+        return None
+
+    @property
+    def delay_s(self) -> float:
+        """When what is asked now should have its turn, by the recent pace."""
+        return self.queued * self._query_s
+
+    def _admit(self, job: _Job, timeout_s: float) -> None:
+        with self._changed:
+            if self._closed:
+                raise ClosedError("no more work is taken")
+            if timeout_s <= 0:
+                raise DeadlineError
+            # What cannot be answered in its time is better refused at once than after waiting for it.
+            if self.queued + len(job.queries) > self._max_queue or self.delay_s > timeout_s:
+                raise QueueFullError(self.delay_s)
+            self._jobs.append(job)
+            self.queued += len(job.queries)
+
+    def _wake(self) -> None:
+        with self._changed:
+            if self._jobs:
+                self._changed.notify()
+
+    def _withdraw(self, job: _Job) -> None:
+        """Nothing where its batch has begun."""
+        with self._changed:
+            if job.waiting:
+                self._jobs.remove(job)
+                self.queued -= len(job.queries)
+
+    def _work(self) -> None:
+        since: float | None = None  # When the batch before ended, if others were waiting already.
+        while batch := self._take():
+            self._busy_since = started = monotonic()
+            outcomes = self._score(batch)
+            self._busy_since = None
+            num_queries = len(outcomes)
+            waits_s = [started - job.admitted for job in batch]
+            self._deliver(batch, outcomes, waits_s)
+            if self._on_batch is not None:
+                self._on_batch(num_queries, waits_s)
+            # From one end to the next: what passes between batches is part of the pace.
+            ended = monotonic()
+            query_s = (ended - (started if since is None else since)) / num_queries
+            self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
+            since = ended if self.queued else None
+            del batch, outcomes  # A thread that waits must not keep what they refer to.
+
+    def _take(self) -> list[_Job]:
+        """The next batch, empty when all is done."""
+        batch: list[_Job] = []
+        size = 0
+        with self._changed:
+            while not batch:
+                while not self._jobs and not self._closed:
+                    self._changed.wait()
+                if not self._jobs:
+                    return []
+                while self._jobs and self._fits(self._jobs[0], batch, size):
+                    job = self._jobs.popleft()
+                    job.waiting = False
+                    self.queued -= len(job.queries)
+                    if monotonic() < job.deadline:
+                        batch.append(job)
+                        size += len(job.queries)
+        return batch
+
+    def _fits(self, job: _Job, batch: list[_Job], size: int) -> bool:
+        return not batch or (size + len(job.queries) <= self._max_batch and job.score == batch[0].score)
+
+    def _score(self, batch: list[_Job]) -> list[Any]:
+        """An answer or an exception for each query."""
+        queries = [query for job in batch for query in job.queries]
+        outcomes = _Trial(batch[0].score).outcomes(queries)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if len(errors) < len(outcomes) or any(isinstance(error, UserError) for error in errors):
+            self.failures = 0
+        else:
+            self.failures += 1
+            if self.failures >= self._max_failures:
+                self._examine()
+        return outcomes
+
+    def _examine(self) -> None:
+        """Are the queries to blame, or are we?"""
+        if self._check is None:
+            return
+        try:
+            self._check()
+        except Exception:
+            logger.exception("the scorer does not answer what it should know either")
+        else:
+            self.failures = 0
+
+    def _deliver(self, batch: list[_Job], outcomes: list[Any], waits_s: list[float]) -> None:
+        """One call into each event loop, as waking one up is what costs."""
+        settled: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Any]]] = {}
+        start = 0
+        for job, wait_s in zip(batch, waits_s, strict=True):
+            part = outcomes[start : start + len(job.queries)]
+            start += len(part)
+            error = next((outcome for outcome in part if isinstance(outcome, Exception)), None)
+            settled.setdefault(job.loop, []).append((job, error or Scored(part, wait_s)))
+        for loop, jobs in settled.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_settle, jobs)
+
+
+class _Trial:
+    """Scoring that finds out, by halving, which queries of a batch cannot be scored."""
+
+    def __init__(self, score: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+        self._score = score
+        self._left = ATTEMPTS
+
+    def outcomes(self, queries: Sequence[Any], *, halved: bool = False) -> list[Any]:
+        """Answers, or the exception of each query that has none; ``halved``: memory was short before."""
+        try:
+            answers = list(self._score(queries))
+            assert len(answers) == len(queries), "one answer a query"
+        except Exception as error:
+            self._left -= 1
+            short = isinstance(error, OUT_OF_MEMORY)
+            if len(queries) == 1 or self._left <= 0 or (short and halved):
+                return [error] * len(queries)
+            half = len(queries) // 2
+        else:
+            return answers
+        # Outside of the handler, whose exception would keep what the failed attempt held.
+        return [
+            outcome
+            for part in (queries[:half], queries[half:])
+            for outcome in self.outcomes(part, halved=halved or short)
+        ]
+
+
+def _settle(jobs: list[tuple[_Job, Any]]) -> None:
+    for job, outcome in jobs:
+        job.settle(outcome)

@@ -1,0 +1,190 @@
+"""Deployment: the bundle being served, and how another takes its place without a request being dropped.
+
+A new bundle is verified, loaded, warmed and asked its golden queries beside the old one, in a thread of its
+own; then the two are exchanged at once. Requests keep the answerer that they began with, and when the last of
+them is done the old bundle's memory is free. Whatever goes wrong, the old one stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+
+from model.errors import UserError
+from service.answerer import Answerer
+from service.errors import BundleRefused, Draining, NotAlive, ReloadBusy, Starting
+from service.memory import give_back
+from service.schemas import ModelRef
+from service.settings import Settings
+
+WATCH_S = 1.0
+"""Between two looks at where the bundle's path leads."""
+RETRY_AFTER_S = 2.0
+"""What a client of a server that is loading is told."""
+
+logger = logging.getLogger("momok.service")
+
+
+class Deployment:
+    """``on_swap(answerer)`` is called when a bundle begins to be served, ``on_reload(result)`` after each
+    attempt to exchange it: ``swapped``, ``refused``, ``failed`` or ``busy``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_swap: Callable[[Answerer], object] = lambda answerer: None,
+        on_reload: Callable[[str], object] = lambda result: None,
+    ) -> None:
+        self.draining = False
+        self._settings = settings
+        self._on_swap, self._on_reload = on_swap, on_reload
+        self._answerer: Answerer | None = None
+        self._path: Path | None = None
+        self._previous: Path | None = None
+        self._loading = Lock()
+        self._loader = _Loader(self._load)
+        self._closed = Event()
+
+    @property
+    def answerer(self) -> Answerer:
+        """What answers now. Raises ``Starting``."""
+        if self._answerer is None:
+            raise Starting("ask again when /readyz says 200", retry_after_s=RETRY_AFTER_S)
+        return self._answerer
+
+    @property
+    def is_ready(self) -> bool:
+        return self._answerer is not None and not self.draining
+
+    def check_ready(self, trouble: str | None) -> None:
+        """Raises ``Draining``, ``Starting``, or ``NotAlive`` for the scorer's ``trouble``."""
+        if self.draining:
+            raise Draining("requests in work are finished, no others should come")
+        self.check_started()
+        if trouble is not None:
+            raise NotAlive(trouble)
+
+    def check_started(self) -> None:
+        """Raises ``Starting``."""
+        assert self.answerer is not None
+
+    def start(self, answerer: Answerer | None = None) -> None:
+        """Serve ``answerer``, or what is at the settings' bundle. Raises ``UserError``."""
+        path = self._settings.bundle.resolve()
+        self._serve(answerer or self._loader.load(path), path)
+
+    def reload(self) -> ModelRef:
+        """Serve what is at the settings' bundle now. Raises ``ReloadBusy``, ``BundleRefused``."""
+        return self._exchange(lambda: self._settings.bundle)
+
+    def rollback(self) -> ModelRef:
+        """Serve what was served before. Raises ``ReloadBusy``, ``BundleRefused``."""
+        return self._exchange(self._before)
+
+    def reload_soon(self) -> None:
+        """As ``reload``, in a while and without a word but in the log: for a signal."""
+        Thread(target=self._try_reload, daemon=True).start()
+
+    def watch(self) -> None:
+        """Reload whenever the bundle's path leads elsewhere, until ``close``: for a thread of its own."""
+        seen = _target(self._settings.bundle)
+        while not self._closed.wait(WATCH_S):
+            found = _target(self._settings.bundle)
+            if found not in (None, seen):
+                seen = found
+                self._try_reload()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._loader.close()
+
+    def _before(self) -> Path:
+        if self._previous is None:
+            raise BundleRefused("no other bundle was served before this one")
+        return self._previous
+
+    def _exchange(self, where: Callable[[], Path]) -> ModelRef:
+        if not self._loading.acquire(blocking=False):
+            self._on_reload("busy")
+            raise ReloadBusy("wait until it is served or refused")
+        result = "failed"
+        try:
+            path = where().resolve()
+            reference = self._serve(self._loader.load(path), path)
+            result = "swapped"
+        except UserError as error:
+            result = "refused"
+            logger.error("the old bundle still serves: %s", error)
+            raise error if isinstance(error, BundleRefused) else BundleRefused(str(error)) from None
+        except Exception:
+            logger.exception("the old bundle still serves: the new one could not be loaded")
+            raise
+        finally:
+            self._loading.release()
+            self._on_reload(result)
+        give_back()
+        return reference
+
+    def _load(self, path: Path) -> Answerer:
+        """Golden queries are asked again after warming, which chooses what answers."""
+        answerer = Answerer.open(
+            path, self._settings.device, self._settings.engine, self._settings.min_recall
+        )
+        answerer.warm()
+        answerer.verify()
+        return answerer
+
+    def _serve(self, answerer: Answerer, path: Path) -> ModelRef:
+        self._on_swap(answerer)
+        self._answerer = answerer
+        if path != self._path:
+            self._path, self._previous = path, self._path
+        reference = answerer.reference()
+        logger.info("serving %s, version %s", reference.name, reference.version)
+        return reference
+
+    def _try_reload(self) -> None:
+        with suppress(Exception):  # Logged where it was raised.
+            self.reload()
+
+
+class _Loader:
+    """Loads in one thread, always the same: each that multiplies matrices has helpers of its own, and their
+    memory. It does not keep a process that is told to end from ending."""
+
+    def __init__(self, load: Callable[[Path], Answerer]) -> None:
+        self._load = load
+        self._wanted: SimpleQueue[tuple[Path, Future[Answerer]] | None] = SimpleQueue()
+        Thread(target=self._work, name="loader", daemon=True).start()
+
+    def load(self, path: Path) -> Answerer:
+        """Whatever loading raises."""
+        future: Future[Answerer] = Future()
+        self._wanted.put((path, future))
+        return future.result()
+
+    def close(self) -> None:
+        self._wanted.put(None)
+
+    def _work(self) -> None:
+        while wanted := self._wanted.get():
+            path, future = wanted
+            try:
+                future.set_result(self._load(path))
+            except BaseException as error:  # Raised again in the thread that waits.
+                future.set_exception(error)
+            del wanted, future  # They would keep the bundle while this waits for the next.
+
+
+def _target(path: Path) -> tuple[Path, int] | None:
+    """Where a path leads and which directory that is, None while it leads nowhere."""
+    try:
+        resolved = path.resolve(strict=True)
+        return resolved, resolved.stat().st_ino
+    except OSError:
+        return None

@@ -1,0 +1,88 @@
+"""Scoring for a request: its queries through the batcher, within its time, for as long as it is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from starlette.types import Receive
+
+from service.batcher import OUT_OF_MEMORY, ClosedError, DeadlineError, MicroBatcher, QueueFullError, Scored
+from service.errors import DeadlineExceeded, Draining, OutOfMemory, QueueFull
+
+QueryT = TypeVar("QueryT")
+AnswerT = TypeVar("AnswerT")
+
+
+WATCH_AFTER_S = 0.01
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def score(
+    batcher: MicroBatcher,
+    receive: Receive,
+    function: Callable[[Sequence[QueryT]], Sequence[AnswerT]],
+    queries: Sequence[QueryT],
+    timeout_s: float,
+) -> Scored[AnswerT]:
+    """``receive`` tells when the client leaves.
+
+    Raises ``QueueFull``, ``DeadlineExceeded``, ``OutOfMemory``, ``Draining``, ``ClientGone``.
+    """
+    try:
+        return await _while_there(receive, batcher.submit(function, queries, timeout_s))
+    except QueueFullError as error:
+        raise QueueFull(
+            f"{batcher.queued} queries wait; ask again later", retry_after_s=error.retry_after_s
+        ) from None
+    except DeadlineError:
+        raise DeadlineExceeded(
+            f"not answered within {timeout_s:.3f} s; ask for less, or allow more time"
+        ) from None
+    except ClosedError:
+        raise Draining("no more work is taken; ask another server") from None
+    except OUT_OF_MEMORY:
+        raise OutOfMemory("ask for less at a time, or again later", retry_after_s=1) from None
+
+
+async def _while_there(receive: Receive, work: Awaitable[Scored[AnswerT]]) -> Scored[AnswerT]:
+    """The result of ``work``, which is given up when the client is. Raises ``ClientGone``."""
+    task = asyncio.current_task()
+    assert task is not None
+    watch = _Watch(receive, task)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if watch.saw_it_leave and task.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    finally:
+        watch.end()
+
+
+class _Watch:
+    """Cancels a task when its client leaves; begins a little later, as most answers are there before."""
+
+    def __init__(self, receive: Receive, task: asyncio.Task[object]) -> None:
+        self.saw_it_leave = False
+        self._receive, self._task = receive, task
+        self._watching: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _begin(self) -> None:
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.saw_it_leave = True
+        self._task.cancel()

@@ -1,0 +1,352 @@
+"""The MicroBatcher with functions in the place of a model: what is scored, when, and with whom."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.errors import UserError
+from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
+
+
+class Recorder:
+    """Doubles numbers; notes the batches it is given, and waits where it is told to."""
+
+    def __init__(self, poison: Sequence[int] = ()) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+        self.poison = set(poison)
+
+    def score(self, queries: Sequence[int]) -> list[int]:
+        self.batches.append(list(queries))
+        self.begun.set()
+        assert self.gate.wait(10)
+        if bad := self.poison.intersection(queries):
+            raise ArithmeticError(f"poison {sorted(bad)}")
+        return [2 * query for query in queries]
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., MicroBatcher]]:
+    made = []
+
+    def build(**options: Any) -> MicroBatcher:
+        made.append(MicroBatcher(**options))
+        return made[-1]
+
+    yield build
+    for batcher in made:
+        assert batcher.close(10)
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+async def behind(batcher: MicroBatcher, recorder: Recorder, *requests: Sequence[int]) -> list[Any]:
+    """What becomes of requests that all wait behind one that holds the thread."""
+    recorder.gate.clear()
+    first = asyncio.create_task(batcher.submit(recorder.score, [0]))
+    while not recorder.begun.is_set():
+        await asyncio.sleep(0.001)
+    tasks = [asyncio.create_task(batcher.submit(recorder.score, list(queries))) for queries in requests]
+    await asyncio.sleep(0.01)
+    recorder.gate.set()
+    await first
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    return [result if isinstance(result, BaseException) else result.answers for result in results]
+
+
+def test_what_waits_is_scored_together_and_split_again(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make(max_batch=4)
+    answers = run(behind(batcher, recorder, [1], [2, 3], [4, 5], [6]))
+    assert answers == [[2], [4, 6], [8, 10], [12]]
+    assert recorder.batches == [[0], [1, 2, 3], [4, 5, 6]]
+
+
+def test_a_free_thread_waits_for_nobody(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make()
+
+    async def one_by_one() -> None:
+        for query in range(3):
+            assert (await batcher.submit(recorder.score, [query])).answers == [2 * query]
+
+    run(one_by_one())
+    assert recorder.batches == [[0], [1], [2]]
+
+
+def test_a_request_larger_than_a_batch_goes_alone(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make(max_batch=2)
+    run(behind(batcher, recorder, [1], [2, 3, 4], [5]))
+    assert recorder.batches == [[0], [1], [2, 3, 4], [5]]
+
+
+def test_another_function_is_another_batch(make: Callable[..., MicroBatcher]) -> None:
+    one, other, batcher = Recorder(), Recorder(), make()
+
+    async def mixed() -> None:
+        one.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit(one.score, [0]))]
+        await asyncio.sleep(0.01)
+        for recorder, query in ((one, 1), (one, 2), (other, 3), (one, 4)):
+            tasks.append(asyncio.create_task(batcher.submit(recorder.score, [query])))
+        await asyncio.sleep(0.01)
+        one.gate.set()
+        await asyncio.gather(*tasks)
+
+    run(mixed())
+    assert one.batches == [[0], [1, 2], [4]]
+    assert other.batches == [[3]]
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make(max_queue=3)
+    results = run(behind(batcher, recorder, [1, 2], [3, 4], [5], [6]))
+    assert results[0] == [2, 4]
+    assert results[2] == [10]
+    assert [type(result) for result in (results[1], results[3])] == [QueueFullError] * 2
+    assert isinstance(results[1], QueueFullError) and results[1].retry_after_s >= 0
+    assert batcher.queued == 0
+
+
+def test_a_deadline_answers_while_the_thread_is_busy_and_saves_the_work(
+    make: Callable[..., MicroBatcher],
+) -> None:
+    recorder, batcher = Recorder(), make()
+
+    async def late() -> None:
+        recorder.gate.clear()
+        first = asyncio.create_task(batcher.submit(recorder.score, [0]))
+        await asyncio.sleep(0.01)
+        with pytest.raises(DeadlineError):
+            await batcher.submit(recorder.score, [1], timeout_s=0.02)
+        assert batcher.queued == 0, "its place is free again"
+        recorder.gate.set()
+        await first
+
+    run(late())
+    assert recorder.batches == [[0]]
+
+
+def test_a_deadline_that_is_past_is_not_even_tried(make: Callable[..., MicroBatcher]) -> None:
+    recorder = Recorder()
+    with pytest.raises(DeadlineError):
+        run(make().submit(recorder.score, [1], timeout_s=-0.1))
+    assert recorder.batches == []
+
+
+def test_who_would_wait_longer_than_allowed_is_refused_at_once(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make(max_batch=1)
+
+    async def slowly() -> None:
+        recorder.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit(recorder.score, [query])) for query in range(2)]
+        await asyncio.sleep(0.1)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+        assert batcher.delay_s == 0
+        recorder.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit(recorder.score, [query])) for query in range(9)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(QueueFullError) as refused:
+            await batcher.submit(recorder.score, [9], timeout_s=batcher.delay_s / 2)
+        assert refused.value.retry_after_s == pytest.approx(batcher.delay_s)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+
+    run(slowly())
+
+
+def test_a_request_in_work_is_answered_at_its_deadline_too(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make()
+
+    async def late() -> None:
+        recorder.gate.clear()
+        with pytest.raises(DeadlineError):
+            await batcher.submit(recorder.score, [1], timeout_s=0.02)
+        recorder.gate.set()
+        assert (await batcher.submit(recorder.score, [2])).answers == [4]
+
+    run(late())
+
+
+def test_cancelled_work_is_not_done(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make()
+
+    async def leave() -> None:
+        recorder.gate.clear()
+        first = asyncio.create_task(batcher.submit(recorder.score, [0]))
+        await asyncio.sleep(0.01)
+        gone, stays = (asyncio.create_task(batcher.submit(recorder.score, [query])) for query in (1, 2))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        assert batcher.queued == 1
+        recorder.gate.set()
+        assert (await stays).answers == [4]
+        await first
+
+    run(leave())
+    assert recorder.batches == [[0], [2]]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    poison=st.sets(st.integers(1, 30), max_size=4), sizes=st.lists(st.integers(1, 5), min_size=1, max_size=6)
+)
+def test_only_the_guilty_fail(poison: set[int], sizes: list[int]) -> None:
+    recorder, batcher = Recorder(sorted(poison)), MicroBatcher()
+    numbers = iter(range(1, 31))
+    requests = [[next(numbers) for _ in range(size)] for size in sizes]
+    results = run(behind(batcher, recorder, *requests))
+    for request, result in zip(requests, results, strict=True):
+        if poison.intersection(request):
+            assert isinstance(result, ArithmeticError)
+            assert len(str(result).split(",")) == 1, "told of one query alone"
+        else:
+            assert result == [2 * query for query in request]
+    assert batcher.close(10)
+
+
+def test_a_function_that_always_fails_is_not_asked_for_ever(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(range(1, 300)), make(max_batch=300)
+    results = run(behind(batcher, recorder, *([query] for query in range(1, 300))))
+    assert all(isinstance(result, ArithmeticError) for result in results)
+    assert len(recorder.batches) < 60
+
+
+@pytest.mark.parametrize("error", [MemoryError, "torch"])
+def test_short_memory_halves_the_batch_once(make: Callable[..., MicroBatcher], error: Any) -> None:
+    import torch
+
+    kind = torch.OutOfMemoryError if error == "torch" else error
+    sizes: list[int] = []
+    batcher = make()
+
+    def fits(most: int) -> Callable[[Sequence[int]], list[int]]:
+        def score(queries: Sequence[int]) -> list[int]:
+            sizes.append(len(queries))
+            if len(queries) > most:
+                raise kind("no room")
+            return list(queries)
+
+        return score
+
+    assert run(batcher.submit(fits(4), list(range(8)))).answers == list(range(8))
+    assert sizes == [8, 4, 4]
+    sizes.clear()
+    with pytest.raises(kind):
+        run(batcher.submit(fits(3), list(range(8))))
+    assert sizes == [8, 4, 4], "once"
+
+
+def test_answers_of_another_number_are_a_failure(make: Callable[..., MicroBatcher]) -> None:
+    with pytest.raises(AssertionError, match="one answer a query"):
+        run(make().submit(lambda queries: [], [1, 2]))
+
+
+def test_calls_share_the_thread(make: Callable[..., MicroBatcher]) -> None:
+    batcher = make()
+    assert run(batcher.run(lambda: threading.current_thread().name)) == "scorer"
+    with pytest.raises(ZeroDivisionError):
+        run(batcher.run(lambda: 1 // 0))
+
+
+def test_close_finishes_what_was_admitted(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make()
+
+    async def closing() -> None:
+        recorder.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit(recorder.score, [query])) for query in range(3)]
+        await asyncio.sleep(0.01)
+        closed = asyncio.create_task(asyncio.to_thread(batcher.close, 10))
+        await asyncio.sleep(0.01)
+        with pytest.raises(ClosedError):
+            await batcher.submit(recorder.score, [9])
+        recorder.gate.set()
+        assert [(await task).answers for task in tasks] == [[0], [2], [4]]
+        assert await closed
+
+    run(closing())
+
+
+def test_closing_gives_up_on_a_thread_that_is_stuck() -> None:
+    recorder, batcher = Recorder(), MicroBatcher()
+
+    async def stuck() -> None:
+        recorder.gate.clear()
+        task = asyncio.create_task(batcher.submit(recorder.score, [1]))
+        await asyncio.sleep(0.01)
+        assert not await asyncio.to_thread(batcher.close, 0.02)
+        recorder.gate.set()
+        await task
+
+    run(stuck())
+
+
+def test_repeated_failure_is_trouble_until_an_answer(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(poison=[1]), make(max_failures=3)
+    for expected in (None, None, "the last 3 batches failed"):
+        with pytest.raises(ArithmeticError):
+            run(batcher.submit(recorder.score, [1]))
+        assert batcher.trouble == expected
+    run(batcher.submit(recorder.score, [2]))
+    assert batcher.trouble is None
+
+
+def test_queries_that_are_to_blame_are_no_trouble(make: Callable[..., MicroBatcher]) -> None:
+    recorder = Recorder(poison=[1])
+    batcher = make(max_failures=3, check=lambda: recorder.score([7]))
+    for _ in range(10):
+        with pytest.raises(ArithmeticError):
+            run(batcher.submit(recorder.score, [1]))
+        assert batcher.trouble is None
+    recorder.poison.add(7)
+    for _ in range(3):
+        with pytest.raises(ArithmeticError):
+            run(batcher.submit(recorder.score, [1]))
+    assert batcher.trouble is not None
+
+
+def test_what_a_user_can_mend_is_no_trouble(make: Callable[..., MicroBatcher]) -> None:
+    batcher = make(max_failures=2)
+
+    def refuse() -> None:
+        raise UserError("ask otherwise")
+
+    for _ in range(4):
+        with pytest.raises(UserError):
+            run(batcher.run(refuse))
+    assert batcher.trouble is None
+
+
+def test_a_batch_that_does_not_end_is_trouble(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make(stuck_s=0.01)
+
+    async def stuck() -> None:
+        recorder.gate.clear()
+        task = asyncio.create_task(batcher.submit(recorder.score, [1]))
+        while batcher.trouble is None:
+            await asyncio.sleep(0.002)
+        assert "at one batch" in batcher.trouble
+        recorder.gate.set()
+        await task
+        assert batcher.trouble is None
+
+    run(stuck())
+
+
+def test_each_batch_is_reported_with_its_waits(make: Callable[..., MicroBatcher]) -> None:
+    reports: list[tuple[int, int]] = []
+    batcher = make(on_batch=lambda size, waits_s: reports.append((size, len(waits_s))))
+    run(behind(batcher, Recorder(), [1, 2], [3]))
+    assert batcher.close(10)
+    assert reports == [(1, 1), (3, 2)]

@@ -1,0 +1,240 @@
+"""Exchanging the bundle of a running app: what is served when, and what is left of the old one."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from model.bundle import MANIFEST, WEIGHTS
+from service import deployment as module
+from service.answerer import Answerer
+from service.app import create_app
+from service.routes.context import context_of
+from service.schemas import PredictRequest
+from service.settings import Settings
+from tests.service.builders import make_bundle
+from tests.service.test_api import PREDICT, problem
+from tests.service.test_overload import until
+
+GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+    return [
+        make_bundle(folder / name, decision="sum", seed=seed).path for seed, name in enumerate(("one", "two"))
+    ]
+
+
+@pytest.fixture
+def link(tmp_path: Path, bundles: list[Path]) -> Path:
+    path = tmp_path / "current"
+    path.symlink_to(bundles[0])
+    return path
+
+
+@pytest.fixture
+def client(link: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(bundle=link, device="cpu")), raise_server_exceptions=False) as client:
+        yield client
+
+
+def turn(link: Path, target: Path) -> None:
+    """As deployments do it: at no time does the link lead nowhere."""
+    new = link.with_suffix(".new")
+    new.symlink_to(target)
+    new.replace(link)
+
+
+def versions(bundles: list[Path]) -> list[str]:
+    return [Answerer.open(path, "cpu").reference().version for path in bundles]
+
+
+def served(client: TestClient) -> str:
+    version: str = client.post(PREDICT, json=GOOD).json()["model"]["version"]
+    return version
+
+
+def reloads(client: TestClient) -> dict[str, float]:
+    lines = client.get("/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith("momok_reloads_total")]
+    return {line.split('"')[1]: float(line.split()[-1]) for line in found}
+
+
+def damage(bundle: Path) -> None:
+    weights = bytearray((bundle / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (bundle / WEIGHTS).write_bytes(weights)
+
+
+def test_reload_and_rollback(client: TestClient, link: Path, bundles: list[Path]) -> None:
+    one, two = versions(bundles)
+    assert served(client) == one
+    assert problem(client.post("/admin/rollback"), 422)["type"] == "urn:momok:problem:bundle-refused"
+    turn(link, bundles[1])
+    assert served(client) == one, "until it is told to"
+    assert client.post("/admin/reload").json()["version"] == two
+    assert served(client) == two == client.get("/v1/model").json()["version"]
+    assert f'version="{two}"}} 1.0' in client.get("/metrics").text
+    assert f'version="{one}"' not in client.get("/metrics").text
+    for expected in (one, two, one):
+        assert client.post("/admin/rollback").json()["version"] == expected
+        assert served(client) == expected
+    assert client.post("/admin/reload").json()["version"] == two, "what the link leads to"
+    assert reloads(client) == {"swapped": 5, "refused": 1, "failed": 0, "busy": 0}
+
+
+def test_reloading_the_same_bundle_keeps_what_was_before(
+    client: TestClient, link: Path, bundles: list[Path]
+) -> None:
+    one, _ = versions(bundles)
+    turn(link, bundles[1])
+    for _ in range(2):
+        client.post("/admin/reload")
+    assert client.post("/admin/rollback").json()["version"] == one
+
+
+@pytest.mark.parametrize("wrong", ["damaged", "missing", "golden"])
+def test_a_bundle_that_cannot_be_served_leaves_the_old_one(
+    client: TestClient, link: Path, bundles: list[Path], tmp_path: Path, wrong: str
+) -> None:
+    one, _ = versions(bundles)
+    bad = make_bundle(tmp_path / "bad", decision="sum", seed=5).path
+    if wrong == "damaged":
+        damage(bad)
+    elif wrong == "golden":
+        manifest = json.loads((bad / MANIFEST).read_text(encoding="utf-8"))
+        manifest["golden"][1]["scores"][0] += 1
+        (bad / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    turn(link, tmp_path / "nowhere" if wrong == "missing" else bad)
+    document = problem(client.post("/admin/reload"), 422)
+    words = {"damaged": WEIGHTS, "missing": "no such directory", "golden": "a golden query scores"}
+    assert words[wrong] in document["detail"]
+    assert served(client) == one
+    assert client.get("/readyz").status_code == 200
+    assert reloads(client)["refused"] == 1
+
+
+def test_a_failure_of_ours_leaves_the_old_one_too(
+    client: TestClient, bundles: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Answerer, "warm", lambda self: 1 / 0)
+        problem(client.post("/admin/reload"), 500)
+    assert "could not be loaded" in caplog.text
+    assert reloads(client)["failed"] == 1
+    assert client.post("/admin/reload").status_code == 200
+
+
+def test_two_reloads_at_once_are_a_conflict(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+    warm = Answerer.warm
+
+    def slowly(answerer: Answerer) -> None:
+        begun.set()
+        assert go.wait(20)
+        warm(answerer)
+
+    monkeypatch.setattr(Answerer, "warm", slowly)
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(client.post("/admin/reload")))
+    thread.start()
+    assert begun.wait(20)
+    for path in ("/admin/reload", "/admin/rollback"):
+        assert problem(client.post(path), 409)["type"] == "urn:momok:problem:reload-busy"
+    assert client.post(PREDICT, json=GOOD).status_code == 200, "loading holds nobody up"
+    go.set()
+    thread.join(20)
+    assert answers[0].status_code == 200
+    assert reloads(client) == {"swapped": 1, "refused": 0, "failed": 0, "busy": 2}
+
+
+def test_requests_in_work_end_with_the_bundle_they_began_with(
+    client: TestClient, link: Path, bundles: list[Path]
+) -> None:
+    one, two = versions(bundles)
+    app: Any = client.app
+    old = context_of(app).answerer
+    begun, go, score = threading.Event(), threading.Event(), old.score
+
+    def slowly(queries: Any) -> Any:
+        begun.set()
+        assert go.wait(20)
+        return score(queries)
+
+    old.score = slowly  # type: ignore[method-assign]
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(client.post(PREDICT, json=GOOD)))
+    thread.start()
+    assert begun.wait(20)
+    turn(link, bundles[1])
+    assert client.post("/admin/reload").status_code == 200
+    go.set()
+    thread.join(20)
+    assert answers[0].json()["model"]["version"] == one
+    assert served(client) == two
+    expected = Answerer.open(bundles[0], "cpu")
+    queries = expected.resolve(request())
+    assert answers[0].content == expected.render(request(), expected.score(queries))
+
+
+def request() -> PredictRequest:
+    return PredictRequest.model_validate(GOOD)
+
+
+def test_nothing_of_the_old_bundle_is_left(client: TestClient, link: Path, bundles: list[Path]) -> None:
+    app: Any = client.app
+    assert served(client)
+    answerer = context_of(app).answerer
+    table = next(iter(answerer.bundle.candidates.vectors.values()))
+    parts: list[Any] = [answerer, answerer.bundle.model, answerer.bundle.vocabulary, table]
+    left = [weakref.ref(part) for part in (*parts, answerer._scorer)]
+    del table, parts
+    del answerer
+    turn(link, bundles[1])
+    assert client.post("/admin/reload").status_code == 200
+    assert served(client)
+    gc.collect()
+    assert [reference() for reference in left] == [None] * 5
+
+
+def test_a_turned_link_is_noticed(
+    link: Path, bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    one, two = versions(bundles)
+    with TestClient(create_app(Settings(bundle=link, device="cpu", watch=True))) as client:
+        assert served(client) == one
+        turn(link, bundles[1])
+        until(lambda: served(client) == two)
+        bad = make_bundle(tmp_path / "bad", decision="sum", seed=5).path
+        damage(bad)
+        turn(link, bad)
+        until(lambda: reloads(client)["refused"] > 0)
+        assert client.post("/admin/rollback").json()["version"] == one
+        link.unlink()
+        turn(link, bundles[1])
+        until(lambda: served(client) == two)
+        assert reloads(client) == {"swapped": 3, "refused": 1, "failed": 0, "busy": 0}, "each once"
+
+
+def test_a_bundle_replaced_in_its_place_is_noticed(
+    tmp_path: Path, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    place = make_bundle(tmp_path / "place", decision="sum").path
+    with TestClient(create_app(Settings(bundle=place, device="cpu", watch=True))) as client:
+        before = served(client)
+        make_bundle(tmp_path / "other", decision="sum", seed=9)
+        place.rename(tmp_path / "gone")
+        (tmp_path / "other").rename(place)
+        until(lambda: served(client) != before)

@@ -1,0 +1,157 @@
+"""Limits: bodies, connections and clients that ask for too much."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.errors import RateLimited
+from service.limiter import MOST_CLIENTS, Limiter
+from service.limits import CROWDED, Guard
+from service.settings import Settings
+from tests.service.builders import Made
+from tests.service.test_api import PREDICT, problem
+
+GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
+
+
+@pytest.fixture
+def client(made: Made) -> Iterator[TestClient]:
+    settings = Settings(
+        bundle=made.path, device="cpu", max_body_bytes=1000, rate_limit=0.5, rate_burst=3, max_queries=3
+    )
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def test_a_body_that_says_it_is_too_large_is_refused(client: TestClient) -> None:
+    response = client.post(PREDICT, content=b"x" * 1001)
+    assert problem(response, 413)["type"] == "urn:momok:problem:too-large"
+    assert response.headers["connection"] == "close"
+
+
+def test_a_body_that_turns_out_too_large_is_refused(client: TestClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(30):
+            yield b"x" * 100
+
+    problem(client.post(PREDICT, content=chunks()), 413)
+
+
+def test_a_body_of_just_the_size_is_read(client: TestClient) -> None:
+    content = json.dumps(GOOD).encode().ljust(1000)
+    headers = {"content-type": "application/json"}
+    assert client.post(PREDICT, content=content, headers=headers).status_code == 200
+    parts = iter([content[:7], content[7:]])
+    assert client.post(PREDICT, content=parts, headers=headers).status_code == 200
+
+
+def test_a_client_that_asks_too_much_is_told_when_to_come_back(client: TestClient) -> None:
+    several = {"queries": GOOD["queries"] * 2}
+    assert client.post(PREDICT, json=several).status_code == 200
+    response = client.post(PREDICT, json=several)
+    document = problem(response, 429)
+    assert document["type"] == "urn:momok:problem:rate-limited"
+    assert 1000 < document["retry_after_ms"] <= 2000, "one token more, at one in two seconds"
+    assert response.headers["retry-after"] == "2"
+    assert client.post(PREDICT, json=GOOD).status_code == 200
+
+
+def test_a_bucket_fills_up_to_its_size() -> None:
+    now = 0.0
+    limiter = Limiter(rate=2, burst=4, now=lambda: now)
+    limiter.admit("a", 4)
+    with pytest.raises(RateLimited) as refused:
+        limiter.admit("a", 1)
+    assert refused.value.retry_after_s == pytest.approx(0.5)
+    limiter.admit("b", 4)
+    now = 1.0
+    limiter.admit("a", 2)
+    now = 100.0
+    with pytest.raises(RateLimited):
+        limiter.admit("a", 5)
+    limiter.admit("a", 4)
+
+
+def test_clients_without_end_do_not_fill_the_memory() -> None:
+    limiter = Limiter(rate=1, burst=1)
+    for index in range(MOST_CLIENTS + 50):
+        limiter.admit(str(index), 1)
+    assert len(limiter._buckets) == MOST_CLIENTS
+
+
+def test_nobody_is_limited_by_default() -> None:
+    limiter = Limiter(rate=0, burst=1)
+    for _ in range(100):
+        limiter.admit("a", 64)
+
+
+def ask(
+    parts: list[dict[str, Any]], *, state: dict[str, Any] | None = None, path: str = "/"
+) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """What a guarded app sends, and the bodies that came through; ``parts`` arrive, then nothing does."""
+    passed: list[bytes] = []
+    sent: list[dict[str, Any]] = []
+
+    async def app(
+        scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        passed.append((await receive())["body"])
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0) if parts else await asyncio.Future()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": path, "state": state or {},
+        "headers": [(b"transfer-encoding", b"chunked")],
+    }  # fmt: skip
+    asyncio.run(Guard(app, max_bytes=10, timeout_s=0.02)(scope, receive, send))
+    return sent, passed
+
+
+def part(body: bytes, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def test_a_body_comes_in_one_piece() -> None:
+    assert ask([part(b"ab"), part(b"cd"), part(b"", more=False)]) == ([], [b"abcd"])
+
+
+def test_a_body_that_dribbles_is_given_up() -> None:
+    sent, passed = ask([part(b"a")])
+    assert passed == []
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def test_a_client_that_leaves_is_not_answered() -> None:
+    assert ask([part(b"a"), {"type": "http.disconnect"}]) == ([], [])
+
+
+def test_one_connection_too_many_is_refused_but_for_probes() -> None:
+    whole = part(b"", more=False)
+    sent, passed = ask([whole], state={CROWDED: True}, path="/v1/predict")
+    assert (sent[0]["status"], passed) == (503, [])
+    assert ask([whole], state={CROWDED: True}, path="/livez") == ([], [b""])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"max_queue": 63}, "max_queue 63 is below max_queries 64"),
+        ({"rate_limit": 1.0, "rate_burst": 5}, "rate_burst 5 is below max_queries 64"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(made: Made, wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Settings(bundle=made.path, **wrong)

@@ -1,0 +1,76 @@
+"""Answers written as JSON: what a plain reading of the bundle says they should hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service import rendering
+from service.answerer import Answerer
+from service.schemas import PredictRequest, PredictResponse
+from tests.service.builders import Made, make_bundle
+
+NASTY = 'say "hi" \\ \u2028\x01 </script> 🗿'
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_what_is_written_is_what_the_model_says(made: Made, explain: bool) -> None:
+    answerer = Answerer.open(made.path, "cpu")
+    request = PredictRequest.model_validate(
+        {
+            "queries": [{"head": "e0", "relation": "r0"}, {"relation": "r1", "tail": "e3"}],
+            "k": 60,
+            "exclude_known": False,
+            "explain": explain,
+        }
+    )
+    scored = answerer.score(answerer.resolve(request))
+    body = answerer.render(request, scored)
+    written = PredictResponse.model_validate_json(body)
+    assert json.loads(body) == json.loads(written.model_dump_json()), "no field is missing, none too many"
+    candidates = answerer.bundle.candidates
+    for answer, out in zip(scored, written.answers, strict=True):
+        facts = {name: {tuple(fact) for fact in rows.tolist()} for name, rows in made.facts.items()}
+        for rank, (entity, offer) in enumerate(zip(answer.ranking.entities, out.candidates, strict=True)):
+            assert (offer.rank, offer.entity.key) == (rank + 1, f"e{entity}")
+            assert offer.score == answer.ranking.scores[rank]
+            ends = (answer.query.entity, int(entity))
+            fact = (ends[0], 0, ends[1]) if out.query.missing == "tail" else (ends[1], 1, ends[0])
+            splits = [name for name in ("train", "valid", "test") if fact in facts[name]]
+            assert offer.known == (splits[0] if splits else False)
+            if not explain:
+                assert offer.branch_scores is None
+                assert offer.modality_weights is None
+                assert offer.expert_gates is None
+                continue
+            assert offer.modality_weights is not None and offer.expert_gates is not None
+            weights = candidates.modality_weights[entity].tolist()
+            assert list(offer.modality_weights.values()) == pytest.approx(weights, abs=1e-6)
+            assert list(offer.branch_scores or {}) == [branch.name for branch in made.model.branches]
+            for name, gates in offer.expert_gates.items():
+                if name == "image" and entity % 2:
+                    assert gates is None
+                else:
+                    assert gates == pytest.approx(candidates.expert_gates[name][entity].tolist(), abs=1e-6)
+
+
+def test_names_of_any_kind_are_written_safely(tmp_path: Path) -> None:
+    made = make_bundle(tmp_path / "bundle", decision="sum", renamed={7: NASTY})
+    answerer = Answerer.open(made.path, "cpu")
+    request = PredictRequest.model_validate({"queries": [{"head": NASTY, "relation": "r0"}], "k": 60})
+    body = json.loads(answerer.render(request, answerer.score(answerer.resolve(request))))
+    (answer,) = body["answers"]
+    assert answer["query"]["head"] == {"key": NASTY, "label": "Entity 7"}
+
+
+def test_what_is_kept_of_entities_is_bounded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    answerer = Answerer.open(made.path, "cpu")
+    request = PredictRequest.model_validate({"queries": [{"head": "e1", "relation": "r0"}], "k": 60})
+    scored = answerer.score(answerer.resolve(request))
+    whole = answerer.render(request, scored)
+    monkeypatch.setattr(rendering, "KEPT", 5)
+    other = Answerer.open(made.path, "cpu")
+    assert other.render(request, scored) == whole
+    assert len(other._renderer._kept) <= 5
