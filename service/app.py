@@ -75,7 +75,7 @@ def build_api() -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
         # Looked up anew at every request otherwise; /metrics is what watches this app.
-        telemetry={"tracing": False, "metrics": False},
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     # Pictures before the graph, whose path of details takes in all that follows: keys may hold slashes.
     for router in (predict.router, picture.router, graph.router, operations.router, admin.router):
