@@ -6,10 +6,10 @@ Needs wrk, which saturates; latencies are of an open loop: requests leave at a f
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
 too. ``online_over_offline``: saturated queries a second over those of the batched scorer alone.
 ``null_over_raw``: requests a second, of one query each, with a scorer that takes no time, over those of a
-bare reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is the scorer's for such a
-request. ``p99_over_unloaded`` at 70 % of saturation. At twice the saturation: ``goodput_at_2x`` (answered in
-time, over saturation), ``reject_p99_ms``, and ``late_at_2x`` (admitted, and not answered in time).
-``livez_p99_ms`` while saturated.
+bare reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is
+the scorer's for such a request. ``p99_over_unloaded`` at 70 % of saturation. At twice the saturation:
+``goodput_at_2x`` (answered in time, over saturation), ``reject_p99_ms``, and ``late_at_2x`` (neither
+answered in time nor told to come back). ``livez_p99_ms`` while saturated.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ CONNECTIONS = 64
 BATCH = 64
 DEADLINE_S = 2.0
 UNLOADED_RATE = 20.0
+REFUSED = (429, 503)
+"""The queue is full, or there are too many connections."""
 
 
 def main() -> None:
@@ -112,8 +114,8 @@ def of_server(
     with subprocess.Popen(wrk_command(f"{url}/v1/predict", script, seconds + 1), stdout=subprocess.PIPE):
         alive = open_loop(url, None, 20, seconds)
     answered = [reply.seconds for reply in flood if reply.status == 200]
-    refused = [reply.seconds for reply in flood if reply.status == 429]
-    late = [reply for reply in flood if reply.status not in (200, 429)]
+    refused = [reply.seconds for reply in flood if reply.status in REFUSED]
+    late = [reply for reply in flood if reply.status not in (200, *REFUSED)]
     in_time = sum(taken_s <= DEADLINE_S for taken_s in answered)
     return {
         "online_queries_s": saturated * num_queries,

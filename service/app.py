@@ -88,7 +88,7 @@ def build_api() -> FastAPI:
         redirect_slashes=False,  # A redirect would echo the whole address.
         lifespan=_lifespan,
         # Looked up anew at every request otherwise; /metrics is what watches this app.
-        telemetry={"tracing": False, "metrics": False},
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     # Pictures and neighbors before the graph, whose path of details takes in all: keys may hold slashes.
     for part in (predict, facts, picture, neighbors, graph, operations, admin):
