@@ -25,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_encode(commands)
     _add_train(commands)
+    _add_sweep(commands)
     _add_import_checkpoint(commands)
     _add_evaluate(commands)
     _add_export(commands)
@@ -96,6 +97,31 @@ def _add_train(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on where --out stands")
     _add_device(parser)
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = _command(
+        commands, "sweep",
+        "Train and compare every recipe of a grid; what is done is kept, and the same command goes on.",
+    )  # fmt: skip
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--config", type=Path, help="base recipe in TOML, see configs/")
+    parser.add_argument("--grid", type=Path, required=True, help="what to vary, in TOML, see docs/models.md")
+    _add_comparison(parser)
+
+
+def _add_comparison(parser: Any) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="directory of the runs and the results")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a field of the base recipe; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", choices=("valid", "test"), default="valid",
+        help="test judges by test too: do it once, at the end (default %(default)s)",
+    )  # fmt: skip
+    _add_device(parser)
+    _add_json(parser)
 
 
 def _add_import_checkpoint(commands: Any) -> None:

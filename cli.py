@@ -133,6 +133,33 @@ def run_train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_sweep(arguments: argparse.Namespace) -> int:
+    from model.device import choose_device
+    from training.memory import keep_freed_memory
+    from training.recipe import Recipe
+    from training.results import results_lines
+    from training.sweep import sweep
+
+    keep_freed_memory()
+    with _stop_on_interrupt() as stop:
+        results = sweep(
+            arguments.dataset,
+            Recipe.load(arguments.config, arguments.set),
+            arguments.grid,
+            arguments.out,
+            choose_device(arguments.device),
+            split=arguments.split,
+            stop=stop,
+            show=partial(print, file=sys.stderr),
+            show_progress=True,
+        )
+    if results is None:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    _print_lines_or_json(results_lines(results), results, arguments.json)
+    return 0
+
+
 def run_import_checkpoint(arguments: argparse.Namespace) -> None:
     from training.dataset import Dataset
     from training.importers.released import import_checkpoint
@@ -334,6 +361,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "check": run_check,
     "encode": run_encode,
     "train": run_train,
+    "sweep": run_sweep,
     "import-checkpoint": run_import_checkpoint,
     "evaluate": run_evaluate,
     "export": run_export,
