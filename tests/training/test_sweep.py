@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from cli import main
 from model.errors import UserError
 from tests.training.builders import CPU, after, events, make_dataset, make_recipe, start, write_dataset
 from training.dataset import Dataset
@@ -163,3 +164,20 @@ def test_a_damaged_report_is_named(dataset: Path) -> None:
 def test_parameters_are_counted_without_building_them(tmp_path: Path) -> None:
     trainer = start(tmp_path)
     assert trainer.run.num_parameters() == sum(p.numel() for p in trainer.model.parameters())
+
+
+def test_the_command_prints_the_table_and_refuses_in_one_line(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = dataset.parent
+    (folder / "base.toml").write_text(
+        "network = {relation_width = 4, joint_width = 4}\ntraining = {max_epochs = 1}\n"
+        "modalities = {structure = {width = 8}, text = {width = 8}}",
+        encoding="utf-8",
+    )
+    command = ["sweep", str(dataset), "--config", str(folder / "base.toml"), "--out", str(folder / "out")]
+    assert main([*command, "--grid", str(folder / "grid.toml")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split()[:2] == ["variant", "seeds"] and len(printed) == 3
+    assert main([*command, "--grid", str(folder / "none.toml")]) == 2
+    assert capsys.readouterr().err.startswith("momok: ")
