@@ -19,7 +19,6 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from model.decision import SCORE_KINDS
 from model.engine import EngineName, Engines
 from model.predictor import Branch
 from model.retrieval import Retriever
@@ -36,7 +35,7 @@ NOBODY = np.empty(0, dtype=np.int64)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entities", type=int, default=15000)
-    parser.add_argument("--decision", choices=sorted(SCORE_KINDS), default="sum")
+    parser.add_argument("--decision", choices=("mean_sigmoid", "sum"), default="sum")
     parser.add_argument("--table", choices=("gaussian", "clustered"), default="clustered")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)

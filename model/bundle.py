@@ -112,7 +112,7 @@ class Bundle:
                 raise BundleError(f"{picture.path}: a picture of an id beyond {sizes}; export again")
         named = {"entities": len(self.vocabulary.entities), "relations": len(self.vocabulary.relations)}
         stated = {kind: self.manifest.counts.get(kind) for kind in sizes}
-        branches = [BranchShape(name=branch.name, width=branch.width) for branch in self.model.branches]
+        branches = [BranchShape.of(branch) for branch in self.model.branches]
         for name, what, found, expected in (
             (VOCABULARY, "counts", named, sizes),
             (MANIFEST, "counts", stated, sizes),
@@ -229,7 +229,7 @@ def _read_candidates(path: Path, model: LinkPredictor) -> Candidates:
             raise ValueError(f"{branch.name} is {shape}, expected {(num_entities, branch.width)}")
     if not torch.equal(tensors[_PRESENT], model.present):
         raise ValueError("it says otherwise than the weights which entities have which modality")
-    gates = {name: tensors[_GATES + name] for name in model.modality_names}
+    gates = {name: tensors[_GATES + name] for name in model.gated_modalities}
     return Candidates(vectors, tensors[_MODALITY_WEIGHTS], gates)
 
 

@@ -13,14 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-Decision = Literal["sum", "mean_sigmoid"]
-"""``sum`` adds the branch scores (paper); ``mean_sigmoid`` averages their sigmoids (released code)."""
+Decision = Literal["sum", "mean_sigmoid", "single"]
+"""``sum`` adds the branch scores (MoMoK's paper); ``mean_sigmoid`` averages their sigmoids (its released
+code); ``single`` takes the score of the only branch there is, a margin minus a distance."""
 
 Float64 = npt.NDArray[np.float64]
 
-ScoreKind = Literal["logit_sum", "mean_probability"]
+ScoreKind = Literal["logit_sum", "mean_probability", "margin_minus_distance"]
 
-SCORE_KINDS: dict[Decision, ScoreKind] = {"sum": "logit_sum", "mean_sigmoid": "mean_probability"}
+SCORE_KINDS: dict[Decision, ScoreKind] = {
+    "sum": "logit_sum",
+    "mean_sigmoid": "mean_probability",
+    "single": "margin_minus_distance",
+}
 """What a decided score means, by decision."""
 
 
@@ -43,14 +48,15 @@ def decide(scores: Iterable[Tensor], decision: Decision) -> Tensor:
             total = total + score
         count += 1
     assert total is not None, "a decision without branches"
-    if decision == "sum":
+    assert decision != "single" or count == 1, "a single decision has a single branch"
+    if decision != "mean_sigmoid":
         return total
     return total / count if total.requires_grad else total.div_(count)
 
 
 def branch_values(score_CB: Float64, decision: Decision) -> Float64:
     """What each branch (last axis) adds to the decision, in the unit in which answers report it."""
-    if decision == "sum":
+    if decision != "mean_sigmoid":
         return score_CB
     # exp(-log(1 + exp(-z))) keeps its relative precision at both ends and never overflows.
     result: Float64 = np.exp(-np.logaddexp(0.0, -score_CB))
@@ -60,5 +66,5 @@ def branch_values(score_CB: Float64, decision: Decision) -> Float64:
 def decide_exactly(score_CB: Float64, decision: Decision) -> Float64:
     """The decision in float64 over the last axis; the same row gives the same bits in any company."""
     values_CB = branch_values(score_CB, decision)
-    result: Float64 = values_CB.sum(axis=-1) if decision == "sum" else values_CB.mean(axis=-1)
+    result: Float64 = values_CB.mean(axis=-1) if decision == "mean_sigmoid" else values_CB.sum(axis=-1)
     return result

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from model.decision import Decision
+from model.rotation_scan import RotationScan, RotationSearch, RotationTable
 from model.scan import Scan
 from model.search import Search
 from model.table import EntityTable
@@ -42,7 +43,8 @@ class Engines:
         engine: EngineName = "auto",
     ) -> None:
         self.wanted = engine
-        self.scan = Scan(table, decision, device)
+        self._rotates = isinstance(table, RotationTable)
+        self.scan = (RotationScan if self._rotates else Scan)(table, decision, device)
         self.choices: dict[int, str] = {}
         self._table, self._decision = table, decision
         self._search: Search | None = None
@@ -55,7 +57,7 @@ class Engines:
     def search(self) -> Search:
         """The indexes; built here if there are none yet."""
         if self._search is None:
-            self._search = Search(self._table, self._decision)
+            self._search = (RotationSearch if self._rotates else Search)(self._table, self._decision)
         return self._search
 
     def searches(self, num_queries: int) -> bool:

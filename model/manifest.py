@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from model.decision import Decision
+from model.predictor import Branch, Geometry
 
 FORMAT_VERSION: Literal[1] = 1
 _CHUNK_BYTES = 1 << 20
@@ -28,6 +29,11 @@ class FileDigest(_Part):
 class BranchShape(_Part):
     name: str
     width: int
+    geometry: Geometry = "dot"
+
+    @classmethod
+    def of(cls, branch: Branch) -> Self:
+        return cls(name=branch.name, width=branch.width, geometry=branch.geometry)
 
 
 class IndexInfo(_Part):

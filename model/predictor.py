@@ -1,8 +1,8 @@
 """LinkPredictor: the one interface behind which every model stands, and the registry of models.
 
 A predictor factorises: a *query* (entity, relation) becomes one vector a branch, a candidate becomes one
-vector a branch that no relation enters, and a branch score is their inner product. The candidates are
-therefore computed once, at export.
+vector a branch that no relation enters, and a branch score is their inner product, or a margin minus their
+distance. The candidates are therefore computed once, at export.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model.decision import Decision, decide
 from model.modality import ModalityInput
+from model.rotation import distance
 
 SCORED_AT_ONCE = 1 << 18
 """Scores of one branch that are held at a time on a CPU: 1 MB, within reach of its second-level cache."""
@@ -34,6 +35,7 @@ class ModalityShape(BaseModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     input_width: int = Field(ge=1)
     width: int = Field(ge=1)
+    learned: bool = Field(False, description="It has no features: its input is learned for each entity.")
 
 
 class ModelConfig(BaseModel):
@@ -60,12 +62,25 @@ class ModelConfig(BaseModel):
         return self
 
 
+Geometry = Literal["dot", "rotate"]
+"""``dot``: a branch score is an inner product; ``rotate``: ``margin - Σ_i |q_i - c_i|`` over the complex
+coordinates of packed vectors (``model/rotation.py``)."""
+
+
 @dataclass(frozen=True)
 class Branch:
-    """One space in which a score is made; ``width`` is D."""
+    """One space in which a score is made; ``width`` is D, for ``rotate`` twice the complex coordinates."""
 
     name: str
     width: int
+    geometry: Geometry = "dot"
+    margin: float = 0.0
+
+    def scores(self, query_BD: Tensor, table_CD: Tensor) -> Tensor:
+        """float[B, C]: every query against every candidate."""
+        if self.geometry == "dot":
+            return query_BD @ table_CD.T
+        return self.margin - distance(query_BD, table_CD)
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,8 @@ class Encoding:
     """A batch of queries, and what was trusted while encoding it.
 
     ``query``: branch -> float32[B, D]; ``modality_weights`` float32[B, M], rows sum to 1, absent modalities
-    0; ``expert_gates``: modality -> float32[B, K], rows sum to 1; ``relation_temperature`` float32[B] in
-    [0, 1], or None where a model has none.
+    0; ``expert_gates``: gated modality -> float32[B, K], rows sum to 1; ``relation_temperature`` float32[B]
+    in [0, 1], or None where a model has none.
     """
 
     query: dict[str, Tensor]
@@ -135,6 +150,11 @@ class LinkPredictor(nn.Module, ABC):
     def modality_names(self) -> tuple[str, ...]:
         return tuple(shape.name for shape in self.config.modalities)
 
+    @property
+    def gated_modalities(self) -> tuple[str, ...]:
+        """The modalities that have experts, and so gates; none of them in a model without experts."""
+        return self.modality_names
+
     @abstractmethod
     def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
         """Start from these input tables and presence masks, in the order of ``config.modalities``."""
@@ -161,14 +181,15 @@ class LinkPredictor(nn.Module, ABC):
 
     def score_tiles(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Iterator[Tensor]:
         """The same, float32[B, c] of some candidates after the other."""
-        names = [branch.name for branch in self.branches]
-        num_queries, num_candidates = len(query[names[0]]), len(table[names[0]])
+        first = self.branches[0].name
+        num_queries, num_candidates = len(query[first]), len(table[first])
         at_once = num_candidates  # On a CPU fewer, so that what the branches give stays in its caches.
         if not self.present.is_cuda:
             at_once = max(SCORED_AT_ONCE // max(num_queries, 1), 256)
         for start in range(0, num_candidates, at_once):
             rows = slice(start, start + at_once)
-            yield decide((query[name] @ table[name][rows].T for name in names), self.decision)
+            scores = (branch.scores(query[branch.name], table[branch.name][rows]) for branch in self.branches)
+            yield decide(scores, self.decision)
 
 
 MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}

@@ -67,7 +67,7 @@ class Scan:
         self._entities = table
         self._decision: Decision = decision
         self._table_NX = torch.from_numpy(table.joined_NX).to(device)
-        self._columns = [table.whole] if decision == "sum" else table.columns
+        self._columns = table.columns if decision == "mean_sigmoid" else [table.whole]
         self._products: dict[int, Product] = {1: _one_by_one, 2: _wide}
 
     @torch.inference_mode()
@@ -145,12 +145,12 @@ class Scan:
 def least_in_contention(kth_B: Float64, error_BS: Float64, decision: Decision) -> Float64:
     """The float32 score below which nobody can reach the k-th best, float64[B]; NaN where none is certain.
 
-    ``kth_B``: the k-th best float32 score; ``error_BS``: of the inner product of each branch, or of the whole
-    for ``sum``. Both scores may err, in opposite directions, hence twice the error.
+    ``kth_B``: the k-th best float32 score; ``error_BS``: of the score of each branch for ``mean_sigmoid``,
+    else of the whole. Both scores may err, in opposite directions, hence twice the error.
     """
     certain_B: Bool = np.isfinite(error_BS.sum(axis=1))
     kth_B, error_BS = np.where(certain_B, kth_B, 0), np.where(certain_B[:, None], error_BS, 0)
-    if decision == "sum":
+    if decision != "mean_sigmoid":
         least_B = kth_B - 2 * error_BS[:, 0]
     else:
         # A sigmoid changes by at most a quarter of what its logit does, and by no larger factor than exp of

@@ -16,8 +16,8 @@ from model.folding import FoldedRelations
 from model.known import Int64, KnownAnswers
 from model.predictor import Candidates, Encoding, LinkPredictor, QueryEncoder
 from model.retrieval import Ranking, Retriever
+from model.rotation_scan import table_of
 from model.selection import Selection
-from model.table import EntityTable
 
 Float32 = npt.NDArray[np.float32]
 
@@ -46,8 +46,8 @@ class Query:
 class Answer:
     """A ranking, and what was trusted in encoding its query.
 
-    ``modality_weights`` float32[M]; ``expert_gates`` modality -> float32[K], None where the entity lacks the
-    modality; ``relation_temperature`` in [0, 1] or None.
+    ``modality_weights`` float32[M]; ``expert_gates`` gated modality -> float32[K], None where the entity
+    lacks the modality; ``relation_temperature`` in [0, 1] or None.
     """
 
     query: Query
@@ -80,7 +80,7 @@ class Scorer:
         self._known = known
         self._present_NM = model.present.cpu().numpy()
         vectors = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
-        table = EntityTable(model.branches, vectors)
+        table = table_of(model.branches, vectors)
         self.engines = Engines(table, model.decision, device=model.present.device, engine=engine)
         self._retriever = Retriever(table, model.decision, self.engines)
 
@@ -158,4 +158,5 @@ class Scorer:
         return {
             name: gates[name][row] if present else None
             for name, present in zip(self._model.modality_names, present_M, strict=True)
+            if name in gates
         }

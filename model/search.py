@@ -29,7 +29,7 @@ class Search:
     def __init__(self, table: EntityTable, decision: Decision) -> None:
         self._table = table
         self._decision: Decision = decision
-        spaces = [table.whole] if decision == "sum" else table.columns
+        spaces = table.columns if decision == "mean_sigmoid" else [table.whole]
         self._spaces = [(columns, EntityIndex(table.joined_NX[:, columns])) for columns in spaces]
         self.name = f"faiss-{self._spaces[0][1].kind}"
 
@@ -48,13 +48,18 @@ class Search:
         if self.alone(selections[0]):
             assert len(selections) == 1, "a selector serves one query"
             allowed_N = selections[0].allowed(len(self._table))
-        found = [index.search(query_BX[:, columns], depth, allowed_N) for columns, index in self._spaces]
+        asked_BX = self._asked(query_BX)
+        found = [index.search(asked_BX[:, columns], depth, allowed_N) for columns, index in self._spaces]
         entity_BC = np.concatenate([entity_BC for _, entity_BC in found], axis=1)
         ceiling_B = self._ceiling(query_BX, [score_BC[:, -1] for score_BC, _ in found])
         # Who finds fewer than asked for has found everyone; unless overflow hides some.
         everyone_B = np.isfinite(ceiling_B) & (entity_BC.min(axis=1) < 0)
         ceiling_B = np.where(everyone_B, -np.inf, ceiling_B)
         return Proposal(*self._pairs(entity_BC, selections), ceiling_B)
+
+    def _asked(self, query_BX: Float32) -> Float32:
+        """The vectors whose largest inner products are looked for."""
+        return query_BX
 
     def _pairs(self, entity_BC: Int64, selections: Sequence[Selection]) -> tuple[Int64, Int64]:
         """Pairs of who was found and is allowed, each once. FAISS says -1 where it found nobody."""

@@ -1,15 +1,16 @@
-"""Batches of queries against all entities (1-to-N), each with its true answers."""
+"""Batches of queries, each with its true answers (1-to-N), and batches of single facts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.known import KnownAnswers
+from model.known import Int64, KnownAnswers
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class Batch:
         return Batch(
             self.entity.to(device), self.relation.to(device), self.row.to(device), self.answer.to(device)
         )
+
+
+class Batches(Protocol):
+    """The train split in an order that follows from seed and epoch alone."""
+
+    num_batches: int
+
+    def epoch(self, seed: int, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """Batches ``start, start + 1, …`` of one epoch."""
 
 
 class QueryBatches:
@@ -45,11 +55,32 @@ class QueryBatches:
 
         Sizes differ by one at the most, so that no batch of a single row is left over.
         """
-        order = np.random.default_rng([seed, epoch]).permutation(len(self._entity))
-        for chosen_B in np.array_split(order, self.num_batches)[start:]:
+        for chosen_B in _shuffled(len(self._entity), self.num_batches, seed, epoch)[start:]:
             yield self._batch(chosen_B)
 
-    def _batch(self, chosen_B: np.ndarray) -> Batch:
+    def _batch(self, chosen_B: Int64) -> Batch:
         entity_B, relation_B = self._entity[chosen_B], self._relation[chosen_B]
         row_P, answer_P = self._known.rows(entity_B, relation_B)
         return Batch(*map(torch.from_numpy, (entity_B, relation_B, row_P, answer_P)))
+
+
+class FactBatches:
+    """The distinct facts of the train split, each a tail query with one answer, in a new order each epoch.
+
+    Who asks for heads turns them (``training/negatives.py``). Raises ``ValueError`` where there is no fact.
+    """
+
+    def __init__(self, known: KnownAnswers, batch_size: int) -> None:
+        self._facts = known.facts("train")
+        if not len(self._facts):
+            raise ValueError("training needs facts, the train split has none")
+        self.num_batches = -(-len(self._facts) // batch_size)
+
+    def epoch(self, seed: int, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        for chosen_B in _shuffled(len(self._facts), self.num_batches, seed, epoch)[start:]:
+            head_B, relation_B, tail_B = map(torch.from_numpy, self._facts[chosen_B].T.copy())
+            yield Batch(head_B, relation_B, torch.arange(len(chosen_B)), tail_B)
+
+
+def _shuffled(count: int, num_batches: int, seed: int, epoch: int) -> list[Int64]:
+    return np.array_split(np.random.default_rng([seed, epoch]).permutation(count), num_batches)

@@ -52,7 +52,7 @@ def export_run(
                 created_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 name=name or dataset.name,
                 model=model.config.model_dump(mode="json"),
-                branches=[BranchShape(name=branch.name, width=branch.width) for branch in model.branches],
+                branches=[BranchShape.of(branch) for branch in model.branches],
                 decision=model.decision,
                 counts=_counts(dataset),
                 fingerprint=dataset.fingerprint,

@@ -1,7 +1,8 @@
-"""1-to-N losses: every entity is a candidate, the true answers are given as pairs (row, answer).
+"""Losses: 1-to-N, where every entity is a candidate, and of true answers against a few negatives.
 
-A loss and its gradient are made in one go, some rows of scores at a time, and the scores are then forgotten:
-neither the B x N scores nor the B x N labels are ever held, forward or backward.
+The true answers of a 1-to-N loss are given as pairs (row, answer). Such a loss and its gradient are made in
+one go, some rows of scores at a time, and the scores are then forgotten: neither the B x N scores nor the
+B x N labels are ever held, forward or backward.
 """
 
 from __future__ import annotations
@@ -45,6 +46,27 @@ def binary_cross_entropy(query_BD: Tensor, table_ND: Tensor, row_P: Tensor, answ
     # The 1 / N of every label: the sum of all scores is the product of two sums, no cell is looked at.
     means = (side.mean(dim=0, dtype=weight_B.dtype) for side in (query_BD, table_ND))
     return of_true - torch.mul(*means).sum() / num_entities
+
+
+def self_adversarial_weights(negative_Bn: Tensor, beta: float) -> Tensor:
+    """``softmax(β s⁻)`` over the negatives of each row, float[B, n], detached; negatives of -inf weigh 0."""
+    weights_Bn = (beta * negative_Bn.detach()).softmax(dim=1)
+    # A row of nothing but -inf has no negatives, and no weights.
+    return weights_Bn.masked_fill(negative_Bn.detach() == -torch.inf, 0.0)
+
+
+def self_adversarial(
+    positive_B: Tensor, negative_Bn: Tensor, beta: float, *, weights_Bn: Tensor | None = None
+) -> Tensor:
+    """``-½ [mean log σ(s⁺) + mean Σ_i w_i log σ(-s⁻_i)]``, a scalar (RotatE, arXiv 1902.10197, equation 5).
+
+    ``positive_B`` and ``negative_Bn`` are scores; a negative of -inf is none. The weights are those of
+    ``self_adversarial_weights`` unless others, without a gradient, are given.
+    """
+    if weights_Bn is None:
+        weights_Bn = self_adversarial_weights(negative_Bn, beta)
+    of_negatives_B = (weights_Bn * F.logsigmoid(-negative_Bn)).sum(dim=1)
+    return -(F.logsigmoid(positive_B).mean() + of_negatives_B.mean()) / 2
 
 
 LOSSES = {"ce": cross_entropy, "bce": binary_cross_entropy}

@@ -55,7 +55,12 @@ def fit_inputs(recipe: Recipe, dataset: Dataset) -> list[ModalityInput]:
 def configure(recipe: Recipe, dataset: Dataset, inputs: Sequence[ModalityInput]) -> ModelConfig:
     """The configuration of the model that a recipe means for a dataset. Raises ``RecipeError``."""
     shapes = [
-        {"name": modality.name, "input_width": given.table.shape[1], "width": given.width}
+        {
+            "name": modality.name,
+            "input_width": given.table.shape[1],
+            "width": given.width,
+            "learned": modality.features is None,
+        }
         for modality, given in zip(chosen_modalities(recipe, dataset), inputs, strict=True)
     ]
     derived = {

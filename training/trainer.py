@@ -20,7 +20,7 @@ from model.directory import new_directory
 from model.errors import UserError
 from model.known import KnownAnswers
 from model.predictor import LinkPredictor, build_model
-from training.batches import Batch, QueryBatches
+from training.batches import Batch
 from training.checkpoint import Checkpoint, fitting, pack, unpack
 from training.dataset import Dataset
 from training.evaluation import rank_facts, summarise
@@ -79,6 +79,8 @@ def start_training(
         trainer = Trainer(
             Run.describe(path, dataset, dataset_path, recipe, config), dataset, model.to(device)
         )
+    except ValueError as error:
+        raise RecipeError(f"{recipe.model}: {error}") from None
     except (RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else "out of memory"
         raise RecipeError(f"network: cannot be built ({reason}); try smaller widths") from None
@@ -133,10 +135,11 @@ class Trainer:
             num_entities=dataset.num_entities,
             num_relations=dataset.num_relations,
         )
-        self.batches = QueryBatches(train_only, self.schedule.batch_size)
         self.known = dataset.known()
         self.valid = np.unique(dataset.facts["valid"], axis=0)
-        self.objective: Objective = build_objective(model, objective_of(run.recipe)).to(self.device)
+        objective: Objective = build_objective(model, objective_of(run.recipe), train_only)
+        self.objective = objective.to(self.device)
+        self.batches = self.objective.batches(train_only, self.schedule.batch_size)
         self.optimizer = self._make_optimizer()
 
     def train(self, *, stop: Callable[[], bool] = lambda: False, show_progress: bool = False) -> Progress:

@@ -112,7 +112,7 @@ def _write_bundle(path: Path, model: LinkPredictor, facts: dict[str, np.ndarray]
             created_at="2025-01-01T00:00:00+00:00",
             name="small",
             model=model.config.model_dump(mode="json"),
-            branches=[BranchShape(name=branch.name, width=branch.width) for branch in model.branches],
+            branches=[BranchShape.of(branch) for branch in model.branches],
             decision=model.decision,
             counts={"entities": num_entities, "relations": num_relations},
             fingerprint="none",

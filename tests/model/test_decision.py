@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from model.decision import SCORE_KINDS, Decision, branch_values, decide, decide_exactly
 
-DECISIONS = st.sampled_from(sorted(SCORE_KINDS))
+DECISIONS = st.sampled_from(["mean_sigmoid", "sum"])
 SCORES = st.one_of(
     st.floats(-50, 50), st.sampled_from([-1000.0, -745.0, -100.0, -0.0, 0.0, 17.0, 37.0, 100.0, 1000.0])
 )
@@ -84,5 +84,5 @@ def test_branch_values_are_in_the_unit_of_the_decision() -> None:
 @pytest.mark.parametrize("decision", sorted(SCORE_KINDS))
 def test_one_branch_alone_decides(decision: Decision) -> None:
     score = torch.tensor([[-1.0, 3.0]])
-    expected = score if decision == "sum" else score.sigmoid()
+    expected = score.sigmoid() if decision == "mean_sigmoid" else score.clone()
     assert torch.equal(decide([score], decision), expected)

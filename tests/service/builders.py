@@ -89,7 +89,7 @@ def make_bundle(
             created_at="2026-01-01T00:00:00+00:00",
             name="handmade",
             model=model.config.model_dump(mode="json"),
-            branches=[BranchShape(name=branch.name, width=branch.width) for branch in model.branches],
+            branches=[BranchShape.of(branch) for branch in model.branches],
             decision=decision,
             counts={"entities": num_entities, "relations": NUM_RELATIONS},
             fingerprint="0" * 64,

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.known import KnownAnswers
 from model.momok import MoMoKConfig
 from tests.model.test_parity import theirs
 from training.batches import Batch
 from training.importers.released import renamed
-from training.losses import LOSSES, cross_entropy
+from training.losses import LOSSES, cross_entropy, self_adversarial, self_adversarial_weights
 from training.objectives.base import build_objective
 from training.objectives.momok import MoMoKObjectiveConfig
 
@@ -152,7 +153,8 @@ def test_bfloat16_products_round_and_no_more(name: str) -> None:
 @pytest.mark.parametrize("name", ["momok_a", "momok_b"])
 def test_loss_and_gradients_are_those_of_the_authors_code(name: str, shared: Path) -> None:
     model, stored = theirs(shared / "parity" / f"{name}.safetensors")
-    objective = build_objective(model, MoMoKObjectiveConfig(loss="bce", club_weight=0))
+    nothing = KnownAnswers.from_facts({}, num_entities=1, num_relations=1)
+    objective = build_objective(model, MoMoKObjectiveConfig(loss="bce", club_weight=0), nothing)
     row_P, answer_P = stored["input.target"].nonzero().T
     loss = objective.loss(Batch(stored["input.entity"], stored["input.relation"], row_P, answer_P))
     torch.testing.assert_close(loss.total.detach(), stored["output.loss"][0], rtol=1e-5, atol=0)
@@ -173,3 +175,39 @@ def test_loss_and_gradients_are_those_of_the_authors_code(name: str, shared: Pat
         assert difference <= 1e-4, (key, difference)
         compared += 1
     assert compared > 50
+
+
+def test_self_adversarial_loss_is_its_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    positive, negative = torch.randn(4, generator=generator), torch.randn(4, 3, generator=generator)
+    total = 0.0
+    for own, others in zip(positive.tolist(), negative.tolist(), strict=True):
+        raised = [math.exp(2 * score) for score in others]
+        total += math.log(1 / (1 + math.exp(-own)))
+        total += sum(
+            w / sum(raised) * math.log(1 / (1 + math.exp(s))) for w, s in zip(raised, others, strict=True)
+        )
+    assert self_adversarial(positive, negative, 2.0).item() == pytest.approx(-total / 4 / 2, rel=1e-6)
+
+
+def test_weights_of_negatives_have_no_slope_and_can_be_given() -> None:
+    positive, negative = torch.zeros(2), torch.tensor([[1.0, -2.0], [0.5, 0.25]], requires_grad=True)
+    weights = self_adversarial_weights(negative, 0.5)
+    assert not weights.requires_grad
+    (slope,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5), negative)
+    torch.testing.assert_close(slope, weights * negative.detach().sigmoid() / 4)
+    given = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    (slope,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5, weights_Bn=given), negative)
+    torch.testing.assert_close(slope, given * negative.detach().sigmoid() / 4)
+
+
+def test_negatives_that_are_none_weigh_nothing() -> None:
+    negative = torch.tensor([[1.0, 3.0], [2.0, 2.0]], requires_grad=True)
+    is_true = torch.tensor([[False, True], [True, True]])
+    masked = negative.masked_fill(is_true, -torch.inf)
+    assert self_adversarial_weights(masked, 2.0).tolist() == [[1, 0], [0, 0]]
+    loss = self_adversarial(torch.zeros(2), masked, 2.0)
+    expected = (2 * math.log(2) + math.log(1 + math.e)) / 4
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    (slope,) = torch.autograd.grad(loss, negative)
+    assert slope.isfinite().all() and (slope[is_true] == 0).all()

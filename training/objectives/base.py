@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from model.decision import Decision
+from model.known import KnownAnswers
 from model.predictor import LinkPredictor, describe
-from training.batches import Batch
+from training.batches import Batch, Batches, QueryBatches
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Objective(nn.Module, ABC):
     def loss(self, batch: Batch) -> Loss:
         """The loss of one batch, with the graph to differentiate it."""
 
+    def batches(self, known: KnownAnswers, batch_size: int) -> Batches:
+        """The batches that ``loss`` takes, of the train split: 1-to-N queries where nothing else is said.
+
+        Raises ``ValueError`` for a train split that is too small.
+        """
+        return QueryBatches(known, batch_size)
+
     def after_step(self) -> None:
         """Called after every optimiser step of the model: the helpers' turn to learn."""
 
@@ -49,9 +57,9 @@ class Objective(nn.Module, ABC):
         return {}
 
 
-ObjectiveBuilder = Callable[[Any, Any], Objective]
+ObjectiveBuilder = Callable[[Any, Any, KnownAnswers], Objective]
 OBJECTIVES: dict[str, tuple[type[ObjectiveConfig], ObjectiveBuilder]] = {}
-"""Model name -> how it is trained."""
+"""Model name -> how it is trained: its options, and what makes its objective of model, options, train split."""
 
 
 def parse_objective(model_name: str, fields: dict[str, Any]) -> ObjectiveConfig:
@@ -62,5 +70,7 @@ def parse_objective(model_name: str, fields: dict[str, Any]) -> ObjectiveConfig:
         raise ValueError(describe(error)) from None
 
 
-def build_objective(model: LinkPredictor, config: ObjectiveConfig) -> Objective:
-    return OBJECTIVES[model.config.model][1](model, config)
+def build_objective(model: LinkPredictor, config: ObjectiveConfig, known: KnownAnswers) -> Objective:
+    """The objective of a model; ``known`` holds the train split alone. Raises ``ValueError`` where a model
+    cannot be trained so."""
+    return OBJECTIVES[model.config.model][1](model, config, known)

@@ -99,4 +99,4 @@ class MoMoKObjective(Objective):
         return torch.stack(bounds).mean()
 
 
-OBJECTIVES["momok"] = (MoMoKObjectiveConfig, MoMoKObjective)
+OBJECTIVES["momok"] = (MoMoKObjectiveConfig, lambda model, config, known: MoMoKObjective(model, config))
