@@ -11,4 +11,5 @@ for a tail.
 
 __version__ = "0.1.0"
 
-from model import momok as _momok  # noqa: F401  (registers the model)
+from model import mocme as _mocme  # noqa: F401  (registers the model)
+from model import momok as _momok  # noqa: F401

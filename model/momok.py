@@ -10,7 +10,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model.frozen import FrozenExperts, FrozenFusion, alike, fold_tucker
-from model.layers import AttentionFusion, ExpertBank, Modules, RelationGroups, TuckerScorer
+from model.layers import (
+    AttentionFusion,
+    ExpertBank,
+    Modules,
+    RelationGroups,
+    TuckerScorer,
+    equal_weights,
+)
 from model.modality import ModalityInput
 from model.predictor import (
     JOINT,
@@ -175,11 +182,6 @@ class MoMoK(LinkPredictor):
             num_attentions=self.config.num_attentions,
             dropout=self.config.fusion_dropout,
         )
-
-
-def equal_weights(present_BM: Tensor) -> Tensor:
-    """Weights float32[B, M], the same for all that are present and 0 for the others."""
-    return present_BM / present_BM.sum(dim=1, keepdim=True)
 
 
 class MoMoKQueries(QuerySide):

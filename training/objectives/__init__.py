@@ -1,3 +1,4 @@
 """Objectives: what a model is trained to do, and everything that exists only to train it."""
 
-from training.objectives import momok as _momok  # noqa: F401  (registers the objective)
+from training.objectives import mocme as _mocme  # noqa: F401  (registers the objectives)
+from training.objectives import momok as _momok  # noqa: F401
