@@ -88,6 +88,9 @@ def _add_train(commands: Any) -> None:
     parser = _command(commands, "train", "Train a model; Ctrl-C leaves a run that --resume continues.")
     parser.add_argument("dataset", type=Path, nargs="?", help="dataset directory; not with --resume")
     parser.add_argument("--config", type=Path, help="recipe in TOML, see configs/")
+    parser.add_argument(
+        "--model", metavar="NAME", help="what to train, as model of the recipe: momok, adamf, …"
+    )
     parser.add_argument("--out", type=Path, required=True, help="run directory; new, unless --resume")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
@@ -154,7 +157,7 @@ def _add_import_checkpoint(commands: Any) -> None:
     parser = _command(
         commands,
         "import-checkpoint",
-        "Turn a checkpoint of the authors' MoMoK code into a run that can be evaluated and exported.",
+        "Turn a checkpoint of the authors' MoMoK or AdaMF code into a run to evaluate and to export.",
     )
     parser.add_argument("file", type=Path, help="state dict: .pth, .pt or .safetensors")
     parser.add_argument("dataset", type=Path, help="dataset directory of the same graph, ids in their order")

@@ -110,6 +110,8 @@ def run_train(arguments: argparse.Namespace) -> int:
     device = choose_device(arguments.device)
     keep_freed_memory()
     overrides = list(arguments.set)
+    if arguments.model is not None:
+        overrides.append(f"model={arguments.model}")
     if arguments.precision is not None:
         overrides.append(f"training.precision={arguments.precision}")
     if arguments.resume:

@@ -249,7 +249,7 @@ class Answerer:
             ),
             candidates=self._candidates(answer, kept, explain),
             modality_weights=self._by_modality(_rounded(answer.modality_weights)) if explain else None,
-            expert_gates=_rounded_gates(answer.expert_gates) if explain else None,
+            expert_gates=_rounded_gates(answer.expert_gates) if explain and answer.expert_gates else None,
             relation_temperature=answer.relation_temperature if explain else None,
             exact=ranking.exact,
             engine=ranking.engine,
@@ -276,15 +276,17 @@ class Answerer:
     def _explain(self, entity_C: Int64, value_CB: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
         """The explaining fields of each candidate, one array operation a field."""
         branches = [branch.name for branch in self.bundle.model.branches]
-        gates = [_rounded(self._gates_NK[name][entity_C]) for name in self.modality_names]
+        gated = [(self.modality_names.index(name), name) for name in self._gates_NK]
+        gates = [_rounded(self._gates_NK[name][entity_C]) for _, name in gated]
         return [
             {
                 "branch_scores": dict(zip(branches, values, strict=True)),
                 "modality_weights": self._by_modality(weights),
                 "expert_gates": {
-                    name: given if has else None
-                    for name, given, has in zip(self.modality_names, own, present, strict=True)
-                },
+                    name: given if present[place] else None
+                    for (place, name), given in zip(gated, own, strict=True)
+                }
+                or None,
             }
             for values, weights, present, *own in zip(
                 value_CB.tolist(),

@@ -97,13 +97,15 @@ class CandidateOut(BaseModel):
     score: float
     known: Literal[False] | Split = Field(description="The first split that holds this fact, or false.")
     branch_scores: dict[str, float] | None = Field(
-        description="What each branch adds to the decision: sigmoids that are averaged, or logits summed."
+        description="What each branch adds to the decision: sigmoids that are averaged, logits summed, or "
+        "a margin minus a distance."
     )
     modality_weights: dict[str, float] | None = Field(
         description="Weights with which the candidate's modalities were fused; absent ones weigh 0."
     )
     expert_gates: dict[str, list[float] | None] | None = Field(
-        description="Gates of the candidate's experts; null where it lacks the modality."
+        description="Gates of the candidate's experts, null where it lacks the modality; null for models "
+        "without experts."
     )
 
 
@@ -111,9 +113,9 @@ class AnswerOut(BaseModel):
     query: QueryOut
     candidates: list[CandidateOut]
     modality_weights: dict[str, float] | None = Field(description="As for candidates, of the query.")
-    expert_gates: dict[str, list[float] | None] | None
+    expert_gates: dict[str, list[float] | None] | None = Field(description="As for candidates, of the query.")
     relation_temperature: float | None = Field(
-        description="Sharpness of the query's gates, in (0, 1); smaller is sharper."
+        description="Sharpness of the query's gates, in (0, 1), smaller is sharper; null without one."
     )
     exact: bool = Field(description="True where these are provably the best candidates.")
     engine: str = Field(description="What found the candidates.")

@@ -155,7 +155,7 @@ def discover(
                 if found is None:
                     return None
                 output.add(lines.render(found), queries=len(piece.entities), facts=len(found))
-    output.finish(lines.modality_names)
+    output.finish(lines.modality_names, lines.gated_modalities)
     asked = output.progress.queries - asked_before
     return {
         "file": str(output.path),

@@ -107,12 +107,12 @@ class DiscoveryFile:
         if perf_counter() - self._recorded >= RECORD_EVERY_S:
             self._write_record()
 
-    def finish(self, modality_names: Sequence[str]) -> None:
+    def finish(self, modality_names: Sequence[str], gated_modalities: Sequence[str]) -> None:
         """Put the complete file in its place, once the block of ``writing`` has ended."""
         with self._explained():
             if self.path.suffix == ".parquet":
                 converted = self.path.with_name(self.path.name + ".converting")
-                _write_parquet(self.partial, converted, modality_names)
+                _write_parquet(self.partial, converted, modality_names, gated_modalities)
                 sync(converted)
                 converted.replace(self.path)
                 self.partial.unlink()
@@ -173,7 +173,9 @@ class DiscoveryFile:
             raise DiscoveryError(message) from None
 
 
-def _write_parquet(lines: Path, target: Path, modality_names: Sequence[str]) -> None:
+def _write_parquet(
+    lines: Path, target: Path, modality_names: Sequence[str], gated_modalities: Sequence[str]
+) -> None:
     """Rows of JSON as columns; weights and gates become structures with a field a modality."""
     import pyarrow
     from pyarrow import parquet
@@ -184,7 +186,10 @@ def _write_parquet(lines: Path, target: Path, modality_names: Sequence[str]) -> 
         "score": number,
         "exact": pyarrow.bool_(),
         "modality_weights": pyarrow.struct([(name, number) for name in modality_names]),
-        "expert_gates": pyarrow.struct([(name, pyarrow.list_(number)) for name in modality_names]),
+        # Parquet has no structure without fields: where there are no gates the column is of nulls.
+        "expert_gates": pyarrow.struct([(name, pyarrow.list_(number)) for name in gated_modalities])
+        if gated_modalities
+        else pyarrow.null(),
         "relation_temperature": number,
     }
     schema = pyarrow.schema(list(types.items()))

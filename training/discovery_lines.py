@@ -42,6 +42,7 @@ class Lines:
         self._json = line_format == "jsonl"
         self._num_relations = bundle.model.config.num_relations
         self.modality_names = bundle.model.modality_names
+        self.gated_modalities = bundle.model.gated_modalities
         vocabulary = bundle.vocabulary
         self._key, self._label = self._encoded(vocabulary.entities)
         self._relation_key, self._relation_label = self._encoded(vocabulary.relations)
@@ -93,9 +94,9 @@ class Lines:
         temperature = None if heat is None else round(heat, DECIMALS)
         exact = answer.ranking.exact
         if self._json:
-            values = zip(COLUMNS[-4:], (exact, weights, gates, temperature), strict=True)
+            values = zip(COLUMNS[-4:], (exact, weights, gates or None, temperature), strict=True)
             return compact(dict(values))[1:-1]
-        cells = compact(exact), compact(weights), compact(gates)
+        cells = compact(exact), compact(weights), compact(gates) if gates else ""
         return "\t".join((*cells, "" if temperature is None else str(temperature)))
 
 

@@ -60,8 +60,8 @@ class GateStatistics:
         weights_BM = encoding.modality_weights.double().cpu()
         self._weights_RM.index_add_(0, relation_B, times_B[:, None] * weights_BM)
         self._queries_R.index_add_(0, relation_B, times_B)
-        for column, (name, given_BK) in enumerate(encoding.expert_gates.items()):
-            has_B = present_BM[:, column]
+        for name, given_BK in encoding.expert_gates.items():
+            has_B = present_BM[:, self._names.index(name)]
             gates_bK, relation_b, times_b = given_BK.double().cpu()[has_B], relation_B[has_B], times_B[has_B]
             shape = (len(self._queries_R), gates_bK.shape[1])
             sums = self._gates_RK.setdefault(name, torch.zeros(shape, dtype=torch.float64))
@@ -289,11 +289,12 @@ def evaluation_lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"{label:40}" + "".join(_cell(metrics[name]) for name in names))
     if len(relations) > 10:
         lines.append(f"… {len(relations) - 10} smaller relations: --json")
-    for name, gates in report["gates"].items():
-        lines.append(
-            f"{name}: mean weight {report['modality_weights'][name]:.3f}, "
-            f"gate entropy {gates['entropy']:.4f} (1 = uniform), spread over relations {gates['spread']:.4f}"
-        )
+    for name, weight in report["modality_weights"].items():
+        line = f"{name}: mean weight {weight:.3f}"
+        if gates := report["gates"].get(name):
+            line += f", gate entropy {gates['entropy']:.4f} (1 = uniform)"
+            line += f", spread over relations {gates['spread']:.4f}"
+        lines.append(line)
     return lines
 
 

@@ -236,9 +236,9 @@ class Trainer:
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()  # Now, so that the next step has their memory.
-        self.objective.after_step()
+        helped = self.objective.after_step()
         sums = self.progress.loss_sums
-        for name, part in {"loss": value, **loss.parts}.items():
+        for name, part in {"loss": value, **loss.parts, **helped}.items():
             sums[name] = sums.get(name, 0.0) + part
 
     def _refuse_ruined_weights(self) -> None:

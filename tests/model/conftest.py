@@ -19,7 +19,12 @@ from model.predictor import LinkPredictor, build_model, parse_config
 from model.vocabulary import write_vocabulary
 
 NUM_ENTITIES, NUM_RELATIONS = 9, 2
-SIZES = {"momok": {"relation_width": 4, "joint_width": 5}}
+SIZES: dict[str, dict[str, int]] = {
+    "momok": {"relation_width": 4, "joint_width": 5},
+    "adamf": {"dim": 3, "margin": 5},
+    "adamf-mat": {"dim": 3, "margin": 5},
+    "mocme": {"dim": 3, "margin": 5, "hidden_width": 4},
+}
 """Widths of each model's own parts; a model that is not here gets its defaults."""
 
 # Names that attributes of torch modules or dictionaries have too; "keys" is reduced by a learned map.
@@ -32,7 +37,7 @@ def _make_model(
     *,
     num_entities: int = NUM_ENTITIES,
     num_relations: int = NUM_RELATIONS,
-    decision: Decision = "sum",
+    decision: Decision | None = None,
     seed: int = 0,
 ) -> LinkPredictor:
     shapes = MODALITIES[:num_modalities]
@@ -41,12 +46,12 @@ def _make_model(
             "model": name,
             "num_entities": num_entities,
             "num_relations": num_relations,
-            "decision": decision,
             "modalities": [
-                {"name": modality, "input_width": input_width, "width": width}
-                for modality, input_width, width in shapes
+                {"name": modality, "input_width": input_width, "width": width, "learned": not position}
+                for position, (modality, input_width, width) in enumerate(shapes)
             ],
             **SIZES.get(name, {}),
+            **({} if decision is None else {"decision": decision}),
         }
     )
     generator = torch.Generator().manual_seed(seed)
@@ -78,6 +83,8 @@ def perturb(model: LinkPredictor, generator: torch.Generator) -> None:
         for name, buffer in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+            if name.endswith("complementarity"):
+                buffer.copy_(-0.5 * torch.rand(buffer.shape, generator=generator))
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,15 @@
-"""MoMoK computes the function of the authors' released code, and goes on doing so.
+"""MoMoK and AdaMF compute the functions of the authors' released code, and goes on doing so.
 
 The first half compares with numbers that their code produced. The second half needs no shared folder: a
-golden file holds a small model of ours, with what the first half lacks (a learned reduction, absent
+golden files hold small models of ours, with what the first half lacks (a learned reduction, absent
 modalities), and its answers. Where a change of function is meant and parity holds, write it anew:
-``.venv/bin/python -m tests.model.test_parity``.
+``.venv/bin/python -m tests.model.test_parity momok``.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.decision import Decision
 from model.predictor import LinkPredictor, build_model, parse_config
 from training.importers.released import build_released
 
-GOLDEN = Path(__file__).parent / "golden" / "momok.safetensors"
+GOLDEN = Path(__file__).parent / "golden"
+MODELS: dict[str, Decision | None] = {"momok": "mean_sigmoid", "adamf": None}
+"""Models that have a golden file, with the decision it was made with."""
 TOLERANCE = 1e-5
 
 
@@ -76,6 +80,19 @@ def test_gates_and_modality_weights_are_those_of_the_authors_code(parity_file: P
 
 
 @torch.inference_mode()
+def test_adamf_computes_the_function_of_the_authors_code(shared: Path) -> None:
+    model, expected = theirs(shared / "parity" / "adamf_a.safetensors")
+    head, relation, tail = (expected[f"input.{part}"] for part in ("head", "relation", "tail"))
+    candidates = model.candidates()
+    assert_close(candidates.vectors["joint"], expected["output.joint"])
+    assert_close(candidates.modality_weights, expected["output.modality_weights"])
+    for asked, entity, inverse in (("tail", head, 0), ("head", tail, model.config.num_relations)):
+        encoding = model.encode(entity, relation + inverse)
+        assert_close(model.score(encoding.query, candidates.vectors), expected[f"output.score_all.{asked}"])
+        assert_close(encoding.modality_weights, expected["output.modality_weights"][entity])
+
+
+@torch.inference_mode()
 def outputs(model: LinkPredictor) -> dict[str, Tensor]:
     """Everything that a model says about all of its queries and candidates."""
     entities, relations = model.config.num_entities, 2 * model.config.num_relations
@@ -89,25 +106,29 @@ def outputs(model: LinkPredictor) -> dict[str, Tensor]:
     }
     if encoding.relation_temperature is not None:
         said["relation_temperature"] = encoding.relation_temperature
-    for modality in model.modality_names:
+    for modality in model.gated_modalities:
         said[f"expert_gates.{modality}"] = encoding.expert_gates[modality]
         said[f"candidate.expert_gates.{modality}"] = candidates.expert_gates[modality]
-    for branch, query_BD in encoding.query.items():
-        said[f"score.{branch}"] = query_BD @ candidates.vectors[branch].T
+    for branch in model.branches:
+        query_BD, table_ND = encoding.query[branch.name], candidates.vectors[branch.name]
+        said[f"score.{branch.name}"] = branch.scores(query_BD, table_ND)
     return said | {"decision": model.score(encoding.query, candidates.vectors)}
 
 
-def write_golden(make_model: Callable[..., LinkPredictor]) -> None:
-    """Write the golden file: weights, outputs, and in the metadata the configuration."""
-    model = make_model("momok", 3, decision="mean_sigmoid").eval()
+def write_golden(name: str, make_model: Callable[..., LinkPredictor]) -> None:
+    """Write a golden file: weights, outputs, and in the metadata the configuration."""
+    model = make_model(name, 3, decision=MODELS[name]).eval()
     tensors = {f"weights.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"output.{name}": tensor for name, tensor in outputs(model).items()}
-    GOLDEN.parent.mkdir(exist_ok=True)
-    save_file(tensors, GOLDEN, {"config": json.dumps(model.config.model_dump(mode="json"))})
+    GOLDEN.mkdir(exist_ok=True)
+    save_file(
+        tensors, GOLDEN / f"{name}.safetensors", {"config": json.dumps(model.config.model_dump(mode="json"))}
+    )
 
 
-def test_outputs_are_those_of_the_golden_file() -> None:
-    tensors, metadata = read(GOLDEN)
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_outputs_are_those_of_the_golden_file(name: str) -> None:
+    tensors, metadata = read(GOLDEN / f"{name}.safetensors")
     model = build_model(parse_config(json.loads(metadata["config"])))
     model.load_state_dict(
         {
@@ -126,4 +147,5 @@ def test_outputs_are_those_of_the_golden_file() -> None:
 if __name__ == "__main__":
     from tests.model.conftest import _make_model
 
-    write_golden(_make_model)
+    for name in sys.argv[1:] or sorted(MODELS):
+        write_golden(name, _make_model)

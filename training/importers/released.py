@@ -1,4 +1,4 @@
-"""Checkpoints written by the authors' MoMoK code -> a run that evaluates and exports like one of ours."""
+"""Checkpoints written by the authors' MoMoK or AdaMF code -> a run that evaluates and exports like ours."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from model.adamf import AdaMFConfig
 from model.directory import new_directory
 from model.momok import MoMoKConfig
 from model.predictor import LinkPredictor, ModalityShape, ModelConfig, build_model
 from training.dataset import Dataset
 from training.files import DatasetError
+from training.importers import released_adamf
 from training.importers.tensors import read_safetensors, read_torch
 from training.recipe import Recipe
 from training.run import Run, RunError
@@ -36,29 +39,17 @@ def import_checkpoint(file: Path, dataset: Dataset, dataset_path: Path, out: Pat
     """Write the run directory ``out`` with the model of ``file`` (``.pth``, ``.pt`` or ``.safetensors``).
 
     Numbers of experts and attentions and all widths are read off the tensors; the numbers of entities and
-    relations must be the dataset's, in id order. Scores are decided as released, ``mean_sigmoid``, and no
-    entity lacks a modality, as their code filled in what was absent. Raises ``DatasetError`` for a file that
-    is something else, ``RunError`` where ``out`` exists.
+    relations must be the dataset's, in id order. MoMoK's scores are decided as released, ``mean_sigmoid``,
+    and no entity lacks a modality, as their code filled in what was absent. Raises ``DatasetError`` for a
+    file that is something else, ``RunError`` where ``out`` exists.
     """
     if out.exists():
         raise RunError(f"{out} exists; choose another --out")
     state = read_state(file)
     model = build_released(state, file)
     config = model.config
-    assert isinstance(config, MoMoKConfig)
     _check_sizes(config, dataset, file)
-    recipe = Recipe.model_validate(
-        {
-            "network": {
-                "num_experts": config.num_experts,
-                "relation_width": config.relation_width,
-                "joint_width": config.joint_width,
-                "num_attentions": config.num_attentions,
-                "decision": config.decision,
-            },
-            "objective": {"loss": "bce", "club_likelihood": "released"},
-        }
-    )
+    recipe = Recipe.model_validate({"model": config.model} | _recipe_of(config))
     run = Run.describe(out, dataset, dataset_path, recipe, config, imported_from=str(file.resolve()))
     with new_directory(out, RunError) as directory:
         written = replace(run, path=directory)
@@ -84,15 +75,19 @@ def read_state(file: Path) -> dict[str, Tensor]:
 def build_released(state: Mapping[str, Tensor], file: Path) -> LinkPredictor:
     """Our model with their weights, in evaluation mode. Raises ``DatasetError`` for what does not belong."""
     try:
-        config = _config_of(state)
+        adamf = released_adamf.SIGN in state
+        config: ModelConfig = released_adamf.config_of(state, file) if adamf else _config_of(state)
     except KeyError as error:
         raise _lacking([str(error.args[0])], file) from None
     sources = _sources(config)
+    title, unused = (
+        ("AdaMF", released_adamf.UNUSED) if isinstance(config, AdaMFConfig) else ("MoMoK", _UNUSED)
+    )
     wanted = {name for theirs in sources.values() for name in _names(theirs)}
     if lacking := sorted(wanted - set(state)):
         raise _lacking(lacking, file)
-    if unknown := sorted(name for name in set(state) - wanted if not _UNUSED.fullmatch(name)):
-        message = f"holds {_some(unknown)}, which MoMoK as released does not have; is it another model's?"
+    if unknown := sorted(name for name in set(state) - wanted if not unused.fullmatch(name)):
+        message = f"holds {_some(unknown)}, which {title} as released does not have; is it another model's?"
         raise DatasetError(message, file=file)
     model = build_model(config)
     ours = model.state_dict()
@@ -104,7 +99,7 @@ def build_released(state: Mapping[str, Tensor], file: Path) -> LinkPredictor:
     return model.eval()
 
 
-def renamed(state: Mapping[str, Tensor], config: MoMoKConfig) -> dict[str, Tensor]:
+def renamed(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Their tensors under our names, the experts stacked."""
     return {
         ours: torch.stack([state[name] for name in theirs]) if isinstance(theirs, list) else state[theirs]
@@ -150,8 +145,20 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return max(sum(re.fullmatch(pattern, name) is not None for name in state), 1)
 
 
-def _sources(config: MoMoKConfig) -> dict[str, str | list[str]]:
+def _recipe_of(config: ModelConfig) -> dict[str, Any]:
+    """The network and the objective of a recipe that would build such a model."""
+    if isinstance(config, AdaMFConfig):
+        return {"network": {"dim": config.dim, "margin": config.margin}}
+    fields = {"num_experts", "relation_width", "joint_width", "num_attentions", "decision"}
+    objective = {"loss": "bce", "club_likelihood": "released"}
+    return {"network": config.model_dump(include=fields), "objective": objective}
+
+
+def _sources(config: ModelConfig) -> dict[str, str | list[str]]:
     """Our name -> their name, or the list of those that ours stacks."""
+    if isinstance(config, AdaMFConfig):
+        return {**released_adamf.sources()}
+    assert isinstance(config, MoMoKConfig)
     sources: dict[str, str | list[str]] = {"temperature.weight": "rel_gate.weight"}
     for place, (_, entities, relations, experts, core) in enumerate(MODALITIES):
         sources[f"inputs.{place}.weight"] = f"{entities}.weight"
@@ -187,7 +194,9 @@ def _names(theirs: str | list[str]) -> list[str]:
 
 
 def _lacking(names: list[str], file: Path) -> DatasetError:
-    return DatasetError(f"lacks {_some(names)}, which a state dict of the authors' MoMoK has", file=file)
+    return DatasetError(
+        f"lacks {_some(names)}, which a state dict of the authors' MoMoK or AdaMF has", file=file
+    )
 
 
 def _some(names: list[str]) -> str:

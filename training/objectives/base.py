@@ -49,8 +49,9 @@ class Objective(nn.Module, ABC):
         """
         return QueryBatches(known, batch_size)
 
-    def after_step(self) -> None:
-        """Called after every optimiser step of the model: the helpers' turn to learn."""
+    def after_step(self) -> dict[str, float]:
+        """Called after every optimiser step of the model: the helpers' turn to learn. Returns what to log."""
+        return {}
 
     def optimizers(self) -> dict[str, Optimizer]:
         """The helpers' optimisers by name, to be saved with the run."""
@@ -59,7 +60,7 @@ class Objective(nn.Module, ABC):
 
 ObjectiveBuilder = Callable[[Any, Any, KnownAnswers], Objective]
 OBJECTIVES: dict[str, tuple[type[ObjectiveConfig], ObjectiveBuilder]] = {}
-"""Model name -> how it is trained: its options, and what makes its objective of model, options, train split."""
+"""Model name -> how it is trained: its options, and what makes an objective of model, options and facts."""
 
 
 def parse_objective(model_name: str, fields: dict[str, Any]) -> ObjectiveConfig:

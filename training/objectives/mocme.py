@@ -125,10 +125,11 @@ class MoCMEObjective(Objective):
             return counted_Bn / counted_Bn.sum(dim=1, keepdim=True).clamp_min(1)
         return None
 
-    def after_step(self) -> None:
+    def after_step(self) -> dict[str, float]:
         self.num_steps += 1
         if int(self.num_steps) % self.config.refresh_every == 0:
             self.refresh()
+        return {}
 
     @torch.no_grad()
     def refresh(self) -> None:

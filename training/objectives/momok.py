@@ -69,15 +69,16 @@ class MoMoKObjective(Objective):
         values = torch.stack([value.detach() for value in losses.values()]).tolist()
         return Loss(total, dict(zip(losses, values, strict=True)))
 
-    def after_step(self) -> None:
+    def after_step(self) -> dict[str, float]:
         if self._optimizer is None:
-            return
+            return {}
         self._optimizer.zero_grad()
         for estimator, (x_BD, y_BD) in zip(self.estimators, self._pairs, strict=True):
             if len(x_BD):
                 nll = estimator.negative_log_likelihood(x_BD, y_BD, self.config.club_likelihood)
                 nll.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
+        return {}
 
     def optimizers(self) -> dict[str, Optimizer]:
         return {"club": self._optimizer} if self._optimizer is not None else {}
