@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from arguments import build_parser
+from model.adamf import AdaMFConfig
+from model.predictor import ModelConfig
 from service.settings import Settings
+from training.objectives.adamf import AdversarialConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -47,6 +50,18 @@ def test_make_targets_that_documents_name_exist() -> None:
             r"`make ([a-z]+)`|^make ([a-z]+)", document.read_text(encoding="utf-8"), re.MULTILINE
         )
         assert {one or other for one, other in named} <= targets, document.name
+
+
+def test_every_option_of_adamf_is_documented_with_its_default() -> None:
+    models = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [line for line in models.splitlines() if line.startswith("| `")]
+    own = set(AdaMFConfig.model_fields) - set(ModelConfig.model_fields)
+    for config, names in ((AdaMFConfig, own), (AdversarialConfig, set(AdversarialConfig.model_fields))):
+        for name in names:
+            field = config.model_fields[name]
+            row = next(row for row in rows if f"`{name}`" in row)
+            assert re.search(rf"\b{field.default:g}\b", row), row
+            assert field.description
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
