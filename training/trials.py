@@ -76,7 +76,7 @@ def run_trials(
                 show(f"{place}/{len(trials)} {trial.name}")
                 if not _train(trial, path, device, stop, show_progress):
                     return
-        except TrainingError as error:
+        except (TrainingError, RecipeError) as error:  # Such as a modality that damage left nobody in train.
             show(f"{trial.name} failed: {error}")
             yield Outcome(trial, {}, {}, failed=str(error))
             continue

@@ -153,6 +153,16 @@ def test_parts_that_are_off_weigh_the_same(tmp_path: Path) -> None:
         assert torch.allclose(weights, equal) == (name == "inter_fusion")
 
 
+def test_in_bfloat16_it_learns_much_the_same(tmp_path: Path) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        (tmp_path / precision).mkdir()
+        trainer = trainer_of(tmp_path / precision, precision=precision)
+        trainer.train()
+        losses.append(events(tmp_path / precision / "run", "epoch")[-1]["loss"])
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 @pytest.mark.parametrize("num_experts", [1, 2])
 def test_few_views_and_a_single_modality_train_too(tmp_path: Path, num_experts: int) -> None:
     changes = {"use": ["structure"], "modalities": {"structure": {"width": 8}}}

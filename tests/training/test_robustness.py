@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,21 @@ def test_what_was_interrupted_goes_on_and_what_is_done_is_kept(tmp_path: Path) -
     assert metrics[0] == metrics[1]
     with pytest.raises(UserError, match="made of other data"):
         run(dataset, tmp_path / "out", fields={"modalities": ("text",)})
+
+
+def test_a_graph_too_damaged_to_train_on_is_a_failure_and_the_others_go_on(tmp_path: Path) -> None:
+    held_by = np.array([0, 40])  # The latter is never seen in train.
+    numbers = replace(by_name(make_dataset())["numeric"], features=np.eye(2, dtype=np.float32), rows=held_by)
+    whole = replace(make_dataset(), modalities=(*make_dataset().modalities[:2], numbers))
+    hit = (by_name(damaged(whole, "missing", 0.9, seed=seed))["numeric"].rows for seed in range(20))
+    seed = next(seed for seed, rows in enumerate(hit) if rows.tolist() == [40])
+    path = write_dataset(tmp_path, whole)
+    fields = {"scenarios": ("missing",), "rates": (0.9,), "seeds": (seed,)}
+    results = run(path, tmp_path / "out", fields=fields)
+    assert results is not None
+    whole_one, broken = results["runs"][0], results["runs"][-1]
+    assert whole_one["failed"] is None and "no entity of the train split has it" in broken["failed"]
+    assert curves(results, "valid")["missing"]["momok"][0][0] == 0.0
 
 
 @pytest.mark.parametrize(
