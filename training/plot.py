@@ -56,7 +56,8 @@ def plot_curves(curves: Curves, path: Path, *, ylabel: str) -> None:
             panel.grid(alpha=0.3)
         axes[0].set_ylabel(ylabel)
         axes[0].set_ylim(bottom=0)
-        axes[-1].legend()
+        if any(by_model for by_model in curves.values()):
+            axes[0].legend()
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         partial = path.with_name(f".{path.stem}.partial{path.suffix}")
         try:

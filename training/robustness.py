@@ -118,19 +118,19 @@ def curves(results: Mapping[str, Any], split: str) -> dict[str, dict[str, list[t
     found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     whole: dict[str, tuple[float, float, float]] = {}
     for row in results["summary"]:
+        scenario, rate, model = (row["labels"][name] for name in ("scenario", "rate", "model"))
+        points = [] if scenario == "none" else found.setdefault(scenario, {}).setdefault(model, [])
         if split not in row["metrics"]:  # Every seed failed.
             continue
-        scenario, rate, model = (row["labels"][name] for name in ("scenario", "rate", "model"))
         spread = row["metrics"][split]["mrr"]
-        point = (rate, spread["mean"], spread["std"] or 0.0)
+        points.append((rate, spread["mean"], spread["std"] or 0.0))
         if scenario == "none":
-            whole[model] = point
-        else:
-            found.setdefault(scenario, {}).setdefault(model, []).append(point)
+            whole[model] = points[0]
     return {
         scenario: {
             model: sorted(([whole[model]] if model in whole else []) + points)
             for model, points in by_model.items()
+            if points or model in whole
         }
         for scenario, by_model in found.items()
     }
