@@ -42,7 +42,7 @@ class AdversarialConfig(AdaMFObjectiveConfig):
     """Loss of AdaMF-MAT."""
 
     adversarial_weight: float = Field(
-        1e-3,
+        1e-2,
         gt=0,
         description="μ, weight of the facts with generated modalities; 0 would be the model adamf.",
     )
@@ -94,9 +94,12 @@ class AdaMFObjective(Objective):
         """The loss against corrupted facts, and the scores float[B] of the true ones."""
         (model,) = self.model
         shape, num_rows = asked.negative.shape, len(asked.entity)
-        entities = torch.cat([asked.entity, asked.answer, asked.negative.flatten()])
+        wanted = torch.cat([asked.entity, asked.answer, asked.negative.flatten()])
+        # Each is fused once, however often it is wanted: negatives of their own want nearly all.
+        entities, place = torch.unique(wanted, return_inverse=True)
         fused, _ = model.fuse(model.parts(entities), model.present[entities])
-        entity_BX, answer_BX, negative_PX = torch.split(fused, [num_rows, num_rows, asked.negative.numel()])
+        vectors = F.embedding(place, fused)
+        entity_BX, answer_BX, negative_PX = torch.split(vectors, [num_rows, num_rows, asked.negative.numel()])
         query_BX = rotate(entity_BX, model.phases(asked.relation))
         margin = model.config.margin
         positive_B = margin - paired_distance(query_BX, answer_BX)
