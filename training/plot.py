@@ -58,7 +58,8 @@ def plot_curves(curves: Curves, path: Path, *, ylabel: str) -> None:
         axes[0].set_ylim(bottom=0)
         if any(by_model for by_model in curves.values()):
             axes[0].legend()
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        svg = path.suffix == ".svg"
+        metadata = {"Date": None, "Creator": None} if svg else {"Software": None}
         partial = path.with_name(f".{path.stem}.partial{path.suffix}")
         try:
             figure.savefig(partial, metadata=metadata, dpi=150)
