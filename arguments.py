@@ -11,6 +11,7 @@ from model.known import SPLITS
 
 LAYOUTS = ("openke", "momok", "tsv")
 ENCODERS = ("text", "numeric", "image", "audio", "video")
+SCENARIOS = ("noise", "missing", "sparsity")
 PRECISIONS = ("auto", "float32", "bfloat16")
 """Those of ``training``, named again so that other commands need not load it."""
 
@@ -25,6 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_encode(commands)
     _add_train(commands)
+    _add_sweep(commands)
+    _add_robustness(commands)
     _add_import_checkpoint(commands)
     _add_evaluate(commands)
     _add_export(commands)
@@ -112,6 +115,55 @@ def _add_train(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on where --out stands")
     _add_device(parser)
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = _command(
+        commands, "sweep",
+        "Train and compare every recipe of a grid; what is done is kept, and the same command goes on.",
+    )  # fmt: skip
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--config", type=Path, help="base recipe in TOML, see configs/")
+    parser.add_argument("--grid", type=Path, required=True, help="what to vary, in TOML, see docs/models.md")
+    _add_comparison(parser)
+
+
+def _add_robustness(commands: Any) -> None:
+    parser = _command(
+        commands, "robustness",
+        "Compare models on ever more damaged graphs; what is done is kept, and the same command goes on.",
+    )  # fmt: skip
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--config", type=Path, help="base recipe in TOML, see configs/")
+    parser.add_argument(
+        "--models", nargs="+", metavar="NAME[=FILE]",
+        help="models under the base recipe, or LABEL=FILE with a recipe of their own (default the recipe's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scenarios", nargs="+", choices=SCENARIOS,
+        help="noise: features replaced; missing: modality absent; sparsity: train facts gone (default all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rates", nargs="+", type=float, help="shares damaged (default 0.2 0.4 0.6 0.8; 0 is always run)"
+    )
+    parser.add_argument("--modalities", nargs="+", help="that noise and missing hit (default all)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="of training and damage (default the recipe's)")
+    parser.add_argument("--plot", type=Path, help=".svg or .png (default robustness.svg in --out)")
+    _add_comparison(parser)
+
+
+def _add_comparison(parser: Any) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="directory of the runs and the results")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a field of the base recipe; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", choices=("valid", "test"), default="valid",
+        help="test judges by test too: do it once, at the end (default %(default)s)",
+    )  # fmt: skip
+    _add_device(parser)
+    _add_json(parser)
 
 
 def _add_import_checkpoint(commands: Any) -> None:

@@ -23,6 +23,7 @@ from model.errors import UserError
 if TYPE_CHECKING:
     from service.answerer import Answerer
     from service.settings import Settings
+    from training.recipe import Recipe
 
 T = TypeVar("T")
 
@@ -138,6 +139,72 @@ def run_train(arguments: argparse.Namespace) -> int:
         f"finished ({progress.finished}) after {progress.epoch} epochs and {progress.seconds / 60:.1f} min; "
         f"best valid MRR {progress.best_mrr:.4f} at epoch {progress.best_epoch}: {arguments.out}"
     )
+    return 0
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    from model.device import choose_device
+    from training.memory import keep_freed_memory
+    from training.recipe import Recipe
+    from training.results import results_lines
+    from training.sweep import sweep
+
+    keep_freed_memory()
+    with _stop_on_interrupt() as stop:
+        results = sweep(
+            arguments.dataset,
+            Recipe.load(arguments.config, arguments.set),
+            arguments.grid,
+            arguments.out,
+            choose_device(arguments.device),
+            split=arguments.split,
+            stop=stop,
+            show=partial(print, file=sys.stderr),
+            show_progress=True,
+        )
+    if results is None:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    _print_lines_or_json(results_lines(results), results, arguments.json)
+    return 0
+
+
+def run_robustness(arguments: argparse.Namespace) -> int:
+    from model.device import choose_device
+    from training.memory import keep_freed_memory
+    from training.plot import can_plot, check_plot, plot_curves
+    from training.recipe import Recipe
+    from training.results import results_lines
+    from training.robustness import RobustnessOptions, curves, robustness
+
+    options = RobustnessOptions.of(
+        **{name: getattr(arguments, name) for name in RobustnessOptions.model_fields}
+    )
+    plot = arguments.plot or (arguments.out / "robustness.svg" if can_plot() else None)
+    if plot is not None:
+        check_plot(plot)
+    base = Recipe.load(arguments.config, arguments.set)
+    keep_freed_memory()
+    with _stop_on_interrupt() as stop:
+        results = robustness(
+            arguments.dataset,
+            _recipes(base, arguments.models or [base.model]),
+            arguments.out,
+            options,
+            choose_device(arguments.device),
+            split=arguments.split,
+            stop=stop,
+            show=partial(print, file=sys.stderr),
+            show_progress=True,
+        )
+    if results is None:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    if plot is not None:
+        plot_curves(curves(results, arguments.split), plot, ylabel=f"{arguments.split} MRR")
+    else:
+        print("no plot without matplotlib; momok[plot] brings it", file=sys.stderr)
+    _print_lines_or_json(results_lines(results), results, arguments.json)
     return 0
 
 
@@ -332,6 +399,19 @@ def _ask_demo(url: str, answerer: Answerer) -> None:
     print(f"\ntry it: curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{shown}'", flush=True)
 
 
+def _recipes(base: Recipe, models: Sequence[str]) -> dict[str, Recipe]:
+    """Recipes by label: ``NAME`` is a model under the base recipe, ``LABEL=FILE`` a recipe of its own."""
+    from training.recipe import Recipe
+
+    labels = [model.partition("=")[0] for model in models]
+    if len(set(labels)) < len(labels):
+        raise UserError(f"--models {' '.join(models)}: each label is given once")
+    return {
+        label: Recipe.load(Path(file)) if file else base.changed({"model": label})
+        for label, _, file in (model.partition("=") for model in models)
+    }
+
+
 def _print_report(report: Any, as_json: bool) -> None:
     _print_lines_or_json(report.lines(), report.as_dict(), as_json)
 
@@ -369,6 +449,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "check": run_check,
     "encode": run_encode,
     "train": run_train,
+    "sweep": run_sweep,
+    "robustness": run_robustness,
     "import-checkpoint": run_import_checkpoint,
     "evaluate": run_evaluate,
     "export": run_export,

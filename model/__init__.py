@@ -13,4 +13,5 @@ for a tail.
 __version__ = "0.1.0"
 
 from model import adamf as _adamf  # noqa: F401  (registers the models)
+from model import mocme as _mocme  # noqa: F401
 from model import momok as _momok  # noqa: F401

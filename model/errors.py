@@ -9,6 +9,10 @@
     ├── RunError               training.run      a run directory that cannot be used
     ├── CheckpointError        training.checkpoint
     ├── TrainingError          training.trainer  training cannot go on
+    ├── GridError              training.grid     what a sweep should vary cannot be used
+    ├── TrialError             training.trials   trials cannot be run where they should
+    ├── RobustnessError        training.robustness  scenarios, rates or models that cannot be compared
+    ├── PlotError              training.plot     a picture that cannot be drawn
     └── DiscoveryError         training.discovery_file  options or an output that discovery cannot use
 
 Anything else that reaches the top is our own mistake and shows its traceback.

@@ -45,13 +45,16 @@ class FrozenExperts:
         matrices, offsets = zip(*map(self._map, banks), strict=True)
         self._maps = AffineMaps(matrices, offsets)
 
-    def __call__(self, inputs: Sequence[Tensor], temperature_B: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def __call__(
+        self, inputs: Sequence[Tensor], temperature_B: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Mixed embeddings float32[B, D] and gates float32[B, K] of each modality."""
-        floored_B1 = temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]
+        floored_B1 = None if temperature_B is None else temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]
         mixed, gates = list(inputs), list(inputs)
         for places, both_GBX in self._maps(inputs):
             shape = (*both_GBX.shape[:2], self._num_experts, -1)
-            gates_GBK = softmax(both_GBX[..., -self._num_experts :] / floored_B1, dim=2)
+            logits_GBK = both_GBX[..., -self._num_experts :]
+            gates_GBK = softmax(logits_GBK if floored_B1 is None else logits_GBK / floored_B1, dim=2)
             views_GBKD = both_GBX[..., : -self._num_experts].view(shape)
             mixed_GBD = (gates_GBK[:, :, None] @ views_GBKD).squeeze(2)
             _put(places, mixed_GBD, mixed)

@@ -25,6 +25,9 @@ class Modules(nn.ModuleList, Generic[ModuleT]):
     def __iter__(self) -> Iterator[ModuleT]:
         return super().__iter__()  # type: ignore[return-value]
 
+    def __getitem__(self, place: int) -> ModuleT:  # type: ignore[override]
+        return super().__getitem__(place)  # type: ignore[return-value]
+
 
 class Dropout(nn.Module):
     """Dropout whose masks cost little on a CPU, where torch draws one number a cell.
@@ -186,3 +189,8 @@ class AttentionFusion(nn.Module):
                 fused_BD = fused_BD + weights_BM[:, m : m + 1] * given
             weights.append(weights_BM)
         return fused_BD, torch.stack(weights)
+
+
+def equal_weights(present_BM: Tensor) -> Tensor:
+    """Weights float32[B, M], the same for all that are present and 0 for the others."""
+    return present_BM / present_BM.sum(dim=1, keepdim=True)

@@ -10,7 +10,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model.frozen import FrozenExperts, FrozenFusion, alike, fold_tucker
-from model.layers import AttentionFusion, ExpertBank, Modules, RelationGroups, TuckerScorer
+from model.layers import (
+    AttentionFusion,
+    ExpertBank,
+    Modules,
+    RelationGroups,
+    TuckerScorer,
+    equal_weights,
+)
 from model.modality import ModalityInput
 from model.predictor import (
     JOINT,
@@ -36,6 +43,12 @@ class MoMoKConfig(ModelConfig):
     joint_width: int = Field(256, ge=2, description="Width of the joint branch and of its relation vectors.")
     num_attentions: int = Field(2, ge=1, description="Attentions over the modalities, summed.")
     gate_noise: bool = Field(True, description="Learned noise on the gates while training.")
+    relation_temperature: bool = Field(
+        True, description="The query's relation sharpens its gates; off, they read the entity alone."
+    )
+    joint: bool = Field(
+        True, description="The branch that fuses all modalities; off, the decision runs over the modalities."
+    )
     fusion_dropout: float = Field(0.2, ge=0, lt=1)
     input_dropout: float = Field(0.3, ge=0, lt=1, description="On the normalised query embedding.")
     matrix_dropout: float = Field(0.4, ge=0, lt=1, description="On the core contracted with a relation.")
@@ -47,14 +60,18 @@ class MoMoKConfig(ModelConfig):
 
 @register("momok", MoMoKConfig)
 class MoMoK(LinkPredictor):
-    """Experts in each modality, a Tucker scorer in each branch, and a joint branch over all modalities."""
+    """Experts in each modality, a Tucker scorer in each branch, and a joint branch over all modalities.
+
+    Without the joint branch nothing is fused: the modality weights then are equal among those an entity has.
+    """
 
     config: MoMoKConfig
 
     def __init__(self, config: MoMoKConfig) -> None:
         shapes = config.modalities
         branches = [Branch(shape.name, shape.width) for shape in shapes]
-        super().__init__(config, [*branches, Branch(JOINT, config.joint_width)])
+        joint = [Branch(JOINT, config.joint_width)] if config.joint else []
+        super().__init__(config, [*branches, *joint])
         # Lists, not ModuleDicts: a modality may have any name, and ModuleDict refuses names such as "type".
         self.inputs: Modules[nn.Embedding] = Modules(
             nn.Embedding(config.num_entities, shape.input_width) for shape in shapes
@@ -71,8 +88,8 @@ class MoMoK(LinkPredictor):
         self.relations: Modules[nn.Embedding] = Modules(
             nn.Embedding(2 * config.num_relations, config.relation_width) for _ in shapes
         )
-        self.temperature = nn.Embedding(2 * config.num_relations, 1)
-        relation_widths = [config.relation_width] * len(shapes) + [config.joint_width]
+        self.temperature = nn.Embedding(2 * config.num_relations, 1) if config.relation_temperature else None
+        relation_widths = [config.relation_width] * len(shapes) + [branch.width for branch in joint]
         self.scorers: Modules[TuckerScorer] = Modules(
             TuckerScorer(
                 branch.width,
@@ -83,8 +100,8 @@ class MoMoK(LinkPredictor):
             )
             for branch, relation_width in zip(self.branches, relation_widths, strict=True)
         )
-        self.entity_fusion = self._fusion([shape.width for shape in shapes])
-        self.relation_fusion = self._fusion([config.relation_width for _ in shapes])
+        self.entity_fusion = self._fusion([shape.width for shape in shapes]) if joint else None
+        self.relation_fusion = self._fusion([config.relation_width for _ in shapes]) if joint else None
         for table in self.relations:
             nn.init.xavier_normal_(table.weight)
 
@@ -96,20 +113,22 @@ class MoMoK(LinkPredictor):
 
     def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
         groups = RelationGroups(relation_B)
-        temperature_B = self.temperature(relation_B).squeeze(1).sigmoid()
+        temperature_B = None
+        if self.temperature is not None:
+            temperature_B = self.temperature(relation_B).squeeze(1).sigmoid()
         mixed, gates = self._mix([table(entity_B) for table in self.inputs], temperature_B)
-        fused_BD, weights_JBM = self.entity_fusion(mixed, self.present[entity_B])
+        inputs, weights_BM = self._fuse(mixed, self.present[entity_B])
         query = {
             branch.name: scorer(mixed_BD, relation_UR, groups)
             for branch, scorer, mixed_BD, relation_UR in zip(
                 self.branches,
                 self.scorers,
-                [*mixed, fused_BD],
+                inputs,
                 self.relation_vectors(groups.unique),
                 strict=True,
             )
         }
-        return Encoding(query, weights_JBM.mean(dim=0), self._by_modality(gates), temperature_B)
+        return Encoding(query, weights_BM, self._by_modality(gates), temperature_B)
 
     def query_side(self) -> QuerySide:
         return MoMoKQueries(self)
@@ -117,14 +136,16 @@ class MoMoK(LinkPredictor):
     def relation_vectors(self, relation_U: Tensor) -> list[Tensor]:
         """Vectors of relations in each branch, float32[U, relation_width], the joint one last."""
         relations = [table(relation_U) for table in self.relations]
+        if self.relation_fusion is None:
+            return relations
         fused_UD, _ = self.relation_fusion(relations)
         return [*relations, fused_UD]
 
     def candidates(self) -> Candidates:
         mixed, gates = self._mix([table.weight for table in self.inputs], None)
-        fused_ND, weights_JNM = self.entity_fusion(mixed, self.present)
-        vectors = {branch.name: rows for branch, rows in zip(self.branches, [*mixed, fused_ND], strict=True)}
-        return Candidates(vectors, weights_JNM.mean(dim=0), self._by_modality(gates))
+        outputs, weights_NM = self._fuse(mixed, self.present)
+        vectors = {branch.name: rows for branch, rows in zip(self.branches, outputs, strict=True)}
+        return Candidates(vectors, weights_NM, self._by_modality(gates))
 
     def expert_views(self, entity_B: Tensor, experts: Sequence[Sequence[int]]) -> list[Tensor]:
         """What the experts chosen in each modality say before mixing, float32[B, chosen, D] each."""
@@ -143,6 +164,13 @@ class MoMoK(LinkPredictor):
             for given, reducer, bank in zip(inputs, self.reducers, self.experts, strict=True)
         ]
         return [mixed for mixed, _ in pairs], [gates for _, gates in pairs]
+
+    def _fuse(self, mixed: list[Tensor], present_BM: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What each branch works with, the joint one last, and the modality weights float32[B, M]."""
+        if self.entity_fusion is None:
+            return mixed, equal_weights(present_BM)
+        fused_BD, weights_JBM = self.entity_fusion(mixed, present_BM)
+        return [*mixed, fused_BD], weights_JBM.mean(dim=0)
 
     def _by_modality(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
         return dict(zip(self.modality_names, values, strict=True))
@@ -171,8 +199,10 @@ class MoMoKQueries(QuerySide):
         reduced = [place for place, (given, width) in enumerate(widths) if given != width]
         self._reducers = {place: model.reducers[place] for place in reduced}
         self._experts = FrozenExperts(list(model.experts))
-        self._fusion = FrozenFusion(model.entity_fusion)
-        self._temperature_R = model.temperature.weight.squeeze(1).sigmoid()
+        self._fusion = None if model.entity_fusion is None else FrozenFusion(model.entity_fusion)
+        self._temperature_R = (
+            None if model.temperature is None else model.temperature.weight.squeeze(1).sigmoid()
+        )
         self._absent_NM = ~model.present
         self._same_width = alike([branch.width for branch in model.branches])
 
@@ -191,13 +221,20 @@ class MoMoKQueries(QuerySide):
 
     @torch.no_grad()
     def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
-        temperature_B = self._temperature_R.index_select(0, relation_B)
+        temperature_B = None
+        if self._temperature_R is not None:
+            temperature_B = self._temperature_R.index_select(0, relation_B)
         inputs = [table.index_select(0, entity_B) for table in self._tables]
         for place, reducer in self._reducers.items():
             inputs[place] = reducer(inputs[place])
         mixed, gates = self._experts(inputs, temperature_B)
-        fused_BD, weights_BM = self._fusion(mixed, self._absent_NM.index_select(0, entity_B))
-        query = self._multiply([*mixed, fused_BD], relation_B, folded)
+        absent_BM = self._absent_NM.index_select(0, entity_B)
+        if self._fusion is None:
+            weights_BM = equal_weights(~absent_BM)
+        else:
+            fused_BD, weights_BM = self._fusion(mixed, absent_BM)
+            mixed.append(fused_BD)
+        query = self._multiply(mixed, relation_B, folded)
         by_modality = dict(zip(self._model.modality_names, gates, strict=True))
         return Encoding(query, weights_BM, by_modality, temperature_B)
 

@@ -11,12 +11,14 @@ import pytest
 
 from arguments import build_parser
 from model.adamf import AdaMFConfig
+from model.mocme import MoCMEConfig
 from model.predictor import ModelConfig
 from service.app import build_api
 from service.fact_schemas import RankRelationsRequest, ScoreRequest
 from service.schemas import PredictRequest, Request
 from service.settings import Settings, flag, is_secret, variable
 from training.objectives.adamf import AdversarialConfig
+from training.objectives.mocme import MoCMEObjectiveConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -65,6 +67,20 @@ def test_every_option_of_adamf_is_documented_with_its_default() -> None:
             field = config.model_fields[name]
             row = next(row for row in rows if f"`{name}`" in row)
             assert re.search(rf"\b{field.default:g}\b", row), row
+            assert field.description
+
+
+def test_every_option_of_mocme_is_documented_with_its_default() -> None:
+    section = (ROOT / "docs" / "models.md").read_text(encoding="utf-8").split("## MoCME")[1]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    own = set(MoCMEConfig.model_fields) - set(ModelConfig.model_fields) | {"num_experts"}
+    for config, names in ((MoCMEConfig, own), (MoCMEObjectiveConfig, set(MoCMEObjectiveConfig.model_fields))):
+        for name in names:
+            field = config.model_fields[name]
+            row = next(row for row in rows if f"`{name}`" in row and row.split("|")[2].strip())
+            default = field.default
+            shown = f"{default:g}" if isinstance(default, float) else str(default).lower()
+            assert re.search(rf"\b{re.escape(shown)}\b", row), row
             assert field.description
 
 

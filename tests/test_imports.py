@@ -42,6 +42,7 @@ ONLY_IN = {
     "pycountry": (),  # Tests compare our tables with it.
     "PIL": ("training/encoders/", "training/world/"),
     "pickle": ("training/importers/tensors.py",),  # For the name of the error that torch.load raises.
+    "matplotlib": ("training/plot.py",),
     "requests": (),
     "httpx": (),
 }

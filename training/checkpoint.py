@@ -31,11 +31,17 @@ class Checkpoint:
     facts: dict[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> Checkpoint:
+    def read_facts(cls, path: Path) -> dict[str, Any]:
+        """The facts alone, without loading any tensor. Raises ``CheckpointError``."""
+        return cls.read(path, tensors=False).facts
+
+    @classmethod
+    def read(cls, path: Path, *, tensors: bool = True) -> Checkpoint:
         try:
             with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return cls(tensors, json.loads((file.metadata() or {})["facts"]))
+                names = file.keys() if tensors else ()
+                read = {name: file.get_tensor(name) for name in names}
+                return cls(read, json.loads((file.metadata() or {})["facts"]))
         except FileNotFoundError:
             raise CheckpointError(f"{path}: no such checkpoint; has the run trained an epoch yet?") from None
         except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:

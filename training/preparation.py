@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from model.modality import Modality, ModalityInput, ModalitySpec
-from model.predictor import ModalityShape, ModelConfig, parse_config
+from model.predictor import MODELS, ModalityShape, ModelConfig, parse_config
 from training.dataset import Dataset
-from training.objectives.base import OBJECTIVES, ObjectiveConfig, parse_objective
+from training.objectives.base import ObjectiveConfig, parse_objective
 from training.recipe import Recipe, RecipeError
 
 
@@ -80,8 +80,8 @@ def configure(recipe: Recipe, dataset: Dataset, inputs: Sequence[ModalityInput])
 
 def objective_of(recipe: Recipe) -> ObjectiveConfig:
     """The objective's configuration. Raises ``RecipeError`` for an unknown model or bad fields."""
-    if recipe.model not in OBJECTIVES:
-        raise RecipeError(f"model: {recipe.model!r} is not known; known are {', '.join(sorted(OBJECTIVES))}")
+    if recipe.model not in MODELS:
+        raise RecipeError(f"model: {recipe.model!r} is not known; known are {', '.join(sorted(MODELS))}")
     try:
         return parse_objective(recipe.model, recipe.objective)
     except ValueError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +67,7 @@ class Recipe(BaseModel):
 
         Raises ``RecipeError`` naming the file, the key and what is wrong.
         """
-        fields = _read_toml(path) if path is not None else base.model_dump() if base is not None else {}
+        fields = read_toml(path) if path is not None else base.model_dump() if base is not None else {}
         for override in overrides:
             _apply(fields, override)
         try:
@@ -75,8 +75,24 @@ class Recipe(BaseModel):
         except ValidationError as error:
             raise RecipeError(f"{path or 'recipe'}: {describe(error)}") from None
 
+    def changed(self, values: Mapping[str, Any]) -> Recipe:
+        """The same with other values, by dotted field. Raises ``RecipeError``.
 
-def _read_toml(path: Path) -> dict[str, Any]:
+        Where the model changes, ``network`` and ``objective`` start empty: their fields are the other's.
+        """
+        fields = self.model_dump()
+        if values.get("model", self.model) != self.model:
+            fields |= {"network": {}, "objective": {}}
+        for key, value in values.items():
+            _put(fields, key, value, f"{key} = {value!r}")
+        try:
+            return Recipe.model_validate(fields)
+        except ValidationError as error:
+            raise RecipeError(describe(error)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ``RecipeError``."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -89,13 +105,18 @@ def _apply(fields: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {override}: expected dotted.key=value, such as training.batch_size=512")
-    *parents, last = key.strip().split(".")
+    _put(fields, key.strip(), _parse_value(text.strip()), f"--set {override}")
+
+
+def _put(fields: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set a dotted field."""
+    *parents, last = key.split(".")
     table = fields
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise RecipeError(f"--set {override}: {parent!r} is a value, not a table")
-    table[last] = _parse_value(text.strip())
+            raise RecipeError(f"{where}: {parent!r} is a value, not a table")
+    table[last] = value
 
 
 def _parse_value(text: str) -> Any:

@@ -166,6 +166,11 @@ class Run:
         tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
         Checkpoint(tensors, facts).write(self.best)
 
+    def num_parameters(self) -> int:
+        """How many numbers the model learns."""
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in build_model(self.config).parameters())
+
     def best_model(self) -> tuple[LinkPredictor, dict[str, Any]]:
         """The model of the best valid MRR, in evaluation mode, and the facts stored with it.
 

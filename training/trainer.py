@@ -63,7 +63,7 @@ def start_training(
     """
     if path.exists():
         raise RunError(f"{path} exists; choose another --out, or --resume it")
-    recipe = _settled(recipe, device)
+    recipe = settled(recipe, device)
     inputs = fit_inputs(recipe, dataset)
     config = configure(recipe, dataset, inputs)
     if objective_of(recipe).paired_decision() == "sum" and config.decision == "mean_sigmoid":
@@ -111,7 +111,7 @@ def resume_training(path: Path, device: torch.device, overrides: Sequence[str] =
     return trainer
 
 
-def _settled(recipe: Recipe, device: torch.device) -> Recipe:
+def settled(recipe: Recipe, device: torch.device) -> Recipe:
     """With the precision that ``auto`` means here, so that the run stays what it is wherever it goes on."""
     precision = choose_precision(recipe.training.precision, device)
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})

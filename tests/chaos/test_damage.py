@@ -14,8 +14,7 @@ from starlette.testclient import TestClient
 from model.bundle import ENTITIES, FILES, KNOWN, MANIFEST, VOCABULARY, WEIGHTS
 from model.manifest import digest_of
 from service.app import create_app
-from service.settings import Settings
-from tests.service.builders import make_bundle
+from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.test_api import PREDICT, problem
 from tests.service.test_deployment import turn
 
@@ -127,7 +126,10 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClie
     folder = tmp_path_factory.mktemp("serving")
     link = folder / "current"
     link.symlink_to(make_bundle(folder / "good", decision="sum").path)
-    with TestClient(create_app(Settings(bundle=link, device="cpu")), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(admin_settings(link)),
+        raise_server_exceptions=False,
+    ) as client:
         yield client, link
 
 
@@ -140,7 +142,7 @@ def test_a_damaged_bundle_is_refused_with_its_reason(
     bad = make_bundle(tmp_path / "bad", decision="sum", seed=1).path
     damage(bad)
     turn(link, bad)
-    document = problem(client.post("/admin/reload"), 422)
+    document = problem(client.post("/admin/reload", headers=ADMIN), 422)
     assert document["type"] == "urn:momok:problem:bundle-refused"
     assert reason in document["detail"]
     assert client.post(PREDICT, json=GOOD).content == before

@@ -16,11 +16,12 @@ import pytest
 from service.answerer import Answerer
 from tests.chaos.wire import GOOD, Server, answer, post, server
 from tests.e2e.processes import ENVIRONMENT
-from tests.service.builders import make_bundle
+from tests.service.builders import ADMIN_KEY, make_bundle
 from tests.service.test_deployment import damage, turn
 
 NUM_CLIENTS = 4
 RELOADS = 20
+AUTHORIZATION = f"authorization: Bearer {ADMIN_KEY}"
 
 
 async def load(to: Server, done: asyncio.Event, seen: dict[str, int]) -> None:
@@ -48,8 +49,14 @@ async def under_load(to: Server, work: Callable[[dict[str, int]], object]) -> di
     return seen
 
 
+def admin_keys(tmp_path: Path) -> tuple[object, ...]:
+    """Flags by which ``AUTHORIZATION`` may reload."""
+    (tmp_path / "admin-keys").write_text(f"{ADMIN_KEY}\n", encoding="utf-8")
+    return "--admin-keys-file", tmp_path / "admin-keys"
+
+
 def reload(to: Server) -> str:
-    status, body = asyncio.run(to.ask(post("/admin/reload", b"")))
+    status, body = asyncio.run(to.ask(post("/admin/reload", b"", AUTHORIZATION)))
     assert status == 200, body
     version: str = json.loads(body)["version"]
     return version
@@ -69,7 +76,7 @@ def test_twenty_reloads_under_load_drop_nothing_and_leak_nothing(
 
         return work
 
-    with server(link, tmp_path) as to:
+    with server(link, tmp_path, *admin_keys(tmp_path)) as to:
         asyncio.run(under_load(to, exchange(2)))
         before = to.rss_bytes
         seen = asyncio.run(under_load(to, exchange(RELOADS)))
@@ -86,11 +93,11 @@ def test_bundles_that_are_refused_disturb_nobody(bundles: list[Path], link: Path
     def refuse(_: dict[str, int]) -> None:
         turn(link, bad)
         for _attempt in range(5):
-            status, body = asyncio.run(to.ask(post("/admin/reload", b"")))
+            status, body = asyncio.run(to.ask(post("/admin/reload", b"", AUTHORIZATION)))
             assert status == 422
             assert b"weights.safetensors" in body
 
-    with server(link, tmp_path) as to:
+    with server(link, tmp_path, *admin_keys(tmp_path)) as to:
         seen = asyncio.run(under_load(to, refuse))
         assert len(seen) == 1
 
@@ -99,13 +106,13 @@ def test_bundles_that_are_refused_disturb_nobody(bundles: list[Path], link: Path
 def test_killed_while_reloading_it_starts_again(
     bundles: list[Path], link: Path, tmp_path: Path, delay_s: float
 ) -> None:
-    with server(link, tmp_path) as to:
+    with server(link, tmp_path, *admin_keys(tmp_path)) as to:
         turn(link, bundles[1])
         to.process.send_signal(signal.SIGHUP)
         asyncio.run(asyncio.sleep(delay_s))
         to.process.kill()
         to.process.wait(30)
-    with server(link, tmp_path) as to:
+    with server(link, tmp_path, *admin_keys(tmp_path)) as to:
         status, body = asyncio.run(to.predict())
         assert status == 200
         assert body["model"]["version"] == Answerer.open(bundles[1], "cpu").reference().version
@@ -133,10 +140,13 @@ def test_a_bundle_whose_writer_was_killed_is_not_there(
         writer.kill()
     assert not target.exists()
     turn(link, target)
-    with pytest.raises(AssertionError, match="no such directory"), server(link, tmp_path):
+    with (
+        pytest.raises(AssertionError, match="no such directory"),
+        server(link, tmp_path, *admin_keys(tmp_path)),
+    ):
         pass
     turn(link, bundles[0])
-    with server(link, tmp_path) as to:
+    with server(link, tmp_path, *admin_keys(tmp_path)) as to:
         assert asyncio.run(to.predict())[0] == 200
     make_bundle(target, decision="sum")
     assert Answerer.open(target, "cpu")

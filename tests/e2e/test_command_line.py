@@ -210,7 +210,18 @@ def test_the_layouts_offered_are_those_that_can_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("import",), ("train",), ("serve",), ("demo",), ("predict",), ("discover",)]
+    "command",
+    [
+        (),
+        ("import",),
+        ("train",),
+        ("serve",),
+        ("demo",),
+        ("predict",),
+        ("discover",),
+        ("sweep",),
+        ("robustness",),
+    ],
 )
 def test_help_is_there(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):

@@ -23,6 +23,7 @@ SIZES: dict[str, dict[str, int]] = {
     "momok": {"relation_width": 4, "joint_width": 5},
     "adamf": {"dim": 3, "margin": 5},
     "adamf-mat": {"dim": 3, "margin": 5},
+    "mocme": {"dim": 3, "margin": 5, "hidden_width": 4},
 }
 """Widths of each model's own parts; a model that is not here gets its defaults."""
 
@@ -82,6 +83,8 @@ def perturb(model: LinkPredictor, generator: torch.Generator) -> None:
         for name, buffer in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+            if name.endswith("complementarity"):
+                buffer.copy_(-0.5 * torch.rand(buffer.shape, generator=generator))
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,55 @@ class AdaMFOracle:
         return [value + shift for value, shift in zip(projected, bias, strict=True)]
 
 
+class MoCMEOracle:
+    """MoCME as docs/models.md reads it, in complex numbers."""
+
+    def __init__(self, model: LinkPredictor) -> None:
+        self.state: dict[str, Any] = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
+        self.modalities = range(len(model.modality_names))
+        self.config = model.config.model_dump()
+        self.unit = (self.config["margin"] + 2) / self.config["dim"]
+
+    def scores(self, entity: int, relation: int, candidates: Sequence[int]) -> list[Row]:
+        phases = self.state["relations.weight"]
+        sign = 1 if relation < len(phases) else -1
+        turns = [
+            cmath.exp(1j * sign * math.pi * value / self.unit) for value in phases[relation % len(phases)]
+        ]
+        query = [z * turn for z, turn in zip(self.joint(entity), turns, strict=True)]
+        distances = [
+            sum(abs(q - t) for q, t in zip(query, self.joint(candidate), strict=True))
+            for candidate in candidates
+        ]
+        return [[self.config["margin"] - distance for distance in distances]]
+
+    def joint(self, entity: int) -> list[complex]:
+        having = [m for m in self.modalities if self.state["present"][entity][m]]
+        rows = [self.modality(m, entity) for m in having]
+        given = [self.state["modality_complementarity"][entity][m] for m in having]
+        weights = softmax([value / self.config["temperature"] for value in given])
+        whole = [dot(weights, column) * self.unit / 2 for column in zip(*rows, strict=True)]
+        return list(map(complex, whole[: self.config["dim"]], whole[self.config["dim"] :]))
+
+    def modality(self, modality: int, entity: int) -> Row:
+        given = self.state["view_complementarity"][entity][modality]
+        weights = softmax([value / self.config["temperature"] for value in given])
+        views = [self.view(modality, entity, expert) for expert in range(self.config["num_experts"])]
+        return [dot(weights, column) for column in zip(*views, strict=True)]
+
+    def view(self, modality: int, entity: int, expert: int) -> Row:
+        scale = self.state["input_scale"][modality]
+        raw = [scale * value for value in self.state[f"inputs.{modality}.weight"][entity]]
+        bank, width = f"banks.{modality}", self.config["hidden_width"]
+        units = slice(expert * width, (expert + 1) * width)
+        mapped = times(self.state[f"{bank}.hidden.weight"][units], raw)
+        sums = [value + b for value, b in zip(mapped, self.state[f"{bank}.hidden.bias"][units], strict=True)]
+        hidden = [value if value > 0 else 0.01 * value for value in sums]
+        columns = zip(*self.state[f"{bank}.weight"][expert], strict=True)
+        bias = self.state[f"{bank}.bias"][expert]
+        return [dot(hidden, column) + shift for column, shift in zip(columns, bias, strict=True)]
+
+
 def dot(one: Sequence[float], other: Sequence[float]) -> float:
     return math.fsum(a * b for a, b in zip(one, other, strict=True))
 
@@ -165,6 +214,7 @@ ORACLES: dict[str, Callable[[LinkPredictor], Oracle]] = {
     "momok": MoMoKOracle,
     "adamf": AdaMFOracle,
     "adamf-mat": AdaMFOracle,
+    "mocme": MoCMEOracle,
 }
 DECISIONS: dict[str, tuple[Decision, ...]] = {"momok": ("sum", "mean_sigmoid")}
 """Of models that leave a choice; the others have one branch."""

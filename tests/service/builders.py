@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import SecretStr
 
 from model.bundle import save_bundle
 from model.decision import Decision
@@ -19,6 +21,7 @@ from model.names import Names
 from model.predictor import Candidates, LinkPredictor, ModalityShape, build_model
 from model.scorer import Query, Scorer
 from model.vocabulary import write_vocabulary
+from service.settings import Settings
 
 MODALITIES = ("structure", "image", "type")
 WIDTH = 6
@@ -148,3 +151,12 @@ def _facts(num_entities: int, seed: int) -> dict[str, np.ndarray]:
 
     hub = np.array([[0, 0, tail] for tail in range(0, num_entities, 3)])
     return {"train": np.concatenate([hub, draw(4 * num_entities)]), "valid": draw(20), "test": draw(20)}
+
+
+ADMIN_KEY = "an-admin-key-for-tests"
+ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+
+def admin_settings(bundle: Path, **fields: Any) -> Settings:
+    """Settings of a server whose bundle ``ADMIN`` may exchange."""
+    return Settings(bundle=bundle, device="cpu", admin_keys=SecretStr(ADMIN_KEY), **fields)

@@ -19,8 +19,7 @@ from service.answerer import Answerer
 from service.app import create_app
 from service.routes.context import context_of
 from service.schemas import PredictRequest
-from service.settings import Settings
-from tests.service.builders import make_bundle
+from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.test_api import PREDICT, problem
 from tests.service.test_overload import until
 
@@ -44,7 +43,10 @@ def link(tmp_path: Path, bundles: list[Path]) -> Path:
 
 @pytest.fixture
 def client(link: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(bundle=link, device="cpu")), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(admin_settings(link)),
+        raise_server_exceptions=False,
+    ) as client:
         yield client
 
 
@@ -79,17 +81,20 @@ def damage(bundle: Path) -> None:
 def test_reload_and_rollback(client: TestClient, link: Path, bundles: list[Path]) -> None:
     one, two = versions(bundles)
     assert served(client) == one
-    assert problem(client.post("/admin/rollback"), 422)["type"] == "urn:momok:problem:bundle-refused"
+    assert (
+        problem(client.post("/admin/rollback", headers=ADMIN), 422)["type"]
+        == "urn:momok:problem:bundle-refused"
+    )
     turn(link, bundles[1])
     assert served(client) == one, "until it is told to"
-    assert client.post("/admin/reload").json()["version"] == two
+    assert client.post("/admin/reload", headers=ADMIN).json()["version"] == two
     assert served(client) == two == client.get("/v1/model").json()["version"]
     assert f'version="{two}"}} 1.0' in client.get("/metrics").text
     assert f'version="{one}"' not in client.get("/metrics").text
     for expected in (one, two, one):
-        assert client.post("/admin/rollback").json()["version"] == expected
+        assert client.post("/admin/rollback", headers=ADMIN).json()["version"] == expected
         assert served(client) == expected
-    assert client.post("/admin/reload").json()["version"] == two, "what the link leads to"
+    assert client.post("/admin/reload", headers=ADMIN).json()["version"] == two, "what the link leads to"
     assert reloads(client) == {"swapped": 5, "refused": 1, "failed": 0, "busy": 0}
 
 
@@ -99,8 +104,8 @@ def test_reloading_the_same_bundle_keeps_what_was_before(
     one, _ = versions(bundles)
     turn(link, bundles[1])
     for _ in range(2):
-        client.post("/admin/reload")
-    assert client.post("/admin/rollback").json()["version"] == one
+        client.post("/admin/reload", headers=ADMIN)
+    assert client.post("/admin/rollback", headers=ADMIN).json()["version"] == one
 
 
 @pytest.mark.parametrize("wrong", ["damaged", "missing", "golden"])
@@ -116,7 +121,7 @@ def test_a_bundle_that_cannot_be_served_leaves_the_old_one(
         manifest["golden"][1]["scores"][0] += 1
         (bad / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     turn(link, tmp_path / "nowhere" if wrong == "missing" else bad)
-    document = problem(client.post("/admin/reload"), 422)
+    document = problem(client.post("/admin/reload", headers=ADMIN), 422)
     words = {"damaged": WEIGHTS, "missing": "no such directory", "golden": "a golden query scores"}
     assert words[wrong] in document["detail"]
     assert served(client) == one
@@ -129,10 +134,10 @@ def test_a_failure_of_ours_leaves_the_old_one_too(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(Answerer, "warm", lambda self: 1 / 0)
-        problem(client.post("/admin/reload"), 500)
+        problem(client.post("/admin/reload", headers=ADMIN), 500)
     assert "could not be loaded" in caplog.text
     assert reloads(client)["failed"] == 1
-    assert client.post("/admin/reload").status_code == 200
+    assert client.post("/admin/reload", headers=ADMIN).status_code == 200
 
 
 def test_two_reloads_at_once_are_a_conflict(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +151,7 @@ def test_two_reloads_at_once_are_a_conflict(client: TestClient, monkeypatch: pyt
 
     monkeypatch.setattr(Answerer, "warm", slowly)
     answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(client.post("/admin/reload")))
+    thread = threading.Thread(target=lambda: answers.append(client.post("/admin/reload", headers=ADMIN)))
     thread.start()
     assert begun.wait(20)
     for path in ("/admin/reload", "/admin/rollback"):
@@ -177,7 +182,7 @@ def test_requests_in_work_end_with_the_bundle_they_began_with(
     thread.start()
     assert begun.wait(20)
     turn(link, bundles[1])
-    assert client.post("/admin/reload").status_code == 200
+    assert client.post("/admin/reload", headers=ADMIN).status_code == 200
     go.set()
     thread.join(20)
     assert answers[0].json()["model"]["version"] == one
@@ -201,7 +206,7 @@ def test_nothing_of_the_old_bundle_is_left(client: TestClient, link: Path, bundl
     del table, parts
     del answerer
     turn(link, bundles[1])
-    assert client.post("/admin/reload").status_code == 200
+    assert client.post("/admin/reload", headers=ADMIN).status_code == 200
     assert served(client)
     gc.collect()
     assert [reference() for reference in left] == [None] * 5
@@ -212,7 +217,7 @@ def test_a_turned_link_is_noticed(
 ) -> None:
     monkeypatch.setattr(module, "WATCH_S", 0.01)
     one, two = versions(bundles)
-    with TestClient(create_app(Settings(bundle=link, device="cpu", watch=True))) as client:
+    with TestClient(create_app(admin_settings(link, watch=True))) as client:
         assert served(client) == one
         turn(link, bundles[1])
         until(lambda: served(client) == two)
@@ -220,7 +225,7 @@ def test_a_turned_link_is_noticed(
         damage(bad)
         turn(link, bad)
         until(lambda: reloads(client)["refused"] > 0)
-        assert client.post("/admin/rollback").json()["version"] == one
+        assert client.post("/admin/rollback", headers=ADMIN).json()["version"] == one
         link.unlink()
         turn(link, bundles[1])
         until(lambda: served(client) == two)
@@ -232,7 +237,7 @@ def test_a_bundle_replaced_in_its_place_is_noticed(
 ) -> None:
     monkeypatch.setattr(module, "WATCH_S", 0.01)
     place = make_bundle(tmp_path / "place", decision="sum").path
-    with TestClient(create_app(Settings(bundle=place, device="cpu", watch=True))) as client:
+    with TestClient(create_app(admin_settings(place, watch=True))) as client:
         before = served(client)
         make_bundle(tmp_path / "other", decision="sum", seed=9)
         place.rename(tmp_path / "gone")

@@ -17,7 +17,7 @@ from service.app import LAG_EVERY_S, create_app
 from service.metrics import STAGES
 from service.routes.context import context_of
 from service.settings import Settings
-from tests.service.builders import Made
+from tests.service.builders import ADMIN, Made, admin_settings
 from tests.service.test_overload import broken, faulty, waiting
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +107,12 @@ def test_documented_metrics_are_those_that_are_exposed(client: TestClient) -> No
 def test_every_metric_moves_and_is_there_before(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each listed metric by itself, read from nowhere but ``/metrics``."""
     answerer = Answerer.open(made.path, "cpu")
-    settings = Settings(bundle=made.path, device="cpu", max_body_bytes=5000, rate_limit=0.001, rate_burst=64)
+    settings = admin_settings(
+        made.path,
+        max_body_bytes=5000,
+        rate_limit=0.001,
+        rate_burst=64,
+    )
     with TestClient(create_app(settings, answerer), raise_server_exceptions=False) as client:
         before = scrape(client)
         client.post("/v1/predict", json=GOOD)
@@ -115,11 +120,11 @@ def test_every_metric_moves_and_is_there_before(made: Made, monkeypatch: pytest.
         client.post("/v1/predict", json=GOOD, headers={"X-Request-Timeout-Ms": "1"} | {"x-request-id": "a"})
         client.post("/v1/predict", content=b"x" * 6000)
         client.post("/v1/predict", json={"queries": GOOD["queries"] * 32})
-        client.post("/admin/reload")
+        client.post("/admin/reload", headers=ADMIN)
         with monkeypatch.context() as patched:
             patched.setattr(Answerer, "open", lambda *_: refuse())
-            client.post("/admin/reload")
-        client.post("/admin/rollback")
+            client.post("/admin/reload", headers=ADMIN)
+        client.post("/admin/rollback", headers=ADMIN)
         sleep(2 * LAG_EVERY_S)
         after = scrape(client)
     moved = {(key[0], *sorted(key[1])) for key in after if after[key] != before.get(key)}

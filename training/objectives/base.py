@@ -1,13 +1,14 @@
-"""Objective: the interface between the trainer and what a model is trained to do."""
+"""Objective: the interface between the trainer and what a model is trained to do, and the one for most."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -15,6 +16,7 @@ from model.decision import Decision
 from model.known import KnownAnswers
 from model.predictor import LinkPredictor, describe
 from training.batches import Batch, Batches, QueryBatches
+from training.losses import LOSSES
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,66 @@ class Objective(nn.Module, ABC):
         return {}
 
 
+class OneToNConfig(ObjectiveConfig):
+    """Losses of branches that score by inner products."""
+
+    loss: Literal["ce", "bce"] = Field(
+        "ce",
+        description="ce learns within hundreds of steps; bce, as released, needs tens of thousands.",
+    )
+
+    def paired_decision(self) -> Decision:
+        return "sum" if self.loss == "ce" else "mean_sigmoid"
+
+
+class OneToN(Objective):
+    """A loss against all entities in every branch, summed: how models learn that bring no objective.
+
+    Raises ``ValueError`` for a model with a branch that does not score by inner products.
+    """
+
+    config: OneToNConfig
+
+    def __init__(self, model: LinkPredictor, config: OneToNConfig) -> None:
+        super().__init__()
+        for branch in model.branches:
+            if branch.geometry != "dot":
+                raise ValueError(f"branch {branch.name!r} scores by a distance: give the model an objective")
+        self.model = (model,)  # In a tuple, so that the model's weights are not the objective's too.
+        self.config = config
+
+    def loss(self, batch: Batch) -> Loss:
+        losses = self.branch_losses(batch)
+        return Loss(torch.stack(list(losses.values())).sum(), values_of(losses))
+
+    def branch_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of each branch, a scalar."""
+        (model,) = self.model
+        query, table = model.encode(batch.entity, batch.relation).query, model.entity_table()
+        loss = LOSSES[self.config.loss]
+        return {name: loss(query[name], table[name], batch.row, batch.answer) for name in query}
+
+
+def values_of(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """All at once: each value read alone would make the host wait for the device."""
+    values = torch.stack([value.detach() for value in losses.values()]).tolist()
+    return dict(zip(losses, values, strict=True))
+
+
 ObjectiveBuilder = Callable[[Any, Any, KnownAnswers], Objective]
-OBJECTIVES: dict[str, tuple[type[ObjectiveConfig], ObjectiveBuilder]] = {}
-"""Model name -> how it is trained: its options, and what makes an objective of model, options and facts."""
+Way = tuple[type[ObjectiveConfig], ObjectiveBuilder]
+"""Its options, and what makes an objective of model, options and train split."""
+
+OBJECTIVES: dict[str, Way] = {}
+"""Model name -> how it is trained, where ``ONE_TO_N`` is not how."""
+
+ONE_TO_N: Way = (OneToNConfig, lambda model, config, known: OneToN(model, config))
 
 
 def parse_objective(model_name: str, fields: dict[str, Any]) -> ObjectiveConfig:
     """The objective's configuration for a model. Raises ``ValueError`` naming every bad field."""
     try:
-        return OBJECTIVES[model_name][0].model_validate(fields)
+        return OBJECTIVES.get(model_name, ONE_TO_N)[0].model_validate(fields)
     except ValidationError as error:
         raise ValueError(describe(error)) from None
 
@@ -74,4 +127,4 @@ def parse_objective(model_name: str, fields: dict[str, Any]) -> ObjectiveConfig:
 def build_objective(model: LinkPredictor, config: ObjectiveConfig, known: KnownAnswers) -> Objective:
     """The objective of a model; ``known`` holds the train split alone. Raises ``ValueError`` where a model
     cannot be trained so."""
-    return OBJECTIVES[model.config.model][1](model, config, known)
+    return OBJECTIVES.get(model.config.model, ONE_TO_N)[1](model, config, known)

@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from model.decision import Decision
 from model.layers import Modules
 from model.momok import MoMoK
 from training.batches import Batch
-from training.losses import LOSSES
-from training.objectives.base import OBJECTIVES, Loss, Objective, ObjectiveConfig
+from training.objectives.base import OBJECTIVES, Loss, OneToN, OneToNConfig, values_of
 from training.objectives.club import ClubEstimator, Likelihood
 
 
-class MoMoKObjectiveConfig(ObjectiveConfig):
+class MoMoKObjectiveConfig(OneToNConfig):
     """Losses of MoMoK."""
 
-    loss: Literal["ce", "bce"] = Field(
-        "ce",
-        description="ce learns within hundreds of steps; bce, as released, needs tens of thousands.",
-    )
     club_weight: float = Field(
         1e-4, ge=0, description="λ, weight of the experts' mutual information; 0: none."
     )
     club_likelihood: Likelihood = Field("complete", description="What the estimators fit.")
     club_learning_rate: float = Field(1e-3, gt=0, description="Adam's step for the estimators.")
 
-    def paired_decision(self) -> Decision:
-        return "sum" if self.loss == "ce" else "mean_sigmoid"
 
-
-class MoMoKObjective(Objective):
+class MoMoKObjective(OneToN):
     """Per-branch losses against all entities, summed, plus λ times the CLUB bound (MoMoK section 3.4, ExID).
 
     Each step draws one pair of experts a modality and bounds their mutual information over the batch; the
     bounds are averaged over modalities. A single expert has no pair and no such term.
     """
 
+    model: tuple[MoMoK]
+    config: MoMoKObjectiveConfig
+
     def __init__(self, model: MoMoK, config: MoMoKObjectiveConfig) -> None:
-        super().__init__()
-        self.model = (model,)  # In a tuple, so that the model's weights are not the objective's too.
-        self.config = config
+        super().__init__(model, config)
         self.estimators: Modules[ClubEstimator] = Modules()
         if config.club_weight > 0 and model.config.num_experts > 1:
             self.estimators.extend(ClubEstimator(shape.width) for shape in model.config.modalities)
@@ -55,19 +45,14 @@ class MoMoKObjective(Objective):
         )
 
     def loss(self, batch: Batch) -> Loss:
-        (model,) = self.model
-        query, table = model.encode(batch.entity, batch.relation).query, model.entity_table()
-        branch_loss = LOSSES[self.config.loss]
-        losses = {name: branch_loss(query[name], table[name], batch.row, batch.answer) for name in query}
+        losses = self.branch_losses(batch)
         total = torch.stack(list(losses.values())).sum()
         if self.estimators:
             # In full precision: a bound is a small difference of large sums.
             with torch.autocast(batch.entity.device.type, enabled=False):
                 losses["club"] = self._club_bound(batch.entity)
             total = total + self.config.club_weight * losses["club"]
-        # All parts at once: each value read alone would make the host wait for the device.
-        values = torch.stack([value.detach() for value in losses.values()]).tolist()
-        return Loss(total, dict(zip(losses, values, strict=True)))
+        return Loss(total, values_of(losses))
 
     def after_step(self) -> dict[str, float]:
         if self._optimizer is None:

@@ -1,0 +1,178 @@
+"""How MoCME is trained: negatives weighed by entropy (EGNS), and complementarity estimated now and then."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.decision import Decision
+from model.known import KnownAnswers
+from model.mocme import MoCME
+from model.rotation import paired_distance, rotate
+from training.batches import Batch, Batches, FactBatches
+from training.losses import self_adversarial
+from training.negatives import NegativeSampler
+from training.objectives.base import OBJECTIVES, Loss, Objective, ObjectiveConfig
+from training.objectives.complementarity import Complementarity
+
+ESTIMATED_AT_ONCE = 16_384
+"""Entities whose views are held together; from so many at the most, evenly spread, estimates are made."""
+_LN2 = 0.6931471805599453
+_LARGEST_SCORE = 30.0
+"""Scores beyond are sure in float32, and infinite ones would make an entropy of 0 times infinity."""
+
+
+class MoCMEObjectiveConfig(ObjectiveConfig):
+    """Loss of MoCME."""
+
+    num_negatives: int = Field(256, ge=1, description="Negatives of each fact.")
+    shared_by: int = Field(
+        64, ge=1, description="Facts of a batch that share their negatives: 1 is several times slower."
+    )
+    weighting: Literal["egns", "self_adversarial", "uniform"] = Field(
+        "egns",
+        description="How negatives weigh: by entropy and band, by score as in RotatE, or all the same.",
+    )
+    beta: float = Field(2.0, ge=0, description="β of self_adversarial.")
+    ambiguous_from: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Entropy over ln 2 from which a negative with p up to ½ is ambiguous and not easy.",
+    )
+    easy_weight: float = Field(0.05, ge=0, description="Of easy negatives: improbable, and surely so.")
+    ambiguous_weight: float = Field(1.0, ge=0, description="Of ambiguous negatives.")
+    hard_weight: float = Field(2.0, gt=0, description="Of hard negatives: those taken for true, p above ½.")
+    refresh_every: int = Field(
+        100, ge=1, description="Steps between two estimates of what views share; all weigh the same before."
+    )
+    components: int = Field(
+        32, ge=1, description="Principal components of a view that its information is estimated on."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if not self.easy_weight <= self.ambiguous_weight <= self.hard_weight:
+            raise ValueError("harder negatives weigh more: easy_weight <= ambiguous_weight <= hard_weight")
+        return self
+
+    def paired_decision(self) -> Decision:
+        return "single"
+
+
+def egns_weights(negative_Bn: Tensor, config: MoCMEObjectiveConfig) -> Tensor:
+    """Weights of negatives by their scores, float[B, n], detached; rows sum to 1, negatives of -inf weigh 0.
+
+    With p = σ(score) and u its entropy over ln 2, a negative is *hard* if p > ½, *ambiguous* if u reaches
+    ``ambiguous_from``, else *easy*, and weighs its band's weight times ``1 + u``. Beyond ½ entropy falls
+    again while a negative gets only harder, so there it is ``1 + (2 - u)``: weights never fall as p rises.
+    """
+    score_Bn = negative_Bn.detach().clamp(-_LARGEST_SCORE, _LARGEST_SCORE)
+    p_Bn = score_Bn.sigmoid()
+    uncertainty_Bn = (F.softplus(score_Bn) - score_Bn * p_Bn) / _LN2
+    hard_Bn, ambiguous_Bn = p_Bn > 0.5, uncertainty_Bn >= config.ambiguous_from
+    band_Bn = torch.where(ambiguous_Bn, config.ambiguous_weight, config.easy_weight)
+    band_Bn = torch.where(hard_Bn, config.hard_weight, band_Bn)
+    weight_Bn = band_Bn * (1 + torch.where(hard_Bn, 2 - uncertainty_Bn, uncertainty_Bn))
+    weight_Bn = weight_Bn.masked_fill(negative_Bn.detach() == -torch.inf, 0.0)
+    return weight_Bn / weight_Bn.sum(dim=1, keepdim=True).clamp_min(torch.finfo(weight_Bn.dtype).tiny)
+
+
+class MoCMEObjective(Objective):
+    """Facts against corrupted ones; every ``refresh_every`` steps complementarity is estimated anew."""
+
+    num_steps: Tensor
+
+    def __init__(self, model: MoCME, config: MoCMEObjectiveConfig, known: KnownAnswers) -> None:
+        super().__init__()
+        self.model = (model,)  # In a tuple, so that the model's weights are not the objective's too.
+        self.config = config
+        self.sampler = NegativeSampler(known)
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
+
+    def batches(self, known: KnownAnswers, batch_size: int) -> Batches:
+        return FactBatches(known, batch_size)
+
+    def loss(self, batch: Batch) -> Loss:
+        (model,) = self.model
+        asked = self.sampler.corrupt(batch, self.config.num_negatives, self.config.shared_by)
+        everyone = torch.cat([asked.entity, asked.answer, asked.negative.flatten()])
+        distinct, place = torch.unique(everyone, return_inverse=True)
+        vectors = model.fuse(distinct)[0]
+        with torch.autocast(batch.entity.device.type, enabled=False):  # Distances are small differences.
+            sizes = [len(asked.entity), len(asked.answer), asked.negative.numel()]
+            entity_BX, answer_BX, negative_PX = torch.split(vectors.float()[place], sizes)
+            query_BX = rotate(entity_BX, model.phases(asked.relation))
+            margin = model.config.margin
+            positive_B = margin - paired_distance(query_BX, answer_BX)
+            negative_Bn = margin - asked.distances(query_BX, negative_PX.view(*asked.negative.shape, -1))
+            negative_Bn = negative_Bn.masked_fill(asked.is_true, -torch.inf)
+            total = self_adversarial(
+                positive_B, negative_Bn, self.config.beta, weights_Bn=self.weights(negative_Bn)
+            )
+        return Loss(total, {"positive": float(-F.logsigmoid(positive_B.detach()).mean())})
+
+    def weights(self, negative_Bn: Tensor) -> Tensor | None:
+        """float[B, n] as configured; None leaves it to the self-adversarial loss."""
+        if self.config.weighting == "egns":
+            return egns_weights(negative_Bn, self.config)
+        if self.config.weighting == "uniform":
+            counted_Bn = (negative_Bn.detach() != -torch.inf).to(negative_Bn.dtype)
+            return counted_Bn / counted_Bn.sum(dim=1, keepdim=True).clamp_min(1)
+        return None
+
+    def after_step(self) -> dict[str, float]:
+        self.num_steps += 1
+        if int(self.num_steps) % self.config.refresh_every == 0:
+            self.refresh()
+        return {}
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Estimate what the views and the modalities of every entity share, and store it in the model."""
+        (model,) = self.model
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            return  # The trainer says so at the end of the epoch.
+        for place in range(len(model.banks)):
+            self._refresh_views(model, place)
+        if len(model.banks) > 1:
+            self._refresh_modalities(model)
+
+    def _refresh_views(self, model: MoCME, place: int) -> None:
+        having = model.present[:, place].nonzero().squeeze(1)
+
+        def views(entity_n: Tensor) -> tuple[list[Tensor], Tensor]:
+            views_nKX = model.views(place, entity_n)
+            present_nK = torch.ones(views_nKX.shape[:2], dtype=torch.bool, device=entity_n.device)
+            return list(views_nKX.unbind(dim=1)), present_nK
+
+        estimate = Complementarity(*views(_spread(having)), self.config.components)
+        for entity_n in torch.split(having, ESTIMATED_AT_ONCE):
+            model.view_complementarity[entity_n, place] = estimate(*views(entity_n))
+
+    def _refresh_modalities(self, model: MoCME) -> None:
+        everyone = torch.arange(len(model.present), device=model.present.device)
+
+        def modalities(entity_n: Tensor) -> tuple[list[Tensor], Tensor]:
+            weights_nMK = model.view_weights(entity_n)
+            fused = [
+                model.modality(place, entity_n, weights_nMK[:, place]) for place in range(len(model.banks))
+            ]
+            return fused, model.present[entity_n]
+
+        estimate = Complementarity(*modalities(_spread(everyone)), self.config.components)
+        for entity_n in torch.split(everyone, ESTIMATED_AT_ONCE):
+            model.modality_complementarity[entity_n] = estimate(*modalities(entity_n))
+
+
+def _spread(entity_n: Tensor) -> Tensor:
+    """Some of the entities, evenly spread."""
+    step = -(-len(entity_n) // ESTIMATED_AT_ONCE)
+    return entity_n[:: max(step, 1)]
+
+
+OBJECTIVES["mocme"] = (MoCMEObjectiveConfig, MoCMEObjective)

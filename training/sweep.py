@@ -1,0 +1,83 @@
+"""Sweep: every recipe of a grid trained and compared, on valid, and on test where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from training.dataset import Dataset
+from training.evaluation import PROTOCOL
+from training.grid import Grid, Trial, trials_of
+from training.recipe import Recipe
+from training.results import write_results
+from training.trials import Outcome, TrialError, check_trials, run_trials
+
+
+def sweep(
+    dataset_path: Path,
+    base: Recipe,
+    grid_file: Path,
+    folder: Path,
+    device: torch.device,
+    *,
+    split: Literal["valid", "test"] = "valid",
+    stop: Callable[[], bool] = lambda: False,
+    show: Callable[[str], None] = lambda line: None,
+    show_progress: bool = False,
+) -> dict[str, Any] | None:
+    """Train and judge every combination in ``folder``; the results, or None where ``stop`` ended it before.
+
+    Raises ``UserError`` for a grid, a recipe or a folder that cannot be used, before anything is trained.
+    """
+    grid, dataset = Grid.load(grid_file), Dataset.open(dataset_path)
+    trials = trials_of(grid, base, dataset, dataset_path, directory=grid_file.parent)
+    about = {
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "grid": grid.model_dump(mode="json"),
+    }
+    return compare(
+        trials,
+        dataset,
+        folder,
+        device,
+        about,
+        split=split,
+        stop=stop,
+        show=show,
+        show_progress=show_progress,
+    )
+
+
+def compare(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    folder: Path,
+    device: torch.device,
+    about: Mapping[str, Any],
+    *,
+    split: Literal["valid", "test"],
+    stop: Callable[[], bool],
+    show: Callable[[str], None],
+    show_progress: bool,
+) -> dict[str, Any] | None:
+    """Run the trials and keep ``results.tsv`` and ``results.json`` up to date after each.
+
+    ``dataset`` is what they are judged by. Returns the results once all are done, None before.
+    """
+    splits = ["valid", "test"] if split == "test" else ["valid"]
+    if empty := [name for name in splits if not len(dataset.facts[name])]:
+        raise TrialError(f"{dataset.name} has no {empty[0]} facts to compare by; hold some out at import")
+    check_trials(trials, dataset)
+    outcomes: list[Outcome] = []
+    results: dict[str, Any] = {}
+    about = {**about, "protocol": PROTOCOL, "chosen_on": "valid MRR"}
+    for outcome in run_trials(
+        trials, folder, splits, device, stop=stop, show=show, show_progress=show_progress
+    ):
+        outcomes.append(outcome)
+        results = write_results(folder, outcomes, about)
+    return results if len(outcomes) == len(trials) else None
