@@ -102,12 +102,13 @@ class Engines:
             self.coarse.warm()
         if self.wanted != "auto":
             return
-        started, choices = perf_counter(), {}
+        choices: dict[int, str] = {}
         racing = [self.scan.name, *([self.coarse.name] if coarse else [])]
         if self._indexes is not None or self._table.joined_NX.nbytes <= COPIED_BYTES:
             racing.append(self.search.name)
+        started = perf_counter()
         for size in MEASURED_SIZES:
-            if perf_counter() - started > MEASURING_S:
+            if choices and perf_counter() - started > MEASURING_S:
                 break
             seconds = {name: self._seconds(answer, size, name) for name in racing}
             choices[size] = self._quickest(seconds)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.decision import Decision, decide
+from model.decision import Decision, decide, decide_exactly
 from model.layout import Errors, Layout, spaces_of
 from model.selection import Proposal, Selection, excluded_pairs
 from model.table import EntityTable, Float32, Float64, Int64
@@ -84,8 +84,15 @@ class Scan:
         for row in rows.tolist():
             query = torch.from_numpy(query_BX[row : row + 1])
             entity_C = self._all_in_contention(query, selections[row], float(least_B[row]))
+            entity_C = self._best_of(entity_C, query_BX[row : row + 1], selections[row].k)
             found.append((np.full(len(entity_C), row), entity_C))
         return found
+
+    def _best_of(self, entity_C: Int64, query_1X: Float32, k: int) -> Int64:
+        """The best of a crowd, so that a batch of crowds is not held at once; ascending."""
+        score_CS = self._entities.rescore(query_1X, np.zeros_like(entity_C), entity_C)
+        order = np.lexsort((entity_C, -decide_exactly(score_CS, self._decision)))
+        return np.sort(entity_C[order[:k]])
 
     def _all_in_contention(self, query_1X: Tensor, selection: Selection, least: float) -> Int64:
         """Everyone allowed who scores at least ``least``, or anything at all if that is NaN."""

@@ -21,7 +21,6 @@ from model.errors import UserError
 
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")
-ResultT = TypeVar("ResultT")
 
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 ATTEMPTS = 32
@@ -62,10 +61,11 @@ class Scored(Generic[AnswerT]):
 
 @dataclass(eq=False)
 class _Job:
-    """One request; ``deadline`` is of ``monotonic``."""
+    """One request; ``deadline`` is of ``monotonic``, ``size`` what it counts for in queries."""
 
     score: Callable[[Sequence[Any]], Sequence[Any]]
     queries: Sequence[Any]
+    size: int
     deadline: float
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Scored[Any]]
@@ -119,14 +119,17 @@ class MicroBatcher:
         score: Callable[[Sequence[QueryT]], Sequence[AnswerT]],
         queries: Sequence[QueryT],
         timeout_s: float = float("inf"),
+        size: int | None = None,
     ) -> Scored[AnswerT]:
         """One answer a query. Cancelling it takes the queries out of the queue.
 
+        ``size``: what they count for, where each takes as long as several.
         Raises ``QueueFullError``, ``DeadlineError``, ``ClosedError``, or what ``score`` raises for one of
         these queries alone.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(score, queries, monotonic() + timeout_s, loop, loop.create_future())
+        size = len(queries) if size is None else size
+        job = _Job(score, queries, size, monotonic() + timeout_s, loop, loop.create_future())
         self._admit(job, timeout_s)
         # Not before the other requests that the event loop has at hand are admitted too: they go together.
         loop.call_soon(self._wake)
@@ -137,10 +140,6 @@ class MicroBatcher:
             if timer is not None:
                 timer.cancel()
             self._withdraw(job)
-
-    async def run(self, call: Callable[[], ResultT], timeout_s: float = float("inf")) -> ResultT:
-        """The result of a call in the scoring thread, which waits its turn and counts as one query."""
-        return (await self.submit(lambda _: [call()], [None], timeout_s)).answers[0]
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Finish what was admitted; nothing more is taken. False if that took longer than ``timeout_s``."""
@@ -179,10 +178,10 @@ class MicroBatcher:
             if timeout_s <= 0:
                 raise DeadlineError
             # What cannot be answered in its time is better refused at once than after waiting for it.
-            if self.queued + len(job.queries) > self._max_queue or self.delay_s > timeout_s:
+            if self.queued + job.size > self._max_queue or self.delay_s > timeout_s:
                 raise QueueFullError(self.delay_s)
             self._jobs.append(job)
-            self.queued += len(job.queries)
+            self.queued += job.size
 
     def _wake(self) -> None:
         with self._changed:
@@ -194,7 +193,7 @@ class MicroBatcher:
         with self._changed:
             if job.waiting:
                 self._jobs.remove(job)
-                self.queued -= len(job.queries)
+                self.queued -= job.size
 
     def _work(self) -> None:
         since: float | None = None  # When the batch before ended, if others were waiting already.
@@ -202,7 +201,7 @@ class MicroBatcher:
             self._busy_since = started = monotonic()
             outcomes = self._score(batch)
             self._busy_since = None
-            num_queries = len(outcomes)
+            num_queries = sum(job.size for job in batch)
             waits_s = [started - job.admitted for job in batch]
             self._deliver(batch, outcomes, waits_s)
             if self._on_batch is not None:
@@ -227,14 +226,14 @@ class MicroBatcher:
                 while self._jobs and self._fits(self._jobs[0], batch, size):
                     job = self._jobs.popleft()
                     job.waiting = False
-                    self.queued -= len(job.queries)
+                    self.queued -= job.size
                     if monotonic() < job.deadline:
                         batch.append(job)
-                        size += len(job.queries)
+                        size += job.size
         return batch
 
     def _fits(self, job: _Job, batch: list[_Job], size: int) -> bool:
-        return not batch or (size + len(job.queries) <= self._max_batch and job.score == batch[0].score)
+        return not batch or (size + job.size <= self._max_batch and job.score == batch[0].score)
 
     def _score(self, batch: list[_Job]) -> list[Any]:
         """An answer or an exception for each query."""

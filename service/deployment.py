@@ -7,6 +7,7 @@ them is done the old bundle's memory is free. Whatever goes wrong, the old one s
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -46,6 +47,7 @@ class Deployment:
         self._answerer: Answerer | None = None
         self._path: Path | None = None
         self._previous: Path | None = None
+        self._seen: tuple[Path, int] | None = None
         self._loading = Lock()
         self._loader = _Loader(self._load)
         self._closed = Event()
@@ -75,6 +77,7 @@ class Deployment:
 
     def start(self, answerer: Answerer | None = None) -> None:
         """Serve ``answerer``, or what is at the settings' bundle. Raises ``UserError``."""
+        self._seen = _target(self._settings.bundle)
         path = self._settings.bundle.resolve()
         self._serve(answerer or self._loader.load(path), path)
 
@@ -92,11 +95,8 @@ class Deployment:
 
     def watch(self) -> None:
         """Reload whenever the bundle's path leads elsewhere, until ``close``: for a thread of its own."""
-        seen = _target(self._settings.bundle)
         while not self._closed.wait(WATCH_S):
-            found = _target(self._settings.bundle)
-            if found not in (None, seen):
-                seen = found
+            if _target(self._settings.bundle) not in (None, self._seen):
                 self._try_reload()
 
     def close(self) -> None:
@@ -113,6 +113,8 @@ class Deployment:
             self._on_reload("busy")
             raise ReloadBusy("wait until it is served or refused")
         result = "failed"
+        # Before it is read: what turns meanwhile is seen to have turned.
+        self._seen = _target(self._settings.bundle)
         try:
             path = where().resolve()
             reference = self._serve(self._loader.load(path), path)
@@ -127,7 +129,8 @@ class Deployment:
         finally:
             self._loading.release()
             self._on_reload(result)
-        give_back()
+            gc.collect()  # What was raised may hold in a circle what was being loaded: whole tables.
+            give_back()
         return reference
 
     def _load(self, path: Path) -> Answerer:
@@ -166,7 +169,10 @@ class _Loader:
         """Whatever loading raises."""
         future: Future[Answerer] = Future()
         self._wanted.put((path, future))
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future  # Its exception holds this frame, which must not hold it.
 
     def close(self) -> None:
         self._wanted.put(None)

@@ -102,7 +102,7 @@ class RankRelationsRequest(Request):
 
     head: Name = Field(examples=["NOR"])
     tail: Name = Field(examples=["Sweden"])
-    k: int = Field(10, ge=1, strict=True, description="Relations wanted.", examples=[5])
+    k: int = Field(10, ge=1, le=2**31 - 1, strict=True, description="Relations wanted.", examples=[5])
     explain: bool = Field(True, strict=True, description="Say what each branch adds.", examples=[True])
 
 

@@ -26,6 +26,7 @@ class Limiter:
         now = self._now()
         tokens, since = self._buckets.pop(client, (float(self._burst), now))
         tokens = min(self._burst, tokens + (now - since) * self._rate)
+        num_queries = min(num_queries, self._burst)  # More than fits would never be let in.
         refused = num_queries > tokens
         self._buckets[client] = (tokens if refused else tokens - num_queries, now)
         if len(self._buckets) > MOST_CLIENTS:

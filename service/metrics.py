@@ -57,7 +57,8 @@ class Metrics:
         self.in_flight = self._gauge("requests_in_flight", "Requests in work.")
         self._rejected = self._counter("rejected", "Requests not answered, by the reason.", ["reason"])
         for method, route in routes:
-            self.requests.labels(method, route, "200")
+            for status in ("200", "500", "503"):  # So that an alert sees the first failure too.
+                self.requests.labels(method, route, status)
             self.seconds.labels(route)
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.rejected = {reason: self._rejected.labels(reason) for reason in REJECTIONS}

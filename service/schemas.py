@@ -52,7 +52,9 @@ class PredictRequest(Request):
         min_length=1,
         examples=[[{"head": "NOR", "relation": "borders"}, {"relation": "member of", "tail": "OPEC"}]],
     )
-    k: int = Field(10, ge=1, strict=True, description="Candidates wanted for each query.", examples=[5])
+    k: int = Field(
+        10, ge=1, le=2**31 - 1, strict=True, description="Candidates wanted for each query.", examples=[5]
+    )
     exclude_known: bool = Field(
         True, strict=True, description="Leave out what the graph already holds.", examples=[True]
     )

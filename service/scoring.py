@@ -28,13 +28,14 @@ async def score(
     function: Callable[[Sequence[QueryT]], Sequence[AnswerT]],
     queries: Sequence[QueryT],
     timeout_s: float,
+    size: int | None = None,
 ) -> Scored[AnswerT]:
-    """``receive`` tells when the client leaves.
+    """``receive`` tells when the client leaves; ``size`` is what the queries count for (``MicroBatcher``).
 
     Raises ``QueueFull``, ``DeadlineExceeded``, ``OutOfMemory``, ``Draining``, ``ClientGone``.
     """
     try:
-        return await _while_there(receive, batcher.submit(function, queries, timeout_s))
+        return await _while_there(receive, batcher.submit(function, queries, timeout_s, size))
     except QueueFullError as error:
         raise QueueFull(
             f"{batcher.queued} queries wait; ask again later", retry_after_s=error.retry_after_s

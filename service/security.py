@@ -74,8 +74,11 @@ class Security:
         try:
             name = self._admit(scope["path"], _bearer(scope))
         except ServiceError as error:
-            challenge = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
-            response = respond(error.problem(state.get("request_id")), challenge)
+            # A body that nobody will read must not be waited for.
+            headers = {} if scope["method"] in ("GET", "HEAD") else {"Connection": "close"}
+            if isinstance(error, Unauthorized):
+                headers["WWW-Authenticate"] = "Bearer"
+            response = respond(error.problem(state.get("request_id")), headers)
             await response(scope, receive, send)
             return
         if name is not None:

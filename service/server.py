@@ -119,6 +119,7 @@ def _config(app: object, settings: Settings, context: Context) -> uvicorn.Config
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
+        proxy_headers=False,  # Whoever connects is the client, whatever it says of itself.
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )

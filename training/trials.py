@@ -93,6 +93,8 @@ def _check_folder(trial: Trial, path: Path, device: torch.device) -> None:
         raise TrialError(f"{path} is the run of another recipe; choose another --out, or remove it")
     if run.dataset_path.resolve() != trial.dataset.resolve():
         raise TrialError(f"{path} was trained on {run.dataset_path}; choose another --out, or remove it")
+    if run.fingerprint != Dataset.open(trial.dataset).fingerprint:
+        raise TrialError(f"{trial.dataset} has changed since {path}; choose another --out, or remove it")
 
 
 def _finished(path: Path) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Header, Request
@@ -29,6 +30,7 @@ class Context:
     deployment: Deployment
     scorer: MicroBatcher
     limiter: Limiter
+    searches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SEARCHES))
 
     @property
     def answerer(self) -> Answerer:
@@ -36,10 +38,18 @@ class Context:
         return self.deployment.answerer
 
 
+SEARCHES = 2
+"""Searches for entities at a time: they share threads with what renders predictions, and one connection."""
+
+MOST_MS = 86_400_000
+
 Timeout = Annotated[
     int | None,
     Header(
-        alias="X-Request-Timeout-Ms", ge=1, description="Answer within this time or not at all; 504 if not."
+        alias="X-Request-Timeout-Ms",
+        ge=1,
+        le=MOST_MS,
+        description="Answer within this time or not at all; 504 if not.",
     ),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import TypeVar
 
@@ -18,6 +19,9 @@ from service.facts import RelationScores
 from service.routes.context import Context, Served, Timeout, allowed_s, client_of, problems, resolved
 
 ResultT = TypeVar("ResultT")
+FACTS_AT_ONCE = 4
+"""Facts scored in one turn of the scorer: each is two scans of all entities, and others wait meanwhile."""
+
 PROBLEMS = problems(408, 413, 422, 429, 500, 503, 504)
 
 router = APIRouter(prefix="/v1", tags=["prediction"])
@@ -35,7 +39,9 @@ async def score(body: ScoreRequest, request: Request, served: Served, timeout_ms
     work = _Work(served, request, 2 * len(body.facts), timeout_ms)
     facts = served.answerer.facts
     ids = await resolved(served, lambda: facts.resolve(body))
-    placed = await work.score(lambda: facts.score(ids))
+    starts = range(0, len(ids), FACTS_AT_ONCE)
+    parts = [ids[start : start + FACTS_AT_ONCE] for start in starts]
+    placed = list(chain(*[await work.score(partial(facts.score, part), 2 * len(part)) for part in parts]))
     response = await run_in_threadpool(lambda: facts.render(body, ids, placed).model_dump_json())
     served.metrics.queries.inc(2 * len(body.facts))
     return Response(response, media_type="application/json")
@@ -58,7 +64,7 @@ async def rank_relations(
     work = _Work(served, request, 2 * sum(map(len, parts)), timeout_ms)
     head, tail = await resolved(served, lambda: facts.resolve_pair(body))
     scores = RelationScores.joined(
-        [await work.score(partial(facts.score_relations, head, tail, part)) for part in parts]
+        [await work.score(partial(facts.score_relations, head, tail, part), 2 * len(part)) for part in parts]
     )
     response = await run_in_threadpool(
         lambda: facts.render_relations(body, head, tail, scores).model_dump_json()
@@ -79,8 +85,8 @@ class _Work:
         self._scorer, self._receive = served.scorer, request.receive
         self._deadline = perf_counter() + allowed_s(timeout_ms, served)
 
-    async def score(self, call: Callable[[], ResultT]) -> ResultT:
-        """Raises as ``service.scoring.score``."""
+    async def score(self, call: Callable[[], ResultT], size: int) -> ResultT:
+        """One turn, of the length of ``size`` queries. Raises as ``service.scoring.score``."""
         left_s = self._deadline - perf_counter()
-        scored = await scoring.score(self._scorer, self._receive, lambda _: [call()], [None], left_s)
+        scored = await scoring.score(self._scorer, self._receive, lambda _: [call()], [None], left_s, size)
         return scored.answers[0]

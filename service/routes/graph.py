@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
 
-from service.routes.context import Served, problems
+from service.routes.context import Served, client_of, problems
 from service.schemas import EntitiesOut, EntityDetailsOut, ModelOut, RelationsOut
 
 router = APIRouter(prefix="/v1", tags=["graph"])
 
 
-@router.get("/entities", response_model=EntitiesOut, responses=problems(422))
-def search_entities(
+@router.get("/entities", response_model=EntitiesOut, responses=problems(422, 429))
+async def search_entities(
+    request: Request,
     served: Served,
     search: Annotated[str, Query(max_length=256, description="Part of a label or key.")] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> EntitiesOut:
     """Entities by part of a label or key: equal ones first, then beginnings, then the most connected."""
-    return served.answerer.graph.entities(search, limit, offset)
+    served.limiter.admit(client_of(request.scope), 1)
+    graph = served.answerer.graph
+    async with served.searches:
+        return await run_in_threadpool(graph.entities, search, limit, offset)
 
 
 @router.get("/entities/{key:path}", response_model=EntityDetailsOut, responses=problems(404, 422))

@@ -74,7 +74,7 @@ def _asked(headers: dict[bytes, bytes], message: Message) -> tuple[PredictReques
     timeout = headers.get(b"x-request-timeout-ms", b"")
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip()
     whole = message["type"] == "http.request" and not message.get("more_body", False)
-    if not whole or kind != b"application/json" or (timeout and not timeout.isdigit()):
+    if not whole or kind != b"application/json" or (timeout and not (timeout.isdigit() and len(timeout) < 9)):
         return None
     try:
         request = PredictRequest.model_validate_json(message.get("body", b""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from time import sleep
 from typing import Any
 
 import pytest
@@ -255,9 +256,9 @@ def test_answers_of_another_number_are_a_failure(make: Callable[..., MicroBatche
 
 def test_calls_share_the_thread(make: Callable[..., MicroBatcher]) -> None:
     batcher = make()
-    assert run(batcher.run(lambda: threading.current_thread().name)) == "scorer"
+    assert run(batcher.submit(lambda _: [threading.current_thread().name], [None])).answers == ["scorer"]
     with pytest.raises(ZeroDivisionError):
-        run(batcher.run(lambda: 1 // 0))
+        run(batcher.submit(lambda _: [1 // 0], [None]))
 
 
 def test_close_finishes_what_was_admitted(make: Callable[..., MicroBatcher]) -> None:
@@ -319,12 +320,12 @@ def test_queries_that_are_to_blame_are_no_trouble(make: Callable[..., MicroBatch
 def test_what_a_user_can_mend_is_no_trouble(make: Callable[..., MicroBatcher]) -> None:
     batcher = make(max_failures=2)
 
-    def refuse() -> None:
+    def refuse(queries: Sequence[None]) -> list[None]:
         raise UserError("ask otherwise")
 
     for _ in range(4):
         with pytest.raises(UserError):
-            run(batcher.run(refuse))
+            run(batcher.submit(refuse, [None]))
     assert batcher.trouble is None
 
 
@@ -350,3 +351,30 @@ def test_each_batch_is_reported_with_its_waits(make: Callable[..., MicroBatcher]
     run(behind(batcher, Recorder(), [1, 2], [3]))
     assert batcher.close(10)
     assert reports == [(1, 1), (3, 2)]
+
+
+def test_long_turns_count_for_what_they_take(make: Callable[..., MicroBatcher]) -> None:
+    """One turn of sixty queries is no measure for a single one, and fills the queue as sixty do."""
+    batcher = make(max_queue=100)
+    go = threading.Event()
+
+    def turn(queries: Sequence[None]) -> list[None]:
+        assert go.wait(20)
+        sleep(0.06)
+        return [None]
+
+    async def work() -> None:
+        first = asyncio.create_task(batcher.submit(turn, [None], size=60))
+        while batcher.busy_s == 0:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(batcher.submit(turn, [None], size=60))
+        await asyncio.sleep(0.01)
+        assert batcher.queued == 60
+        with pytest.raises(QueueFullError):
+            await batcher.submit(turn, [None], size=60)
+        go.set()
+        await asyncio.gather(first, second)
+
+    run(work())
+    assert batcher.queued == 0
+    assert batcher._query_s < 0.06
