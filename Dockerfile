@@ -23,7 +23,7 @@ COPY service service
 COPY training training
 RUN python3 -m pip --python /opt/momok/bin/python install --no-deps .
 
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS cpu
 LABEL org.opencontainers.image.title="momok" \
       org.opencontainers.image.description="Link prediction on multi-modal knowledge graphs" \
       org.opencontainers.image.licenses="Apache-2.0"
