@@ -7,7 +7,19 @@ import re
 FROM_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds"}
 """Series that Prometheus makes by itself."""
 _WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_KEYWORDS = {"by", "without", "on", "ignoring", "group_left", "group_right", "and", "or", "unless", "offset", "bool"}
+_KEYWORDS = {
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "and",
+    "or",
+    "unless",
+    "offset",
+    "bool",
+}
 
 
 def metrics_of(expression: str) -> set[str]:

@@ -88,7 +88,9 @@ def test_services_see_the_same_bundles_and_only_the_server_cannot_write_them() -
 
 
 def test_a_recipe_is_where_the_trainer_looks_for_it() -> None:
-    default = re.fullmatch(r"/configs/\$\{MOMOK_RECIPE:-(.*)\}", SERVICES["train"]["environment"]["MOMOK_RECIPE"])
+    default = re.fullmatch(
+        r"/configs/\$\{MOMOK_RECIPE:-(.*)\}", SERVICES["train"]["environment"]["MOMOK_RECIPE"]
+    )
     assert default is not None
     assert (ROOT / "configs" / default[1]).is_file()
 
@@ -110,7 +112,9 @@ def test_the_first_bundle_is_put_there_once(tmp_path: Path) -> None:
     image.mkdir()
     volume.mkdir()
     (image / "manifest.json").write_text("{}", encoding="utf-8")
-    script = SERVICES["bundles"]["command"][0].replace("/bundles", str(volume)).replace("/bundle ", f"{image} ")
+    script = (
+        SERVICES["bundles"]["command"][0].replace("/bundles", str(volume)).replace("/bundle ", f"{image} ")
+    )
     for _ in range(2):
         subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=30)
     assert (volume / "current").readlink() == Path("demo")

@@ -74,12 +74,16 @@ def test_panels_lie_side_by_side_and_use_the_provisioned_source() -> None:
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         cells = {
-            (place["x"] + right, place["y"] + down) for right in range(place["w"]) for down in range(place["h"])
+            (place["x"] + right, place["y"] + down)
+            for right in range(place["w"])
+            for down in range(place["h"])
         }
         assert not cells & taken, panel["title"]
         assert max(right for right, _ in cells) < 24
         taken |= cells
-    sources = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text(encoding="utf-8"))
+    sources = yaml.safe_load(
+        (GRAFANA / "provisioning/datasources/prometheus.yml").read_text(encoding="utf-8")
+    )
     uid = sources["datasources"][0]["uid"]
     assert {target["datasource"]["uid"] for panel in PANELS for target in panel["targets"]} == {uid}
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])

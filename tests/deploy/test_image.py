@@ -41,7 +41,9 @@ def test_a_lock_has_what_the_project_needs_with_hashes(name: str, extras: list[s
 @pytest.mark.parametrize("name", ["cpu", "gpu", "demo"])
 def test_locked_versions_are_those_that_ci_tests(name: str) -> None:
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    tested = {canonical(found[1]): found[2] for found in re.finditer(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)}
+    tested = {
+        canonical(found[1]): found[2] for found in re.finditer(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)
+    }
     for package, (version, _) in locked(name).items():
         if package in tested:
             assert version.removesuffix("+cpu") == tested[package], package
@@ -51,7 +53,9 @@ def test_the_cpu_image_has_no_cuda_and_no_training_extras() -> None:
     lock = locked("cpu")
     assert lock["torch"][0].endswith("+cpu")
     assert not [package for package in lock if re.match(r"nvidia|cuda|triton|faiss-gpu", package)]
-    extra = {canonical(re.split(r"[<>=]", entry)[0]) for name in ("features", "demo") for entry in EXTRAS[name]}
+    extra = {
+        canonical(re.split(r"[<>=]", entry)[0]) for name in ("features", "demo") for entry in EXTRAS[name]
+    }
     assert not extra & lock.keys()
     assert {"nvidia-cublas", "faiss-gpu"} <= locked("gpu").keys()
 

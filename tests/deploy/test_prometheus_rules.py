@@ -77,7 +77,9 @@ def test_rules_name_only_metrics_that_there_are(exposed: set[str]) -> None:
 
 def test_every_recorded_series_is_read_by_somebody() -> None:
     readers = (FOLDER / "alerts.yml").read_text(encoding="utf-8")
-    readers += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "deploy" / "grafana").rglob("*.json"))
+    readers += "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "deploy" / "grafana").rglob("*.json")
+    )
     for group in RECORDS:
         for rule in group["rules"]:
             assert rule["record"] in readers, rule["record"]
