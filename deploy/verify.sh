@@ -61,7 +61,10 @@ for line in sys.stdin:
     key = name.replace(":env:", "global").split(".")[-1]
     if name.startswith((":env:", "global.")) and key in ("cert", "index-url", "extra-index-url", "find-links", "default-timeout"):
         lines.append(f"{key} = {value}")
-        folders |= {path for path in re.findall(r"(?:file://|^|\s)(/[^\s,]+)", value) if Path(path).is_dir()}
+        # An index of files leads to those beside it.
+        paths = [Path(path).parent for path in re.findall(r"file://(/[^\s,]+)", value)]
+        paths += [Path(path) for path in re.findall(r"(?:^|\s)(/[^\s,]+)", value)]
+        folders |= {str(path) for path in paths if path.is_dir()}
 Path(sys.argv[1]).write_text("\n".join(["[global]", *dict.fromkeys(lines), ""]))
 print(f"-v {sys.argv[1]}:/etc/pip.conf:ro", *(f"-v {folder}:{folder}:ro" for folder in sorted(folders)))
 ' "$work/pip.conf"

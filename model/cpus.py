@@ -1,5 +1,8 @@
-"""Processors that this process may use. Libraries count those of the machine, and in a container that may use two of
-its 64 they start 64 threads, which wait for one another."""
+"""Processors that this process may use.
+
+Libraries count those of the machine, and in a container that may use two of its 64 they start 64 threads,
+which wait for one another.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def usable_cpus(groups: Path = GROUPS, root: Path = ROOT) -> int:
 
 
 def cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> float | None:
-    """The least limit, in processors, of the control groups (version 1 and 2) that this process is in; None without.
+    """The least limit, in processors, of the control groups (version 1 and 2) of this process; None without.
 
     Groups above count too. What cannot be read, as on systems without control groups, is no limit.
     """
@@ -62,7 +65,7 @@ def _folders(groups: Path, root: Path) -> Iterator[Path]:
 
 
 def _limits(folder: Path) -> Iterator[float]:
-    """Of one group: ``cpu.max`` holds quota and period, version 1 has a file for each; both in microseconds."""
+    """Of one group: ``cpu.max`` holds quota and period in microseconds, version 1 has a file for each."""
     with suppress(OSError, ValueError):
         quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         if quota != "max":

@@ -1,4 +1,4 @@
-"""The dashboard asks Prometheus what it understands, of metrics that there are, with labels that they have."""
+"""The dashboard asks what Prometheus understands, of metrics that there are, with labels that they have."""
 
 from __future__ import annotations
 

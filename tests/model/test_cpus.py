@@ -13,6 +13,7 @@ from model.cpus import cpu_limit, usable_cpus
 
 V2 = "0::/"
 V1 = "12:cpuset:/box\n4:cpu,cpuacct:/box\n1:name=systemd:/box"
+ACCOUNTED = "cpu,cpuacct/box/cpu.cfs_"
 
 
 def made(folder: Path, groups: str, files: dict[str, str]) -> tuple[Path, Path]:
@@ -33,8 +34,8 @@ def made(folder: Path, groups: str, files: dict[str, str]) -> tuple[Path, Path]:
         (V2, {}, None),
         ("0::/a/b", {"a/b/cpu.max": "400000 100000", "a/cpu.max": "50000 100000"}, 0.5),
         ("0::/seen/from/outside", {"cpu.max": "200000 100000"}, 2),
-        (V1, {"cpu,cpuacct/box/cpu.cfs_quota_us": "50000", "cpu,cpuacct/box/cpu.cfs_period_us": "100000"}, 0.5),
-        (V1, {"cpu,cpuacct/box/cpu.cfs_quota_us": "-1", "cpu,cpuacct/box/cpu.cfs_period_us": "100000"}, None),
+        (V1, {f"{ACCOUNTED}quota_us": "50000", f"{ACCOUNTED}period_us": "100000"}, 0.5),
+        (V1, {f"{ACCOUNTED}quota_us": "-1", f"{ACCOUNTED}period_us": "100000"}, None),
         (V1, {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
         (V1, {"cpuset/box/cpu.max": "100000 100000"}, None),
     ],
