@@ -179,7 +179,8 @@ def _gpu_memory() -> float:
 
 def _gpu_memory_limit() -> float:
     # A server that computes on the CPU does not begin to use a GPU in order to tell its size.
-    return float(torch.cuda.mem_get_info()[1]) if torch.cuda.is_initialized() else 0.0
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return float(torch.cuda.mem_get_info()[1]) if used else 0.0
 
 
 def _timestamp(created_at: str) -> float:

@@ -23,7 +23,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
 def test_the_files_are_as_the_compose_specification_has_them() -> None:
-    command = [Path(sys.executable).parent / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    program = str(Path(sys.executable).parent / "check-jsonschema")
+    command: list[str | Path] = [program, "--builtin-schema", "vendor.compose-spec"]
     checked = subprocess.run([*command, BASE, GPU], text=True, capture_output=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -1,4 +1,4 @@
-"""What goes into the image: locked packages, a careful Dockerfile. ``deploy/verify.sh`` builds and runs it."""
+"""What goes into the image; ``deploy/verify.sh`` builds and runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`docker compose run train`: the script that it runs makes a bundle, and the server beside it takes that up."""
+"""The script of `docker compose run train` makes a bundle, and the server beside it takes that up."""
 
 from __future__ import annotations
 
