@@ -25,7 +25,7 @@ FROM packages-cpu AS demo
 COPY deploy/locks/demo.txt /build/
 RUN /build/packages.sh /build/demo.txt /opt/momok
 COPY --from=program /opt/program /opt/program
-RUN PYTHONPATH=/opt/program /opt/momok/bin/python -c 'from pathlib import Path; \
+RUN TQDM_DISABLE=1 PYTHONPATH=/opt/program /opt/momok/bin/python -c 'from pathlib import Path; \
 from training.world.demo import build_demo; \
 assert build_demo(Path("/demo"), stop=lambda: False, show=print)' \
  && chmod -R a+rX /demo/bundle

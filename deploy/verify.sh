@@ -85,8 +85,9 @@ git clone --quiet --depth 1 "file://$source" "$work/clone"
 # The docker format holds the health check; the flags are a list of words.
 # shellcheck disable=SC2046
 "${buildah[@]}" bud --quiet --format docker --target cpu --build-arg BASE_IMAGE="$base" \
-  --build-arg REVISION="$(git -C "$work/clone" rev-parse HEAD)" $(pip_flags) -t "$image" "$work/clone" > /dev/null
-echo "built in $(since "$started"): $("${buildah[@]}" images --format '{{.Size}}' "$image")"
+  --build-arg REVISION="$(git -C "$work/clone" rev-parse HEAD)" $(pip_flags) -t "$image" "$work/clone" \
+  > "$work/log" 2>&1 || { grep -v '^WARNING: Location' "$work/log" | tail -20; exit 1; }
+echo "built in $(since "$started"), $("${buildah[@]}" images --format '{{.Size}}' "$image")"
 
 container=$("${buildah[@]}" from "$image")
 root=$("${buildah[@]}" mount "$container")
@@ -157,6 +158,9 @@ grep -q '^momok_queries_total 1' "$work/metrics"
 python3 - "$port" "$body" > "$work/load" << 'END' &
 import http.client, sys, threading, time
 port, body = int(sys.argv[1]), sys.argv[2]
+def say(sent, what):
+    sys.stdout.write(f"{sent} {what}\n")
+    sys.stdout.flush()
 def ask():
     while True:
         sent = time.time()
@@ -165,9 +169,9 @@ def ask():
             connection.request("POST", "/v1/predict", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             whole = b'"rank":1,' in answer.read()
-            print(sent, answer.status if whole or answer.status != 200 else "cut", flush=True)
+            say(sent, answer.status if whole or answer.status != 200 else "cut")
         except (OSError, http.client.HTTPException) as error:
-            print(sent, type(error).__name__, flush=True)
+            say(sent, type(error).__name__)
             return
 threads = [threading.Thread(target=ask) for _ in range(4)]
 for thread in threads: thread.start()
