@@ -45,7 +45,7 @@ serve: $(STAMP)
 # The service, Prometheus and Grafana in containers; docs/operations.md.
 up:
 	deploy/secrets.sh
-	docker compose up --build --detach --wait
+	docker compose up --build --detach
 
 bench: $(STAMP)
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

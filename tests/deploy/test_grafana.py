@@ -60,6 +60,8 @@ def test_an_expression_names_only_metrics_and_labels_that_there_are(
             assert set(re.findall(r'(\w+)[=!]~?"', selector)) <= labels, place
     routes = families["momok_request_seconds_count"]["route"]
     assert set(re.findall(r'route="([^"]+)"', expression)) <= routes, place
+    shares = families["momok_modality_weight_bucket"]["le"]
+    assert set(re.findall(r'le="([^"]+)"', expression)) <= shares, place
 
 
 def test_every_metric_of_ours_is_shown(exposed: set[str]) -> None:
