@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -320,7 +321,10 @@ def run_serve(arguments: argparse.Namespace) -> None:
     configured = load_settings(flags, os.environ, arguments.config)
 
     def announce(url: str) -> None:
-        print(configured.line(), *exposure(configured.settings), sep="\n", file=sys.stderr)
+        log = logging.getLogger("momok.service")  # In the form that was asked for, as all that follows.
+        log.info(configured.line())
+        for note in exposure(configured.settings):
+            log.warning(note)
         _announce(url)
 
     serve(configured.settings, announce)

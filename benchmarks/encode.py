@@ -16,10 +16,10 @@ from collections.abc import Callable
 from time import perf_counter
 
 import torch
+from models import momok
 
 from model.folding import FoldedRelations
-from model.momok import MoMoK, MoMoKConfig
-from model.predictor import ModalityShape
+from model.momok import MoMoK
 
 NUM_RELATIONS = 28
 BATCHES = (1, 32, 256)
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    model = _model(arguments.entities)
+    model = momok(arguments.entities, NUM_RELATIONS).eval()
     side = model.query_side()
     folded = FoldedRelations(side, budget_bytes=1 << 30)
     folded.warm(range(2 * NUM_RELATIONS))
@@ -78,19 +78,6 @@ def _seconds(work: Callable[[], object]) -> float:
     started = perf_counter()
     work()
     return perf_counter() - started
-
-
-def _model(num_entities: int) -> MoMoK:
-    torch.manual_seed(0)
-    names = ("structure", "image", "text")
-    return MoMoK(
-        MoMoKConfig(
-            num_entities=num_entities,
-            num_relations=NUM_RELATIONS,
-            num_experts=3,
-            modalities=tuple(ModalityShape(name=name, input_width=256, width=256) for name in names),
-        )
-    ).eval()
 
 
 if __name__ == "__main__":

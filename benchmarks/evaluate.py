@@ -10,14 +10,13 @@ sort leaves them.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import Side, peak_bytes, take_turns
+from models import momok
+from side_by_side import Side, parser_of, peak_bytes, show, take_turns
 
 NUM_ENTITIES, NUM_RELATIONS, NUM_FACTS = 15_000, 28, 26_638
 NUM_TEST, PLAIN_QUERIES = 4096, 1024
@@ -26,12 +25,8 @@ SIDES = ("plain", "ours", "gemm")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--queries", type=int, default=5326, help="of ours; the plain side takes 1024")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.side:
@@ -52,8 +47,7 @@ def main() -> None:
         "over_gemm": per_query["ours"] / per_query["gemm"],
         "same_ranks": float((ranks["plain"] == ranks["ours"][: len(ranks["plain"])]).mean()),
     }
-    print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
-    return None
+    return show(result, arguments.json)
 
 
 def _side(name: str, num_queries: int) -> None:
@@ -64,7 +58,7 @@ def _side(name: str, num_queries: int) -> None:
     from training.memory import keep_freed_memory
 
     before = peak_bytes()
-    model, facts = _model(), _facts()
+    model, facts = momok(NUM_ENTITIES, NUM_RELATIONS, decision="mean_sigmoid").eval(), _facts()
     known = KnownAnswers.from_facts(facts, num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
     asked = facts["test"][: num_queries // 2]
     if name == "gemm":
@@ -94,22 +88,6 @@ def _side(name: str, num_queries: int) -> None:
         return rank_facts(model, asked, known, table=table, statistics=GateStatistics(model))
 
     return take_turns(ours, {"queries": 2 * len(asked), "ranks": ours().tail.tolist()}, before)
-
-
-def _model() -> Any:
-    from model.momok import MoMoK, MoMoKConfig
-    from model.predictor import ModalityShape
-
-    torch.manual_seed(0)
-    names = ("structure", "image", "text")
-    return MoMoK(
-        MoMoKConfig(
-            num_entities=NUM_ENTITIES,
-            num_relations=NUM_RELATIONS,
-            decision="mean_sigmoid",
-            modalities=tuple(ModalityShape(name=name, input_width=256, width=256) for name in names),
-        )
-    ).eval()
 
 
 def _facts() -> dict[str, np.ndarray]:

@@ -64,7 +64,10 @@ def _growth(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _plot(runs: list[dict[str, Any]], path: Path, title: str) -> None:
+    import matplotlib
     from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.fonttype"] = "none"  # Text stays text.
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, batch in zip(figure.subplots(1, len(BATCHES), sharey=True), BATCHES, strict=True):

@@ -6,6 +6,7 @@ machine disturbs both.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 from typing import Any
+
+import torch
 
 WARM_S, TIMED_S = 4.0, 6.0
 """How long a side works in each turn at the least, before it is timed and while it is."""
@@ -60,6 +63,20 @@ class Side:
             raise SystemExit(f"{self.name} ended with {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def parser_of(text: str) -> argparse.ArgumentParser:
+    """What every comparison takes, described by the first line of ``text``."""
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    return parser
+
+
+def show(result: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(result) if as_json else "\n".join(f"{name}: {value}" for name, value in result.items()))
 
 
 def peak_bytes() -> int:

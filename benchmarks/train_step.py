@@ -14,7 +14,6 @@ parameter's traffic in the optimiser at the speed of a copy, both measured in tu
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -23,24 +22,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from side_by_side import Side, peak_bytes, take_turns
+from models import NAMES, NUM_EXPERTS, WIDTH, momok
+from side_by_side import Side, parser_of, peak_bytes, show, take_turns
 
 SHAPES = {"mkg-y": (15_000, 28), "db15k": (12_842, 279), "db15k-uniform": (12_842, 279)}
 SKEW = {"db15k": 1.2}
 """Relations are drawn with weights rank^-skew. 1,024 of DB15K's train queries hold 198 to 212 distinct
 relations, so drawn 201; drawn evenly it would be 470."""
-WIDTH, NUM_EXPERTS, BATCH = 256, 3, 1024
-NAMES = ("structure", "image", "text")
+BATCH = 1024
 PRECISIONS = ("float32", "bfloat16")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="mkg-y")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.side:
@@ -58,8 +53,7 @@ def main() -> None:
         ends[f"{name} in use"] = side.end()
     result = _compare(sides, ends)
     result = {"shape": arguments.shape, "threads": arguments.threads, **result}
-    print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
-    return None
+    return show(result, arguments.json)
 
 
 def _compare(sides: dict[str, Side], ends: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -174,17 +168,7 @@ def necessary_flop(model: Any, batch: Any) -> int:
 
 
 def make_model(shape: str) -> Any:
-    from model.momok import MoMoK, MoMoKConfig
-    from model.predictor import ModalityShape
-
-    torch.manual_seed(0)
-    num_entities, num_relations = SHAPES[shape]
-    shapes = tuple(ModalityShape(name=name, input_width=WIDTH, width=WIDTH) for name in NAMES)
-    return MoMoK(
-        MoMoKConfig(
-            num_entities=num_entities, num_relations=num_relations, num_experts=NUM_EXPERTS, modalities=shapes
-        )
-    )
+    return momok(*SHAPES[shape])
 
 
 def make_batch(shape: str, size: int = BATCH) -> Any:

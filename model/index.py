@@ -18,8 +18,9 @@ Bool = npt.NDArray[np.bool_]
 
 ADDED_AT_ONCE = 65_536
 
-POINTS_A_LIST = 48
-"""Training vectors for each inverted list; k-means gains little from more, and FAISS warns below 39."""
+POINTS_A_LIST, ITERATIONS = 200, 6
+"""Training vectors for each inverted list, and passes over them. k-means converges in a few; but where
+entities lie in small clusters, a sample must hold several of each, or clusters fall apart into many lists."""
 
 
 class EntityIndex:
@@ -44,7 +45,7 @@ class EntityIndex:
         if spec.kind == "hnsw":
             index.hnsw.efConstruction = spec.build_depth
         if not index.is_trained:
-            index.cp.niter = 10
+            index.cp.niter = ITERATIONS
             index.cp.min_points_per_centroid = 1  # Small graphs are told by their recall, not by warnings.
             index.cp.max_points_per_centroid = POINTS_A_LIST
             step = max(num_entities // max(POINTS_A_LIST * spec.lists, 16_384), 1)

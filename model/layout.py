@@ -25,6 +25,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batch sizes for which the ways to multiply are timed."""
 
 TIMED_ROWS = 16_384
+"""Candidates for timing; four times as many for one query, where it is memory that takes the time."""
 
 FEW = 16
 """More queries than this are not tried one by one, nor together."""
@@ -183,10 +184,10 @@ class Layout:
 
     def _seconds(self, way: Way, query_BX: Tensor) -> float:
         """The shortest of a few runs."""
-        times = []
+        times, rows = [], max(TIMED_ROWS, 4 * TIMED_ROWS // len(query_BX))
         for _ in range(3):
             started = perf_counter()
-            for _ in self._tiles(way, query_BX, min(TIMED_ROWS, len(self.table_NX))):
+            for _ in self._tiles(way, query_BX, min(rows, len(self.table_NX))):
                 pass
             if query_BX.is_cuda:
                 torch.cuda.synchronize(query_BX.device)

@@ -113,6 +113,10 @@ class Scorer:
     def warm(self) -> None:
         """Fold the relations that are asked most, and choose the engine for each size of batch."""
         self._fold_frequent()
+        self.choose_engines()
+
+    def choose_engines(self) -> None:
+        """Choose the engine for each size of batch, which takes seconds; exact ones answer alike."""
         known = self._known.queries
         if len(known):
             asked = known[np.linspace(0, len(known) - 1, WARMING).astype(int)]

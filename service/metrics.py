@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from time import time
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from prometheus_client import (
@@ -17,6 +17,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from model.index_spec import IndexKind
 from model.scorer import Answer
 from service.answerer import Answerer
 
@@ -27,7 +28,7 @@ SHARES = tuple(step / 20 for step in range(1, 21))
 SCORES = (-50, -20, -10, -5, -2, -1, -0.5, 0, *(step / 10 for step in range(1, 10)), 1, 2, 5, 10, 20, 50)
 """Of probabilities and of logits: finer between 0 and 1."""
 STAGES = ("resolve", "encode", "search", "rescore", "serialise")
-ENGINES = ("faiss-flat", "faiss-hnsw", "faiss-ivf", "gather", "scan", "scan-bfloat16")
+ENGINES = ("gather", "scan", "scan-bfloat16", *(f"faiss-{kind}" for kind in get_args(IndexKind)))
 RELOADS = ("swapped", "refused", "failed", "busy")
 REJECTIONS = (
     "too-large", "request-timeout", "slow-header", "queue-full", "rate-limited", "deadline-exceeded",

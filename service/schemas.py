@@ -219,6 +219,10 @@ class IndexOut(BaseModel):
     recall: dict[str, float] = Field(
         description="Measured at export against the scan, for indexes that are not exact.", examples=[{}]
     )
+    spaces: list[str] = Field(description="What is indexed, where not exactly.", examples=[[]])
+    num_queries: int = Field(description="Held-out queries on which recall was measured.", examples=[0])
+    build_s: float = Field(examples=[0.0])
+    bytes_per_entity: float = Field(examples=[0.0])
 
 
 class ModelOut(ModelRef):

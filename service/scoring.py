@@ -41,7 +41,7 @@ async def score(
         ) from None
     except DeadlineError:
         raise DeadlineExceeded(
-            f"not answered within {timeout_s:.3f} s; ask for less, or allow more time"
+            f"not answered within {max(timeout_s, 0):.3f} s; ask for less, or allow more time"
         ) from None
     except ClosedError:
         raise Draining("no more work is taken; ask another server") from None

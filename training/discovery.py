@@ -29,6 +29,9 @@ from training.discovery_lines import Found, Lines
 QUERIES_AT_ONCE = 256
 """Queries of one relation that are encoded and searched together, and a piece where there is no limit."""
 
+WORTH_CHOOSING = 10_000
+"""For so many queries the engines are timed first, which takes seconds; they answer alike."""
+
 WARM_UP = 32
 """Queries asked before the clock starts; FAISS searches fewer than twenty by other means."""
 
@@ -177,6 +180,8 @@ def summary_line(summary: dict[str, Any]) -> str:
 
 def _warm_up(scorer: Scorer, work: Work) -> None:
     """What only the first call pays must not enter the estimate of time."""
+    if work.num_queries >= WORTH_CHOOSING:
+        scorer.choose_engines()
     for piece in islice(work.pieces(), 1):
         scorer.answer([Query(entity, piece.relation, 1) for entity in piece.entities[:WARM_UP].tolist()])
 

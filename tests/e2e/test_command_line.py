@@ -173,7 +173,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing_behind(
         "nothing to resume": ("discover", bundle, "--out", tmp_path / "a.tsv", "--resume"),
         "choose another place": ("export", work / "run", bundle),
         "port: ": ("serve", bundle, "--port", 99999),
-        "max_k: ": ("serve", bundle, "--max-k", 0),
+        "--max-k: Input": ("serve", bundle, "--max-k", 0),
         "given twice for place": ("import", raw, new, "--layout", "openke", "--features", "place=a.npy",
                                   "--features", "place=b.npy"),
     }  # fmt: skip

@@ -14,11 +14,12 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from service.app import build_api
 from tests.e2e.processes import serving
-from tests.service.builders import make_bundle
+from tests.service.builders import ADMIN, ADMIN_KEY, make_bundle
 
 CONFIG = SchemathesisConfig.from_dict({"generation": {"deterministic": True, "mode": "all"}})
 SCHEMA = schemathesis.openapi.from_dict(build_api().openapi(), config=CONFIG)
 NAMES = {"head": "e1", "tail": "e2", "relation": "near", "key": "e5"}
+TIMEOUT = "X-Request-Timeout-Ms"
 STATUSES: Counter[tuple[str, int]] = Counter()
 
 
@@ -48,7 +49,9 @@ def _objects(values: Any) -> list[dict[str, Any]]:
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("schema")
     made = make_bundle(folder / "bundle", decision="mean_sigmoid")
-    with serving(made.path, folder, "--engine", "scan") as (address, _):
+    (folder / "admins").write_text(f"{ADMIN_KEY}\n", encoding="utf-8")
+    flags = ("--engine", "scan", "--admin-keys-file", folder / "admins")
+    with serving(made.path, folder, *flags) as (address, _):
         yield address
 
 
@@ -57,13 +60,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_every_answer_is_as_documented(case: Any, url: str) -> None:
     if case.meta.generation.mode.is_positive and len(repr(case.body)) % 2:
         make_answerable(case)
-    response = case.call_and_validate(base_url=url, excluded_checks=[positive_data_acceptance])
+    if case.headers and (case.headers.get(TIMEOUT) or "").isdigit():
+        case.headers[TIMEOUT] = "9000"  # Less time than it takes is rightly a 504.
+    response = case.call_and_validate(base_url=url, headers=ADMIN, excluded_checks=[positive_data_acceptance])
     STATUSES[case.operation.path, response.status_code] += 1
 
 
 def test_good_and_bad_requests_were_among_them() -> None:
     for path, methods in build_api().openapi()["paths"].items():
-        assert STATUSES[path, 200] > 0, path
-        if "post" in methods:
+        assert path == "/admin/rollback" or STATUSES[path, 200] > 0, path  # There is nothing to go back to.
+        if "requestBody" in methods.get("post", {}):
             assert STATUSES[path, 200] > 5, path
             assert STATUSES[path, 422] > 20, path

@@ -155,7 +155,7 @@ def test_two_reloads_at_once_are_a_conflict(client: TestClient, monkeypatch: pyt
     thread.start()
     assert begun.wait(20)
     for path in ("/admin/reload", "/admin/rollback"):
-        assert problem(client.post(path), 409)["type"] == "urn:momok:problem:reload-busy"
+        assert problem(client.post(path, headers=ADMIN), 409)["type"] == "urn:momok:problem:reload-busy"
     assert client.post(PREDICT, json=GOOD).status_code == 200, "loading holds nobody up"
     go.set()
     thread.join(20)

@@ -26,6 +26,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "public_metrics": ("true", True),
     "device": ("cpu", "cpu"),
     "engine": ("scan", "scan"),
+    "watch": ("true", True),
+    "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
 }
 """Setting -> a text that is not its default, and what it means; numbers are one more than their default."""
