@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 FAISS ?= cpu
 BUNDLE ?= build/demo/bundle
 
-.PHONY: setup demo test check serve bench format openapi clean
+.PHONY: setup demo test check serve up bench format openapi clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -41,6 +41,11 @@ openapi: $(STAMP)
 
 serve: $(STAMP)
 	$(BIN)/momok serve $(BUNDLE)
+
+# The service, Prometheus and Grafana in containers; docs/operations.md.
+up:
+	deploy/secrets.sh
+	docker compose up --build --detach
 
 bench: $(STAMP)
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arguments import build_parser
+from model.cpus import follow_cpu_limit
 from model.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ T = TypeVar("T")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, 2 for what the user got wrong, 130 for what the user interrupted."""
     arguments = build_parser().parse_args(argv)
+    follow_cpu_limit()
     try:
         return int(COMMANDS[arguments.command](arguments) or 0)
     except UserError as error:

@@ -62,6 +62,7 @@ def unloaded_app(settings: Settings) -> FastAPI:
         check=lambda: deployment.answerer.verify(),
         on_batch=metrics.batch,
     )
+    metrics.queue_limit.set(settings.max_queue)
     metrics.watch(
         queued=lambda: scorer.queued,
         alive=lambda: scorer.trouble is None,

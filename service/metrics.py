@@ -71,9 +71,12 @@ class Metrics:
         self.queue_wait = self._histogram("queue_wait_seconds", "Time until its batch begins.", SECONDS)
         self.batch_queries = self._histogram("batch_queries", "Queries scored together.", SIZES)
         self.queue = self._gauge("queue_queries", "Queries that wait for the scorer.")
+        self.queue_limit = self._gauge("queue_limit_queries", "Queries that may wait.")
         self.scorer_alive = self._gauge("scorer_alive", "1 while the scorer is well.")
         self.gpu_memory = self._gauge("gpu_memory_bytes", "Memory that torch holds on the GPU.")
         self.gpu_memory.set_function(_gpu_memory)
+        gpu_memory_limit = self._gauge("gpu_memory_limit_bytes", "Memory that the GPU has.")
+        gpu_memory_limit.set_function(_gpu_memory_limit)
 
     def _of_answers(self) -> None:
         self.queries = self._counter("queries", "Queries answered.")
@@ -174,6 +177,12 @@ class Metrics:
 
 def _gpu_memory() -> float:
     return float(torch.cuda.memory_reserved()) if torch.cuda.is_available() else 0.0
+
+
+def _gpu_memory_limit() -> float:
+    # A server that computes on the CPU does not begin to use a GPU in order to tell its size.
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return float(torch.cuda.mem_get_info()[1]) if used else 0.0
 
 
 def _timestamp(created_at: str) -> float:

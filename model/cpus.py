@@ -1,0 +1,76 @@
+"""Processors that this process may use.
+
+Libraries count those of the machine, and in a container that may use two of its 64 they start 64 threads,
+which wait for one another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from math import ceil
+from pathlib import Path
+
+import torch
+
+GROUPS = Path("/proc/self/cgroup")
+ROOT = Path("/sys/fs/cgroup")
+
+
+def follow_cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> None:
+    """No more threads than processors, unless ``OMP_NUM_THREADS`` says how many.
+
+    To be called before anything is computed and before FAISS, which has an OpenMP of its own, is imported.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    threads = usable_cpus(groups, root)
+    if threads < torch.get_num_threads():
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def usable_cpus(groups: Path = GROUPS, root: Path = ROOT) -> int:
+    """By affinity and by the limit of the control group, rounded up; at least 1."""
+    limit = cpu_limit(groups, root)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus if limit is None else max(1, min(cpus, ceil(limit)))
+
+
+def cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> float | None:
+    """The least limit, in processors, of the control groups (version 1 and 2) of this process; None without.
+
+    Groups above count too. What cannot be read, as on systems without control groups, is no limit.
+    """
+    limits = [limit for folder in _folders(groups, root) for limit in _limits(folder)]
+    return min(limits, default=None)
+
+
+def _folders(groups: Path, root: Path) -> Iterator[Path]:
+    """Where the limits of our groups stand, and of those above them.
+
+    A container often sees its own group as the root, under a path that is meaningful outside of it alone.
+    """
+    with suppress(OSError):
+        for line in groups.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            top = root / controllers if controllers else root
+            if controllers and not top.is_dir():
+                top = root / "cpu"
+            group = Path(path.lstrip("/"))
+            yield from (top / part for part in (group, *group.parents))
+
+
+def _limits(folder: Path) -> Iterator[float]:
+    """Of one group: ``cpu.max`` holds quota and period in microseconds, version 1 has a file for each."""
+    with suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        if quota != "max":
+            yield int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        microseconds = int((folder / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
+        if microseconds > 0:
+            yield microseconds / int((folder / "cpu.cfs_period_us").read_text(encoding="utf-8"))
