@@ -14,7 +14,8 @@ RUN /build/packages.sh /build/cpu.txt /opt/momok
 # The program: its sources beside the environment, and a command.
 FROM ${BASE_IMAGE} AS program
 WORKDIR /opt/program
-COPY LICENSE arguments.py cli.py ./
+COPY LICENSE cli.py ./
+COPY commands commands
 COPY model model
 COPY service service
 COPY training training

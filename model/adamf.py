@@ -6,28 +6,23 @@ name of its own so that a bundle says how it was trained.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from model.decision import Decision
 from model.layers import Modules
 from model.modality import ModalityInput
-from model.predictor import JOINT, Branch, Candidates, Encoding, LinkPredictor, ModelConfig, register
-from model.rotation import rotate, signed_phase
-
-EPSILON = 2.0
-"""Added to the margin in the range of initial embeddings (RotatE's released code)."""
+from model.predictor import JOINT, Branch, Candidates, Encoding, register
+from model.rotating import RotatingConfig, RotatingPredictor
+from model.rotation import rotate
 
 
-class AdaMFConfig(ModelConfig):
+class AdaMFConfig(RotatingConfig):
     """Shape of an AdaMF network."""
 
     model: str = "adamf"
-    decision: Decision = Field("single", description="There is one branch, so nothing to decide.")
     dim: int = Field(
         200,
         ge=1,
@@ -39,17 +34,10 @@ class AdaMFConfig(ModelConfig):
         description="γ: scores are γ minus a distance. It sets the scale of everything; from 1 to 36.",
     )
 
-    @field_validator("decision")
-    @classmethod
-    def _single(cls, decision: Decision) -> Decision:
-        if decision != "single":
-            raise ValueError(f"there is one branch, so the decision is 'single', not {decision!r}")
-        return decision
-
 
 @register("adamf-mat", AdaMFConfig)
 @register("adamf", AdaMFConfig)
-class AdaMF(LinkPredictor):
+class AdaMF(RotatingPredictor):
     """All modalities of an entity fused into one complex vector, which relations rotate.
 
     A learned modality is a table of width 2d of the model's own, whatever width the configuration gives it;
@@ -70,9 +58,7 @@ class AdaMF(LinkPredictor):
             for shape in config.modalities
         )
         self.attention = nn.Linear(width, 1, bias=False)
-        self.relations = nn.Embedding(config.num_relations, config.dim)
-        self._range = (config.margin + EPSILON) / config.dim
-        nn.init.uniform_(self.relations.weight, -self._range, self._range)
+        self.add_relations(config.dim, config.margin)
         for table, shape in zip(self.inputs, config.modalities, strict=True):
             if shape.learned:
                 nn.init.uniform_(table.weight, -self._range / 2, self._range / 2)
@@ -116,7 +102,3 @@ class AdaMF(LinkPredictor):
             start=parts[0].new_zeros(()),
         )
         return fused_BX, weights_BM
-
-    def phases(self, relation_B: Tensor) -> Tensor:
-        """Radians float[B, d] of relations in [0, 2R)."""
-        return signed_phase(self.relations.weight, relation_B) * (math.pi / self._range)

@@ -187,7 +187,7 @@ def save_bundle(
     check: Callable[[Bundle], None],
     pictures: Mapping[int, Path] | None = None,
     indexes: Mapping[str, EntityIndex] | None = None,
-) -> None:
+) -> Manifest:
     """Write a bundle as a whole: it appears at ``path`` complete and checked, or not at all.
 
     ``write_names`` writes the vocabulary; ``manifest`` is given the digests of the other files; ``check`` is
@@ -212,6 +212,7 @@ def save_bundle(
             check(written)
         finally:
             written.vocabulary.close()
+    return written.manifest
 
 
 def _write_indexes(directory: Path, indexes: Mapping[str, EntityIndex]) -> list[str]:

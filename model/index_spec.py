@@ -74,6 +74,10 @@ class IndexSpec(BaseModel):
             first = error.errors()[0]
             raise ValueError(f"{first['loc'][0]}={first['input']}: {first['msg']}") from None
 
+    def __str__(self) -> str:
+        """In the words of ``parse``."""
+        return ",".join([self.kind, *(f"{name}={value}" for name, value in self.parameters.items())])
+
     @property
     def exact(self) -> bool:
         return self.kind == "flat"

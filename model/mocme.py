@@ -5,29 +5,24 @@ Only the paper's prose was readable: this is our reading of it (docs/models.md n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.decision import Decision
 from model.layers import Modules, equal_weights
 from model.modality import ModalityInput
-from model.predictor import JOINT, Branch, Candidates, Encoding, LinkPredictor, ModelConfig, register
-from model.rotation import rotate, signed_phase
-
-EPSILON = 2.0
-"""Added to the margin in the range of initial embeddings (RotatE's released code)."""
+from model.predictor import JOINT, Branch, Candidates, Encoding, register
+from model.rotating import RotatingConfig, RotatingPredictor
+from model.rotation import rotate
 
 
-class MoCMEConfig(ModelConfig):
+class MoCMEConfig(RotatingConfig):
     """Shape of a MoCME network."""
 
     model: str = "mocme"
-    decision: Decision = Field("single", description="There is one branch, so nothing to decide.")
     num_experts: int = Field(3, ge=1, description="K, the views of each modality.")
     dim: int = Field(128, ge=1, description="d, complex coordinates of an entity: vectors are 2d wide.")
     hidden_width: int = Field(128, ge=1, description="Width of a view's hidden layer.")
@@ -43,13 +38,6 @@ class MoCMEConfig(ModelConfig):
     temperature: float = Field(
         0.2, gt=0, description="τ of both fusions, in nats a component: smaller ones choose more sharply."
     )
-
-    @field_validator("decision")
-    @classmethod
-    def _single(cls, decision: Decision) -> Decision:
-        if decision != "single":
-            raise ValueError(f"there is one branch, so the decision is 'single', not {decision!r}")
-        return decision
 
 
 class ViewBank(nn.Module):
@@ -76,7 +64,7 @@ class ViewBank(nn.Module):
 
 
 @register("mocme", MoCMEConfig)
-class MoCME(LinkPredictor):
+class MoCME(RotatingPredictor):
     """Views weighed into modalities, modalities weighed into one complex vector, which relations rotate.
 
     How complementary the views and the modalities of each entity are is stored with the entity
@@ -99,9 +87,7 @@ class MoCME(LinkPredictor):
         self.banks: Modules[ViewBank] = Modules(
             ViewBank(shape.input_width, config.hidden_width, width, config.num_experts) for shape in shapes
         )
-        self.relations = nn.Embedding(config.num_relations, config.dim)
-        self._range = (config.margin + EPSILON) / config.dim
-        nn.init.uniform_(self.relations.weight, -self._range, self._range)
+        self.add_relations(config.dim, config.margin)
         counts = (config.num_entities, len(shapes), config.num_experts)
         self.register_buffer("view_complementarity", torch.zeros(counts))
         self.register_buffer("modality_complementarity", torch.zeros(counts[:2]))
@@ -158,10 +144,6 @@ class MoCME(LinkPredictor):
             return equal_weights(present_BM)
         logits_BM = self.modality_complementarity[entity_B] / self.config.temperature
         return logits_BM.masked_fill(~present_BM, -torch.inf).softmax(dim=1)
-
-    def phases(self, relation_B: Tensor) -> Tensor:
-        """Radians float[B, d] of relations in [0, 2R)."""
-        return signed_phase(self.relations.weight, relation_B) * (math.pi / self._range)
 
     def _input(self, place: int, entity_B: Tensor) -> Tensor:
         given_BF: Tensor = self.inputs[place](entity_B)

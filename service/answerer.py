@@ -105,12 +105,20 @@ class Answerer:
         queries = self.resolve(request)
         return PredictResponse.model_validate_json(self.render(request, self.score(queries)))
 
-    def resolve(self, request: PredictRequest, *, suggest: bool = True) -> list[Query]:
-        """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere.
+    def resolve(self, request: PredictRequest) -> list[Query]:
+        """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere."""
+        lookup = Lookup(self._vocabulary)
+        queries = self._queries(request, lookup)
+        lookup.finish()
+        return queries
 
-        Finding what may have been meant takes a search; without ``suggest`` it is quick.
-        """
-        lookup = Lookup(self._vocabulary, suggest)
+    def resolve_known(self, request: PredictRequest) -> list[Query] | None:
+        """The same, and quick, but None where a name leads nowhere: nobody looks for what may be meant."""
+        lookup = Lookup(self._vocabulary, suggest=False)
+        queries = self._queries(request, lookup)
+        return None if lookup.failed else queries
+
+    def _queries(self, request: PredictRequest, lookup: Lookup) -> list[Query]:
         candidates = self._resolve_candidates(request.candidates, lookup)
         queries = []
         for index, query in enumerate(request.queries):
@@ -121,7 +129,6 @@ class Answerer:
             relation = lookup.relation(query.relation, pointer("queries", index, "relation"))
             asked = relation if query.missing == "tail" else relation + self._num_relations
             queries.append(Query(entity, asked, request.k, request.exclude_known, candidates))
-        lookup.finish()
         return queries
 
     def score(self, queries: Sequence[Query]) -> list[Answer]:

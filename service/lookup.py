@@ -35,6 +35,11 @@ class Lookup:
         except UnresolvedName as error:
             return self._note(error, where)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a name was bad."""
+        return bool(self._problems)
+
     def finish(self) -> None:
         """Raises ``InvalidRequest`` that lists every name which leads nowhere, or to several."""
         if self._problems:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arguments import build_parser
+from commands.arguments import build_parser
 from model.adamf import AdaMFConfig
 from model.mocme import MoCMEConfig
 from model.predictor import ModelConfig

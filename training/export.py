@@ -55,44 +55,27 @@ def export_run(
         candidates = model.candidates()
     known = dataset.known()
     answers = Scorer(model, candidates, known).answer(_golden_queries(dataset))
-    try:
-        indexing = _indexing(model, candidates, spec, dataset, show_progress)
-    except ValueError as error:
-        raise BundleError(f"--index {index or spec.kind}: {error}") from None
+    indexing = _indexing(model, candidates, spec, dataset, show_progress)
     metrics = _evaluate_splits(_for_inference(trained).to(device), candidates, dataset, known)
-    written: list[Manifest] = []
-
-    def manifest(files: dict[str, FileDigest]) -> Manifest:
-        written.append(
-            Manifest(
-                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                name=name or dataset.name,
-                model=model.config.model_dump(mode="json"),
-                branches=[BranchShape.of(branch) for branch in model.branches],
-                decision=model.decision,
-                counts=_counts(dataset),
-                fingerprint=dataset.fingerprint,
-                index=indexing.info,
-                metrics=metrics,
-                golden=[_golden(answer) for answer in answers],
-                provenance=run.provenance | {"recipe": run.recipe.model_dump(mode="json"), "best": best},
-                files=files,
-            )
-        )
-        return written[0]
-
-    save_bundle(
+    described = {
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": name or dataset.name,
+        "index": indexing.info,
+        "metrics": metrics,
+        "golden": [_golden(answer) for answer in answers],
+        "provenance": run.provenance | {"recipe": run.recipe.model_dump(mode="json"), "best": best},
+    }
+    return save_bundle(
         path,
         model=model,
         candidates=candidates,
         known=known,
         write_names=partial(_write_names, dataset=dataset),
-        manifest=manifest,
+        manifest=partial(_manifest, model, dataset, described),
         check=partial(_check_scores, trained=trained),
         indexes=indexing.indexes,
         pictures=dict(picture_files(dataset.pictures, dataset.picture_folder, "entities.tsv")),
     )
-    return written[0]
 
 
 def evaluate_run(run: Run, dataset: Dataset, split: str, device: torch.device) -> dict[str, Any]:
@@ -166,7 +149,10 @@ def _indexing(
     encoding = model.encode(*(torch.from_numpy(ids) for ids in _held_out(dataset)))
     asked = {name: rows.numpy() for name, rows in encoding.query.items()}
     table = table_of(model.branches, vectors)
-    return build_indexes(table, model.decision, spec, asked, show_progress=show_progress)
+    try:
+        return build_indexes(table, model.decision, spec, asked, show_progress=show_progress)
+    except ValueError as error:
+        raise BundleError(f"--index {spec}: {error}") from None
 
 
 def _held_out(dataset: Dataset) -> tuple[Int64, Int64]:
@@ -216,6 +202,20 @@ def _check_scores(bundle: Bundle, *, trained: LinkPredictor) -> None:
                     f"self-check: query {row} scores {found.scores[0]:.6g} in the bundle and "
                     f"{expected[0]:.6g} in the model; the bundle was not written. Please report this"
                 )
+
+
+def _manifest(
+    model: LinkPredictor, dataset: Dataset, described: dict[str, Any], files: dict[str, FileDigest]
+) -> Manifest:
+    return Manifest(
+        model=model.config.model_dump(mode="json"),
+        branches=[BranchShape.of(branch) for branch in model.branches],
+        decision=model.decision,
+        counts=_counts(dataset),
+        fingerprint=dataset.fingerprint,
+        files=files,
+        **described,
+    )
 
 
 def _counts(dataset: Dataset) -> dict[str, int]:

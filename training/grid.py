@@ -17,7 +17,7 @@ config = "other.toml"                   # another base, from the grid's director
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -117,16 +117,24 @@ class Trial:
 
 
 def trials_of(
-    grid: Grid, base: Recipe, dataset: Dataset, dataset_path: Path, *, directory: Path
+    grid: Grid,
+    base: Recipe,
+    dataset: Dataset,
+    dataset_path: Path,
+    *,
+    directory: Path,
+    overrides: Sequence[str] = (),
 ) -> list[Trial]:
-    """Every combination, variants outermost and seeds innermost; ``config`` is looked up in ``directory``.
+    """Every combination, variants outermost and seeds innermost.
 
+    ``config`` is looked up in ``directory``, and read with the ``overrides`` that ``base`` was read with.
     Raises ``GridError`` or ``RecipeError`` naming the combination.
     """
     trials: list[Trial] = []
     fields = list(grid.grid)
     for variant, changes in (grid.variants or {"": {}}).items():
-        start = _variant_base(base, variant, changes, dataset, directory)
+        other = _named(changes, variant, directory, overrides)
+        start = _variant_base(other or base, variant, changes, dataset)
         for values in product(*grid.grid.values()):
             for seed in grid.seeds or (start.training.seed,):
                 chosen = dict(zip(fields, values, strict=True))
@@ -147,16 +155,22 @@ def trials_of(
     return trials
 
 
-def _variant_base(
-    base: Recipe, variant: str, changes: Mapping[str, Any], dataset: Dataset, directory: Path
-) -> Recipe:
-    changes = dict(changes)
-    config, drop = changes.pop(CONFIG, None), changes.pop(DROP, [])
+def _named(
+    changes: Mapping[str, Any], variant: str, directory: Path, overrides: Sequence[str]
+) -> Recipe | None:
+    """The recipe that a variant starts from instead of the base."""
+    config = changes.get(CONFIG)
+    if config is None:
+        return None
+    if not isinstance(config, str):
+        raise GridError(f"variants.{variant}.{CONFIG}: name a recipe file")
+    return Recipe.load(directory / config, overrides)
+
+
+def _variant_base(base: Recipe, variant: str, changes: Mapping[str, Any], dataset: Dataset) -> Recipe:
+    changes = {name: value for name, value in changes.items() if name != CONFIG}
+    drop = changes.pop(DROP, [])
     where = f"variants.{variant}"
-    if config is not None:
-        if not isinstance(config, str):
-            raise GridError(f"{where}.{CONFIG}: name a recipe file")
-        base = Recipe.load(directory / config)
     try:
         recipe = base.changed(changes)
     except RecipeError as error:

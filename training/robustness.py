@@ -95,8 +95,6 @@ def robustness(
     for seed in {trial.seed for trial in trials}:
         _write_datasets(dataset, options, seed, folder / DATASETS)
     about = {
-        "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
         "models": list(recipes),
         "options": options.model_dump(mode="json"),
     }

@@ -23,6 +23,7 @@ def sweep(
     folder: Path,
     device: torch.device,
     *,
+    overrides: Sequence[str] = (),
     split: Literal["valid", "test"] = "valid",
     stop: Callable[[], bool] = lambda: False,
     show: Callable[[str], None] = lambda line: None,
@@ -30,21 +31,17 @@ def sweep(
 ) -> dict[str, Any] | None:
     """Train and judge every combination in ``folder``; the results, or None where ``stop`` ended it before.
 
-    Raises ``UserError`` for a grid, a recipe or a folder that cannot be used, before anything is trained.
+    ``overrides`` are those that ``base`` was read with: they hold for other recipes of the grid too. Raises
+    ``UserError`` for a grid, a recipe or a folder that cannot be used, before anything is trained.
     """
     grid, dataset = Grid.load(grid_file), Dataset.open(dataset_path)
-    trials = trials_of(grid, base, dataset, dataset_path, directory=grid_file.parent)
-    about = {
-        "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "grid": grid.model_dump(mode="json"),
-    }
+    trials = trials_of(grid, base, dataset, dataset_path, directory=grid_file.parent, overrides=overrides)
     return compare(
         trials,
         dataset,
         folder,
         device,
-        about,
+        {"grid": grid.model_dump(mode="json")},
         split=split,
         stop=stop,
         show=show,
@@ -74,7 +71,13 @@ def compare(
     check_trials(trials, dataset)
     outcomes: list[Outcome] = []
     results: dict[str, Any] = {}
-    about = {**about, "protocol": PROTOCOL, "chosen_on": "valid MRR"}
+    about = {
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        **about,
+        "protocol": PROTOCOL,
+        "chosen_on": "valid MRR",
+    }
     for outcome in run_trials(
         trials, folder, splits, device, stop=stop, show=show, show_progress=show_progress
     ):

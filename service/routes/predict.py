@@ -15,7 +15,7 @@ from service.answerer import Answerer
 from service.errors import InvalidRequest, ProblemItem, ServiceError, pointer
 from service.limits import Replay
 from service.problems import answer, left
-from service.routes.context import Context, Served, Timeout, allowed_s, client_of, problems
+from service.routes.context import Context, Served, Timeout, allowed_s, client_of, problems, resolved
 from service.schemas import PredictRequest, PredictResponse
 from service.scoring import ClientGone, score
 
@@ -93,8 +93,8 @@ async def _predict(
     served.limiter.admit(client_of(scope), len(body.queries))
     answerer = served.answerer
     queries = await _resolve(body, served, answerer)
-    resolved = perf_counter()
-    timeout_s = allowed_s(timeout_ms, served) + started - resolved
+    found = perf_counter()
+    timeout_s = allowed_s(timeout_ms, served) + started - found
     scored = await score(served.scorer, receive, answerer.score, queries, timeout_s)
     answers, received = scored.answers, perf_counter()
     if len(queries) * body.k <= INLINE_CANDIDATES:
@@ -102,7 +102,7 @@ async def _predict(
     else:
         content = await run_in_threadpool(answerer.render, body, answers)
     serialised_s = perf_counter() - received
-    seconds = {"resolve": resolved - started, **answers[0].seconds, "serialise": serialised_s}
+    seconds = {"resolve": found - started, **answers[0].seconds, "serialise": serialised_s}
     served.metrics.count(answers, answerer.modality_names, seconds)
     seconds["queue"] = scored.wait_s
     timing = ", ".join([f"{name};dur={1000 * taken_s:.3f}" for name, taken_s in seconds.items()])
@@ -112,16 +112,9 @@ async def _predict(
 async def _resolve(body: PredictRequest, served: Context, answerer: Answerer) -> list[Query]:
     """On the event loop where that is quick: few names, all of them known."""
     num_names = 2 * len(body.queries) + (len(body.candidates) if isinstance(body.candidates, list) else 0)
-    try:
-        if num_names <= INLINE_NAMES:
-            try:
-                return answerer.resolve(body, suggest=False)
-            except InvalidRequest:
-                pass  # To be told what may have been meant, which takes searching.
-        return await run_in_threadpool(answerer.resolve, body)
-    except InvalidRequest as error:
-        served.metrics.unknown_names.inc(len(error.errors))
-        raise
+    known = answerer.resolve_known(body) if num_names <= INLINE_NAMES else None
+    # Else in a thread, where there is time to find what may have been meant.
+    return known if known is not None else await resolved(served, lambda: answerer.resolve(body))
 
 
 def _check_limits(body: PredictRequest, served: Context) -> None:

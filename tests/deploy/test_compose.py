@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from arguments import build_parser
+from commands.arguments import build_parser
 from service.keys import load_rings
 from tests.e2e.processes import ROOT
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from arguments import LAYOUTS
 from cli import main
+from commands.arguments import LAYOUTS
 from tests.e2e.processes import (
     MOMOK,
     ROOT,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from arguments import build_parser
+from commands.arguments import build_parser
 from model.errors import UserError
 from service.settings import Settings, flag, is_secret, variable
 from service.sources import load_settings

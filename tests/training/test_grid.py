@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from tests.training.builders import make_dataset, make_recipe
 from training.grid import Grid, Trial, trials_of
 
 
-def trials(folder: Path, text: str) -> list[Trial]:
+def trials(folder: Path, text: str, overrides: Sequence[str] = ()) -> list[Trial]:
     """The trials of a grid written to ``folder``, over the recipe and the graph of these tests."""
     (folder / "grid.toml").write_text(text, encoding="utf-8")
     grid = Grid.load(folder / "grid.toml")
-    return trials_of(grid, make_recipe(), make_dataset(), folder / "dataset", directory=folder)
+    return trials_of(
+        grid, make_recipe(), make_dataset(), folder / "dataset", directory=folder, overrides=overrides
+    )
 
 
 def test_an_empty_grid_is_the_base_recipe(tmp_path: Path) -> None:
@@ -62,6 +65,12 @@ def test_another_base_comes_from_beside_the_grid(tmp_path: Path) -> None:
     (trial,) = trials(tmp_path, '[variants.other]\nconfig = "other.toml"\n"training.max_epochs" = 2')
     assert (trial.recipe.training.batch_size, trial.recipe.training.max_epochs) == (77, 2)
     assert trial.seed == 9 and not trial.recipe.network
+
+
+def test_what_the_command_line_sets_holds_for_another_base_too(tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("[training]\nbatch_size = 77\nmax_epochs = 9", encoding="utf-8")
+    (trial,) = trials(tmp_path, '[variants.other]\nconfig = "other.toml"', ["training.max_epochs=2"])
+    assert (trial.recipe.training.batch_size, trial.recipe.training.max_epochs) == (77, 2)
 
 
 def test_another_model_starts_without_the_fields_of_the_base() -> None:

@@ -18,7 +18,6 @@ def test_rows_are_bounded_by_cells_but_for_a_least_number(num_entities: int) -> 
     assert rows == MIN_ROWS or rows * num_entities <= CELLS["cpu"]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone can be told to keep memory")
 def test_freed_memory_is_kept_where_it_is_asked_for() -> None:
     """Pages that the kernel had to clear for ten tensors of 64 MB, after as many as it takes to settle."""
     code = """
@@ -34,4 +33,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         how: int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, check=True).stdout)
         for how in ("keep", "return")
     }
-    assert faults["keep"] < faults["return"] / 10
+    glibc = sys.platform.startswith(
+        "linux"
+    )  # It alone can be told to keep memory; elsewhere nothing changes.
+    assert faults["keep"] < (faults["return"] / 10 if glibc else float("inf"))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from model.adamf import EPSILON, AdaMFConfig
+from model.adamf import AdaMFConfig
 from model.predictor import ModalityShape
+from model.rotating import EPSILON
 from training.files import DatasetError
 
 SIGN = "ent_embeddings.weight"

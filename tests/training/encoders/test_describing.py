@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arguments import ENCODERS as OFFERED
 from cli import main
+from commands.arguments import ENCODERS as OFFERED
 from model.modality import Modality
 from tests.training.builders import NUM_ENTITIES, write_dataset
 from training.dataset import Dataset

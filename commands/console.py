@@ -1,0 +1,57 @@
+"""Console: what a command is given, what it prints, and how it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from model.errors import UserError
+
+T = TypeVar("T")
+
+
+def print_report(report: Any, as_json: bool) -> None:
+    print_lines_or_json(report.lines(), report.as_dict(), as_json)
+
+
+def print_lines_or_json(lines: Sequence[str], value: Any, as_json: bool) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else "\n".join(lines))
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C (or SIGTERM) asks training to stop after its step; a second one stops it at once."""
+    asked = []
+
+    def note(number: int, _frame: object) -> None:
+        asked.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupted(how: str) -> int:
+    """Say how to go on; the exit code."""
+    print(f"interrupted; {how}", file=sys.stderr)
+    return 130
+
+
+def checked(kind: type[T], fields: Mapping[str, Any]) -> T:
+    """A configuration from flags. Raises ``UserError`` for values out of range."""
+    from pydantic import ValidationError
+
+    from model.predictor import describe
+
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise UserError(describe(error)) from None
