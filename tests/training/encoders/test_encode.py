@@ -62,11 +62,18 @@ def test_the_datasets_own_labels_and_descriptions(tmp_path: Path) -> None:
     [
         ("wide.tsv", "key\tsize\tage\ne0\t1\t\ne2\t3.5\t-2e3\ne5\t\t4\n"),
         ("wide.csv", 'key,size,age\ne0,1,\n"e2",3.5,-2e3\ne5,,4\n'),
+        ("old-mac.csv", "key,size,age\re0,1,\re2,3.5,-2e3\re5,,4\r"),
+        ("lines.csv", 'key,size,age\r\ne0,"1\n",\r\ne2,3.5,-2e3\r\n\r\ne5,,4\r\n'),
         ("long.tsv", "key\tattribute\tvalue\ne0\tsize\t1\ne2\tsize\t3.5\ne2\tage\t-2e3\ne5\tage\t4\n"),
+        (
+            "empty.tsv",
+            "key\tattribute\tvalue\ne0\tsize\t1\ne0\tage\t\ne2\tsize\t3.5\ne2\tage\t-2e3\ne5\tage\t4\n"
+            "e5\tsize\t \n",
+        ),
     ],
 )
 def test_a_table_of_numbers_wide_or_as_facts(name: str, text: str, tmp_path: Path, data: Path) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode())
     assert encode(data, "sizes", "numeric", tmp_path / name) == 0
     made = modality(data, "sizes")
     assert made.rows is not None
@@ -129,6 +136,13 @@ BAD: list[tuple[str, str, str, str]] = [
     ("numeric", "n.tsv", "key\ta\ne1\t1\ne1\t\n", r"n.tsv:3: 'e1' stands there twice"),
     ("numeric", "n.tsv", "key\ta\ne99\t1\n", r"n.tsv:2: 'e99' is not the key"),
     ("numeric", "n.csv", 'key,a\n"e1\n', r"n.csv:2: .*columns"),
+    (
+        "numeric",
+        "long.csv",
+        'key,a\ne1,1\ne2,"' + 140_000 * "3",
+        r"long.csv:3: not readable as CSV \(field larger than .*\); is a quotation mark not closed\?",
+    ),
+    ("numeric", "n.tsv", "key\tattribute\tvalue\ne1\ta\ttall\n", r"n.tsv:2: a 'tall' is not a finite number"),
     (
         "numeric",
         "n.tsv",
