@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from model.directory import replace_file
 from model.known import Int64
 from model.modality import Modality
 from model.names import Names, shorten
@@ -160,12 +160,5 @@ def _write_text(path: Path, text: str) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """The file whole, or as it was before."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DatasetError(f"cannot be written ({error.strerror}); is there room?", file=path) from None
+    with replace_file(path, DatasetError) as partial:
+        partial.write_bytes(data)
