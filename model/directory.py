@@ -42,15 +42,16 @@ def replace_file(target: Path, error_class: type[UserError]) -> Iterator[Path]:
     removed, and ``target`` stays as it was. Raises ``error_class``.
     """
     partial = target.with_name(target.name + ".partial")
-    try:
-        with explained(target, error_class):
+    with explained(target, error_class):
+        try:
             yield partial
             sync(partial)
             partial.replace(target)
-            sync(target.parent)
-    finally:
-        with suppress(OSError):  # Gone as a rule; where it could not be made, that was told.
-            partial.unlink()
+        except BaseException:
+            with suppress(OSError):  # What matters is why it failed.
+                partial.unlink()
+            raise
+        sync(target.parent)
 
 
 @contextmanager
