@@ -18,7 +18,7 @@ from service import problems
 from service.answerer import Answerer
 from service.batcher import MicroBatcher
 from service.deployment import Deployment
-from service.keys import load_rings
+from service.keys import KeyRing, load_rings
 from service.limiter import Limiter
 from service.limits import Guard
 from service.metrics import Metrics
@@ -70,12 +70,17 @@ def unloaded_app(settings: Settings) -> FastAPI:
     )
     limiter = Limiter(settings.rate_limit, settings.rate_burst)
     app.state.context = Context(settings, metrics, deployment, scorer, limiter)
-    app.add_middleware(predict.FastLane, served=context_of(app))
-    app.add_middleware(Guard, max_bytes=settings.max_body_bytes, timeout_s=settings.receive_timeout_s)
-    app.add_middleware(Security, rings=rings, settings=settings)
-    app.add_middleware(Observation, metrics=metrics)
-    app.add_middleware(CarefulHeaders)  # Around all, so that a 500 has them too.
+    _surround(app, rings)
     return app
+
+
+def _surround(app: FastAPI, rings: tuple[KeyRing, KeyRing]) -> None:
+    """Our layers, outside of the framework's: what is answered in the fast lane does not go through those."""
+    context, settings = context_of(app), context_of(app).settings
+    stack = predict.FastLane(app.build_middleware_stack(), context)
+    guard = Guard(stack, settings.max_body_bytes, settings.receive_timeout_s)
+    observation = Observation(Security(guard, rings, settings), context.metrics)
+    app.middleware_stack = CarefulHeaders(observation)  # Around all, so that a 500 has them too.
 
 
 def build_api() -> FastAPI:

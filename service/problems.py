@@ -37,6 +37,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientGone, _on_client_gone)
+    app.add_exception_handler(Exception, _on_unexpected)
 
 
 async def _on_service_error(request: Request, error: Exception) -> Response:
@@ -68,6 +69,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:
     return left(request.scope)
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    raise error  # The framework would answer it with a page of its own.
 
 
 def left(scope: Scope) -> Response:

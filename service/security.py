@@ -23,6 +23,7 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+_LINES = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 """Of every answer, where a route has not set its own. No CORS: other origins may not read answers."""
 
 KEY_NAME = "key_name"
@@ -37,10 +38,10 @@ class CarefulHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                given = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(line for line in _LINES if line[0] not in given)]
                 if KEY_NAME in scope["state"]:
+                    headers = MutableHeaders(scope=message)
                     cached = headers.get("cache-control", "no-store")
                     headers["Cache-Control"] = cached.replace("public", "private")
             await send(message)

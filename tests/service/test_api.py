@@ -293,9 +293,13 @@ def test_an_unexpected_error_is_a_500_that_tells_strangers_nothing(
     with TestClient(create_app(_settings(made), answerer), raise_server_exceptions=False) as client:
         with monkeypatch.context() as patched:
             patched.setattr(answerer, "score", lambda queries: 1 / 0)
-            document = problem(client.post(PREDICT, json={"queries": [GOOD]}), 500)
-        assert "division" not in json.dumps(document)
-        assert document["request_id"] in caplog.text
+            patched.setattr(answerer, "describe", lambda settings: 1 / 0)
+            failed = [client.post(PREDICT, json={"queries": [GOOD]}), client.get("/v1/model")]
+        for response in failed:  # One past the framework, one through it.
+            document = problem(response, 500)
+            assert "division" not in json.dumps(document)
+            assert caplog.text.count(f"request {document['request_id']} failed") == 1
+            assert response.headers["x-content-type-options"] == "nosniff"
         assert client.post(PREDICT, json={"queries": [GOOD]}).status_code == 200
 
 
