@@ -135,13 +135,13 @@ def test_a_deadline_is_a_504_and_the_work_is_not_done(made: Made, monkeypatch: p
 )
 @pytest.mark.parametrize(
     "given",
-    ["0", "-5", "soon", "1.5", str(MOST_MS + 1), str(10**30), "9" * 5000, "\u0663".encode()],
+    ["0", "-5", "soon", "1.5", str(MOST_MS + 1), str(10**30), "9" * 5000, "\u0663"],
     ids=lambda given: repr(given)[:12],
 )
 def test_a_senseless_deadline_is_refused(
-    client: TestClient, path: str, body: dict[str, Any], given: str | bytes
+    client: TestClient, path: str, body: dict[str, Any], given: str
 ) -> None:
-    response = client.post(path, json=body, headers={"X-Request-Timeout-Ms": given})
+    response = client.post(path, json=body, headers={b"x-request-timeout-ms": given.encode()})
     assert pointers(problem(response, 422)) == ["X-Request-Timeout-Ms"]
     assert len(response.content) < 1000, "what was sent is not sent back at length"
 
