@@ -33,7 +33,11 @@ class RunError(UserError):
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk."""
+    """A run on disk.
+
+    ``features``: modality in use -> digest of its features (``Dataset.feature_digests``); None for runs of
+    versions that did not keep it.
+    """
 
     path: Path
     recipe: Recipe
@@ -42,6 +46,7 @@ class Run:
     dataset_name: str
     fingerprint: str
     provenance: dict[str, Any]
+    features: dict[str, str] | None = None
 
     @classmethod
     def describe(
@@ -69,7 +74,14 @@ class Run:
         if imported_from is not None:
             provenance["imported_from"] = imported_from
         return cls(
-            path, recipe, config, dataset_path.resolve(), dataset.name, dataset.fingerprint, provenance
+            path,
+            recipe,
+            config,
+            dataset_path.resolve(),
+            dataset.name,
+            dataset.fingerprint,
+            provenance,
+            dataset.feature_digests([shape.name for shape in config.modalities]),
         )
 
     def write(self) -> None:
@@ -81,6 +93,7 @@ class Run:
                 "path": str(self.dataset_path),
                 "name": self.dataset_name,
                 "fingerprint": self.fingerprint,
+                "features": self.features,
             },
             "provenance": self.provenance,
         }
@@ -115,6 +128,7 @@ class Run:
         file = path / "run.json"
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
+            features = facts["dataset"].get("features")
             return cls(
                 path,
                 Recipe.model_validate(facts["recipe"]),
@@ -123,6 +137,7 @@ class Run:
                 facts["dataset"]["name"],
                 facts["dataset"]["fingerprint"],
                 facts["provenance"],
+                None if features is None else dict(features),
             )
         except FileNotFoundError:
             raise RunError(f"{path} is not a run: it has no run.json; `momok train` makes one") from None
