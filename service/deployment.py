@@ -7,8 +7,8 @@ them is done the old bundle's memory is free. Whatever goes wrong, the old one s
 
 from __future__ import annotations
 
-import gc
 import logging
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -83,7 +83,7 @@ class Deployment:
 
     def reload(self) -> ModelRef:
         """Serve what is at the settings' bundle now. Raises ``ReloadBusy``, ``BundleRefused``."""
-        return self._exchange(lambda: self._settings.bundle)
+        return self._exchange(self._wanted)
 
     def rollback(self) -> ModelRef:
         """Serve what was served before. Raises ``ReloadBusy``, ``BundleRefused``."""
@@ -103,6 +103,11 @@ class Deployment:
         self._closed.set()
         self._loader.close()
 
+    def _wanted(self) -> Path:
+        # Before it is read: what turns meanwhile is seen to have turned.
+        self._seen = _target(self._settings.bundle)
+        return self._settings.bundle
+
     def _before(self) -> Path:
         if self._previous is None:
             raise BundleRefused("no other bundle was served before this one")
@@ -113,8 +118,6 @@ class Deployment:
             self._on_reload("busy")
             raise ReloadBusy("wait until it is served or refused")
         result = "failed"
-        # Before it is read: what turns meanwhile is seen to have turned.
-        self._seen = _target(self._settings.bundle)
         try:
             path = where().resolve()
             reference = self._serve(self._loader.load(path), path)
@@ -129,7 +132,6 @@ class Deployment:
         finally:
             self._loading.release()
             self._on_reload(result)
-            gc.collect()  # What was raised may hold in a circle what was being loaded: whole tables.
             give_back()
         return reference
 
@@ -169,10 +171,7 @@ class _Loader:
         """Whatever loading raises."""
         future: Future[Answerer] = Future()
         self._wanted.put((path, future))
-        try:
-            return future.result()
-        finally:
-            del future  # Its exception holds this frame, which must not hold it.
+        return future.result()
 
     def close(self) -> None:
         self._wanted.put(None)
@@ -183,8 +182,16 @@ class _Loader:
             try:
                 future.set_result(self._load(path))
             except BaseException as error:  # Raised again in the thread that waits.
+                _forget_loaded(error)
                 future.set_exception(error)
             del wanted, future  # They would keep the bundle while this waits for the next.
+
+
+def _forget_loaded(error: BaseException | None) -> None:
+    """Empty the frames that an error came through: who keeps the error would keep whole tables with it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _target(path: Path) -> tuple[Path, int] | None:

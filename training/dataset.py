@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -88,6 +89,17 @@ class Dataset:
             digest.update(facts[np.lexsort(facts.T)].astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def feature_digests(self, modalities: Collection[str]) -> dict[str, str]:
+        """sha256 (hex) of the features and rows, as they are stored, of those ``modalities`` that have any.
+
+        What a model learns from besides that which ``fingerprint`` covers.
+        """
+        return {
+            modality.name: _digest(modality.features, modality.rows)
+            for modality in self.modalities
+            if modality.name in modalities and modality.features is not None and modality.rows is not None
+        }
+
     def seen_entities(self) -> Int64:
         """Ids of the entities that occur in train, int64, sorted."""
         return np.unique(self.facts["train"][:, [0, 2]])
@@ -147,6 +159,14 @@ class Dataset:
             for modality in self.modalities:
                 write_modality(directory, modality)
             copy_pictures(self.pictures, self.picture_folder, directory / FOLDER)
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _header_of(dataset: Dataset) -> Header:

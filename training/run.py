@@ -34,7 +34,11 @@ class RunError(UserError):
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk."""
+    """A run on disk.
+
+    ``features``: modality in use -> digest of its features (``Dataset.feature_digests``); None for runs of
+    versions that did not keep it.
+    """
 
     path: Path
     recipe: Recipe
@@ -43,6 +47,7 @@ class Run:
     dataset_name: str
     fingerprint: str
     provenance: dict[str, Any]
+    features: dict[str, str] | None = None
 
     @classmethod
     def describe(
@@ -70,7 +75,14 @@ class Run:
         if imported_from is not None:
             provenance["imported_from"] = imported_from
         return cls(
-            path, recipe, config, dataset_path.resolve(), dataset.name, dataset.fingerprint, provenance
+            path,
+            recipe,
+            config,
+            dataset_path.resolve(),
+            dataset.name,
+            dataset.fingerprint,
+            provenance,
+            dataset.feature_digests([shape.name for shape in config.modalities]),
         )
 
     def write(self) -> None:
@@ -82,6 +94,7 @@ class Run:
                 "path": str(self.dataset_path),
                 "name": self.dataset_name,
                 "fingerprint": self.fingerprint,
+                "features": self.features,
             },
             "provenance": self.provenance,
         }
@@ -109,6 +122,7 @@ class Run:
         file = path / "run.json"
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
+            features = facts["dataset"].get("features")
             return cls(
                 path,
                 Recipe.model_validate(facts["recipe"]),
@@ -117,6 +131,7 @@ class Run:
                 facts["dataset"]["name"],
                 facts["dataset"]["fingerprint"],
                 facts["provenance"],
+                None if features is None else dict(features),
             )
         except FileNotFoundError:
             raise RunError(f"{path} is not a run: it has no run.json; `momok train` makes one") from None

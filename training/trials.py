@@ -16,7 +16,7 @@ from training.checkpoint import Checkpoint
 from training.dataset import Dataset
 from training.export import evaluate_run
 from training.grid import Trial
-from training.preparation import configure, fit_inputs
+from training.preparation import chosen_modalities, configure, fit_inputs
 from training.recipe import RecipeError
 from training.run import Run
 from training.trainer import TrainingError, resume_training, settled, start_training
@@ -93,8 +93,22 @@ def _check_folder(trial: Trial, path: Path, device: torch.device) -> None:
         raise TrialError(f"{path} is the run of another recipe; choose another --out, or remove it")
     if run.dataset_path.resolve() != trial.dataset.resolve():
         raise TrialError(f"{path} was trained on {run.dataset_path}; choose another --out, or remove it")
-    if run.fingerprint != Dataset.open(trial.dataset).fingerprint:
+    dataset = Dataset.open(trial.dataset)
+    if run.fingerprint != dataset.fingerprint:
         raise TrialError(f"{trial.dataset} has changed since {path}; choose another --out, or remove it")
+    if changed := _changed_features(trial, dataset, run):
+        raise TrialError(
+            f"{trial.dataset}: features of {', '.join(changed)} have changed since {path}; "
+            "choose another --out, or remove it"
+        )
+
+
+def _changed_features(trial: Trial, dataset: Dataset, run: Run) -> list[str]:
+    """The modalities of the trial that are not those of the run; none where the run does not tell."""
+    if run.features is None:
+        return []
+    found = dataset.feature_digests([modality.name for modality in chosen_modalities(trial.recipe, dataset)])
+    return sorted({name for name, _ in found.items() ^ run.features.items()})
 
 
 def _finished(path: Path) -> bool:

@@ -15,7 +15,16 @@ from service.answerer import Answerer
 from service.errors import InvalidRequest, ProblemItem, ServiceError, pointer
 from service.limits import Replay
 from service.problems import answer, left
-from service.routes.context import Context, Served, Timeout, allowed_s, client_of, problems, resolved
+from service.routes.context import (
+    MOST_MS,
+    Context,
+    Served,
+    Timeout,
+    allowed_s,
+    client_of,
+    problems,
+    resolved,
+)
 from service.schemas import PredictRequest, PredictResponse
 from service.scoring import ClientGone, score
 
@@ -74,14 +83,14 @@ def _asked(headers: dict[bytes, bytes], message: Message) -> tuple[PredictReques
     timeout = headers.get(b"x-request-timeout-ms", b"")
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip()
     whole = message["type"] == "http.request" and not message.get("more_body", False)
-    if not whole or kind != b"application/json" or (timeout and not (timeout.isdigit() and len(timeout) < 9)):
+    timed = timeout.isdigit() and len(timeout) < 9 and 1 <= int(timeout) <= MOST_MS
+    if not whole or kind != b"application/json" or (timeout and not timed):
         return None
     try:
         request = PredictRequest.model_validate_json(message.get("body", b""))
     except ValidationError:
         return None
-    timeout_ms = int(timeout) if timeout else None
-    return None if timeout_ms == 0 else (request, timeout_ms)
+    return request, int(timeout) if timeout else None
 
 
 async def _predict(

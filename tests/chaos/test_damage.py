@@ -16,7 +16,7 @@ from model.manifest import digest_of
 from service.app import create_app
 from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.test_api import PREDICT, problem
-from tests.service.test_deployment import turn
+from tests.service.test_deployment import nothing_kept, turn
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 
@@ -134,7 +134,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClie
 
 
 @pytest.mark.parametrize(("damage", "reason"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_bundle_is_refused_with_its_reason(
+def test_a_damaged_bundle_is_refused_with_its_reason_and_nothing_of_it_kept(
     serving: tuple[TestClient, Path], tmp_path: Path, damage: Damage, reason: str
 ) -> None:
     client, link = serving
@@ -142,7 +142,8 @@ def test_a_damaged_bundle_is_refused_with_its_reason(
     bad = make_bundle(tmp_path / "bad", decision="sum", seed=1).path
     damage(bad)
     turn(link, bad)
-    document = problem(client.post("/admin/reload", headers=ADMIN), 422)
+    with nothing_kept():
+        document = problem(client.post("/admin/reload", headers=ADMIN), 422)
     assert document["type"] == "urn:momok:problem:bundle-refused"
     assert reason in document["detail"]
     assert client.post(PREDICT, json=GOOD).content == before

@@ -19,9 +19,28 @@ GOOD_BODY = json.dumps(GOOD).encode()
 Kind = Callable[[Server, random.Random], Awaitable[int]]
 
 
+def entity(rng: random.Random) -> str:
+    return f"e{rng.randrange(20_000)}"
+
+
 async def good(to: Server, rng: random.Random) -> int:
-    queries = [{"head": f"e{rng.randrange(20_000)}", "relation": f"r{rng.randrange(3)}"} for _ in range(3)]
+    queries = [{"head": entity(rng), "relation": f"r{rng.randrange(3)}"} for _ in range(3)]
     return (await to.predict({"queries": queries, "k": rng.choice((1, 5, 20))}))[0]
+
+
+async def facts(to: Server, rng: random.Random) -> int:
+    asked = [{"head": entity(rng), "relation": f"r{rng.randrange(3)}", "tail": entity(rng)} for _ in range(6)]
+    return (await to.ask(post("/v1/score", json.dumps({"facts": asked}).encode())))[0]
+
+
+async def relations(to: Server, rng: random.Random) -> int:
+    asked = {"head": entity(rng), "tail": entity(rng), "k": rng.choice((1, 3, 20))}
+    return (await to.ask(post("/v1/relations/rank", json.dumps(asked).encode())))[0]
+
+
+async def search(to: Server, rng: random.Random) -> int:
+    part = rng.choice(("e", "Entity", f"y%20{rng.randrange(100)}", f"e{rng.randrange(20_000)}", "nobody"))
+    return (await to.ask(get(f"/v1/entities?search={part}&limit=200&offset={rng.choice((0, 500))}")))[0]
 
 
 async def bad(to: Server, rng: random.Random) -> int:
@@ -81,7 +100,10 @@ async def garbage(to: Server, rng: random.Random) -> int:
 
 
 KINDS: dict[Kind, tuple[int, set[int]]] = {
-    good: (40, {200, 429}),
+    good: (25, {200, 429}),
+    facts: (5, {200, 429}),
+    relations: (5, {200, 429}),
+    search: (5, {200}),
     bad: (20, {422}),
     lost: (10, {404, 405, 422}),
     oversized: (8, {413}),
@@ -91,6 +113,11 @@ KINDS: dict[Kind, tuple[int, set[int]]] = {
     garbage: (3, {400}),
 }
 """How many in a hundred, and what may be answered."""
+
+WELL_MEANT = (good, facts, relations, search, slow)
+ANSWERED = 0.8
+"""The least share of them that is answered: all were, wherever this was tried. Who refuses everybody is safe
+from floods too."""
 
 
 async def flood(to: Server, num_requests: int, seed: int) -> None:
@@ -107,6 +134,9 @@ async def flood(to: Server, num_requests: int, seed: int) -> None:
     for kind, (_, allowed) in KINDS.items():
         assert set(seen[kind.__name__]) <= allowed, (kind.__name__, seen[kind.__name__])
     assert sum(map(Counter.total, seen.values())) == num_requests
+    for kind in WELL_MEANT:
+        answered = seen[kind.__name__]
+        assert answered[200] >= ANSWERED * answered.total(), (kind.__name__, answered)
 
 
 async def storm(to: Server) -> None:

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.wire import GOOD, Server, answer, get, post, server
+from tests.chaos.wire import GOOD, Server, answer, chunked, get, post, server
 
 NUM_ATTACKERS = 40
 MAX_CONNECTIONS = 60
+MAX_BYTES = 100_000
 
 
 @pytest.fixture(scope="module")
 def to(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    flags = ("--receive-timeout-s", 0.5, "--max-connections", MAX_CONNECTIONS)
+    flags = ("--receive-timeout-s", 0.5, "--max-connections", MAX_CONNECTIONS, "--max-body-bytes", MAX_BYTES)
     with server(bundles[0], tmp_path_factory.mktemp("slow"), *flags) as to:
         yield to
 
@@ -62,6 +63,31 @@ def test_dribbling_is_ended_while_others_are_served(
         assert (await to.predict())[0] == 200
 
     asyncio.run(attack())
+
+
+@pytest.mark.parametrize(
+    ("request_of", "status"),
+    [
+        (post("/v1/predict", b" " * 100, length=10_000), 408),
+        (post("/v1/predict", b" " * 100, length=10**9), 413),
+        (chunked("/v1/predict", *[b" " * 30_000] * 5)[:-5], 413),
+    ],
+    ids=["too slow", "said to be too large", "found to be too large"],
+)
+def test_a_refused_body_ends_its_connection(to: Server, request_of: bytes, status: int) -> None:
+    """What follows would be the rest of a body that nobody wants to read."""
+
+    async def send() -> None:
+        reader, writer = await to.connect()
+        writer.write(request_of)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert int(head.split()[1]) == status
+        assert b"\r\nconnection: close\r\n" in head
+        rest = await asyncio.wait_for(reader.read(), 20)
+        assert json.loads(rest)["status"] == status
+        writer.close()
+
+    asyncio.run(send())
 
 
 def test_a_second_header_has_its_deadline_too(to: Server) -> None:

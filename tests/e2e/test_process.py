@@ -126,3 +126,26 @@ def test_logs_are_json_where_wanted(tmp_path: Path) -> None:
     lines = [line for line in output.read_text(encoding="utf-8").splitlines() if "serving at" not in line]
     logged = [json.loads(line) for line in lines]
     assert logged[-1]["outcome"] == "answered"
+
+
+def test_a_client_is_who_connects_whatever_its_headers_say(tmp_path: Path) -> None:
+    flags = ("--rate-limit", 1e-6, "--rate-burst", 2, "--max-queries", 2)
+    body = json.dumps(GOOD).encode()
+
+    async def asking(to: Server, header: str, source: str = "127.0.0.1") -> int:
+        reader, writer = await asyncio.open_connection(to.host, to.port, local_addr=(source, 0))
+        writer.write(post("/v1/predict", body, header))
+        status, _ = await answer(reader)
+        writer.close()
+        return status
+
+    async def pretending(to: Server) -> None:
+        headers = [
+            "x-forwarded-for: 192.0.2.1", "x-forwarded-for: 192.0.2.2, 192.0.2.3", "x-real-ip: 192.0.2.4",
+            "forwarded: for=192.0.2.5",
+        ]  # fmt: skip
+        assert [await asking(to, header) for header in headers] == [200, 200, 429, 429]
+        assert await asking(to, "x-forwarded-for: 127.0.0.1", source="127.0.0.2") == 200
+
+    with server(made(tmp_path / "bundle").path, tmp_path, *flags) as to:
+        asyncio.run(pretending(to))

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from model.engine import HOPELESS, MEASURED_SIZES, EngineName, Engines
+from model.engine import HOPELESS, MEASURED_SIZES, MEASURING_S, EngineName, Engines
+from model.index import EntityIndex
+from model.index_spec import IndexSpec
 from model.predictor import Branch
-from model.table import EntityTable
+from model.table import EntityTable, Float32
 
 Cost = Callable[[str, int], float]
 
@@ -90,3 +92,50 @@ def test_measuring_ends_in_time(table: EntityTable, monkeypatch: pytest.MonkeyPa
 def test_copies_that_nobody_reads_are_given_back(table: EntityTable, monkeypatch: pytest.MonkeyPatch) -> None:
     engines, _ = measured(table, lambda name, _: 1e-3 if name == "scan" else 1.0, monkeypatch)
     assert engines.made == ["scan"]
+
+
+def test_an_engine_that_is_slow_to_build_leaves_none_without_a_choice(
+    table: EntityTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What building takes is not what answering takes, and one size is timed whatever it took."""
+    clock, asked = [0.0], []
+    monkeypatch.setattr("model.engine.perf_counter", lambda: clock[0])
+    build = EntityIndex.build
+
+    def slowly(rows_ND: Float32, spec: IndexSpec) -> EntityIndex:
+        clock[0] += 10 * MEASURING_S
+        return build(rows_ND, spec)
+
+    monkeypatch.setattr(EntityIndex, "build", slowly)
+    engines = Engines(table, "sum")
+
+    def answer(size: int) -> None:
+        assert {engines.of(other).name for other in (1, size, 1000)} <= set(engines.made)
+        asked.append(size)
+        clock[0] += 0.1 * MEASURING_S
+
+    engines.measure(answer)
+    assert asked == [1] * 6 + [4] * 6, "two runs of three engines, until the time is over"
+    assert list(engines.choices) == [1, 4]
+    assert engines.of(1000).name in engines.made
+
+
+@pytest.mark.parametrize("fails", ["build", "answer"])
+def test_an_engine_that_fails_leaves_one_that_answers(
+    table: EntityTable, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    engines = Engines(table, "sum")
+
+    def fail(*_: object) -> EntityIndex:
+        raise MemoryError
+
+    def answer(size: int) -> None:
+        if engines.of(size).name.startswith("faiss"):
+            fail()
+
+    if fails == "build":
+        monkeypatch.setattr(EntityIndex, "build", fail)
+    with pytest.raises(MemoryError):
+        engines.measure(answer)
+    assert engines.choices == {1: "scan"}
+    assert engines.of(1000) is engines.scan

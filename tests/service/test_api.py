@@ -177,6 +177,31 @@ def test_errors_do_not_echo_what_was_sent_at_full_size(client: TestClient) -> No
     assert "y" * 65 not in client.post(PREDICT, json=body).text
 
 
+@pytest.mark.parametrize(
+    "k", [2**31, 2**63 - 1, 2**63, 2**64, 10**30, 10**4000, -(10**30)], ids=lambda k: str(k)[:22]
+)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(PREDICT, {"queries": [GOOD]}), ("/v1/relations/rank", {"head": "e1", "tail": "e2"})],
+)
+def test_a_k_of_any_length_is_refused_in_few_words(
+    client: TestClient, path: str, body: dict[str, Any], k: int
+) -> None:
+    response = client.post(path, json=body | {"k": k})
+    assert pointers(problem(response, 422)) == ["/k"]
+    assert str(abs(k)) not in response.text
+    assert len(response.content) < 500
+
+
+@pytest.mark.parametrize("name", ["limit", "offset"])
+@pytest.mark.parametrize("path", ["/v1/entities", "/v1/entities/e1/neighbors"])
+def test_pages_of_any_length_are_refused_in_few_words(client: TestClient, path: str, name: str) -> None:
+    for number in (2**31, 2**63, 10**30, 10**4000):
+        response = client.get(path, params={name: str(number)})
+        assert pointers(problem(response, 422)) == [name]
+        assert len(response.content) < 500
+
+
 def test_search_pages_without_gaps(client: TestClient) -> None:
     seen: list[str] = []
     offset: int | None = 0

@@ -7,13 +7,16 @@ import json
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from model.bundle import MANIFEST, WEIGHTS
+from model.bundle import MANIFEST, WEIGHTS, Bundle
+from model.predictor import LinkPredictor
 from service import deployment as module
 from service.answerer import Answerer
 from service.app import create_app
@@ -72,10 +75,48 @@ def reloads(client: TestClient) -> dict[str, float]:
     return {line.split('"')[1]: float(line.split()[-1]) for line in found}
 
 
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """What is loaded within and not served is gone at the end, before the collector's own time comes."""
+
+    def loaded() -> set[int]:
+        kinds = (Answerer, Bundle, LinkPredictor)
+        return {id(thing) for thing in gc.get_objects() if issubclass(type(thing), kinds)}
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = loaded()
+        yield
+        assert loaded() <= before
+    finally:
+        gc.enable()
+
+
+def slow_loading(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Says that loading has begun, and lets it end, from now on."""
+    begun, go = threading.Event(), threading.Event()
+    warm = Answerer.warm
+
+    def slowly(answerer: Answerer) -> None:
+        begun.set()
+        assert go.wait(20)
+        warm(answerer)
+
+    monkeypatch.setattr(Answerer, "warm", slowly)
+    return begun, go
+
+
 def damage(bundle: Path) -> None:
     weights = bytearray((bundle / WEIGHTS).read_bytes())
     weights[-1] ^= 1
     (bundle / WEIGHTS).write_bytes(weights)
+
+
+def spoil_golden(bundle: Path) -> None:
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    manifest["golden"][1]["scores"][0] += 1
+    (bundle / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def test_reload_and_rollback(client: TestClient, link: Path, bundles: list[Path]) -> None:
@@ -117,11 +158,10 @@ def test_a_bundle_that_cannot_be_served_leaves_the_old_one(
     if wrong == "damaged":
         damage(bad)
     elif wrong == "golden":
-        manifest = json.loads((bad / MANIFEST).read_text(encoding="utf-8"))
-        manifest["golden"][1]["scores"][0] += 1
-        (bad / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        spoil_golden(bad)
     turn(link, tmp_path / "nowhere" if wrong == "missing" else bad)
-    document = problem(client.post("/admin/reload", headers=ADMIN), 422)
+    with nothing_kept():
+        document = problem(client.post("/admin/reload", headers=ADMIN), 422)
     words = {"damaged": WEIGHTS, "missing": "no such directory", "golden": "a golden query scores"}
     assert words[wrong] in document["detail"]
     assert served(client) == one
@@ -132,8 +172,9 @@ def test_a_bundle_that_cannot_be_served_leaves_the_old_one(
 def test_a_failure_of_ours_leaves_the_old_one_too(
     client: TestClient, bundles: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(Answerer, "warm", lambda self: 1 / 0)
+    warm = Answerer.warm
+    with monkeypatch.context() as patched, nothing_kept():
+        patched.setattr(Answerer, "warm", lambda answerer: (warm(answerer), 1 / 0))
         problem(client.post("/admin/reload", headers=ADMIN), 500)
     assert "could not be loaded" in caplog.text
     assert reloads(client)["failed"] == 1
@@ -141,15 +182,7 @@ def test_a_failure_of_ours_leaves_the_old_one_too(
 
 
 def test_two_reloads_at_once_are_a_conflict(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, go = threading.Event(), threading.Event()
-    warm = Answerer.warm
-
-    def slowly(answerer: Answerer) -> None:
-        begun.set()
-        assert go.wait(20)
-        warm(answerer)
-
-    monkeypatch.setattr(Answerer, "warm", slowly)
+    begun, go = slow_loading(monkeypatch)
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(client.post("/admin/reload", headers=ADMIN)))
     thread.start()
@@ -206,10 +239,13 @@ def test_nothing_of_the_old_bundle_is_left(client: TestClient, link: Path, bundl
     del table, parts
     del answerer
     turn(link, bundles[1])
-    assert client.post("/admin/reload", headers=ADMIN).status_code == 200
-    assert served(client)
-    gc.collect()
-    assert [reference() for reference in left] == [None] * 5
+    gc.disable()  # So that its memory is free, and can be handed back, as soon as it serves no more.
+    try:
+        assert client.post("/admin/reload", headers=ADMIN).status_code == 200
+        assert served(client)
+        assert [reference() for reference in left] == [None] * 5
+    finally:
+        gc.enable()
 
 
 def test_a_turned_link_is_noticed(
@@ -243,3 +279,35 @@ def test_a_bundle_replaced_in_its_place_is_noticed(
         place.rename(tmp_path / "gone")
         (tmp_path / "other").rename(place)
         until(lambda: served(client) != before)
+
+
+def test_a_link_turned_while_another_bundle_is_loaded_is_not_lost(
+    link: Path, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    _, expected = versions(bundles)
+    with TestClient(create_app(admin_settings(link, watch=True))) as client, ThreadPoolExecutor(1) as pool:
+        begun, go = slow_loading(monkeypatch)
+        other = pool.submit(client.post, "/admin/reload", headers=ADMIN)
+        assert begun.wait(20)
+        turn(link, bundles[1])
+        until(lambda: reloads(client)["busy"] > 0)
+        go.set()
+        assert other.result().status_code == 200
+        until(lambda: served(client) == expected)
+
+
+def test_a_link_turned_before_a_rollback_is_not_lost(
+    client: TestClient, link: Path, bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback does not follow the link, so what the link leads to is still to be served."""
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    third = make_bundle(tmp_path / "three", decision="sum", seed=7).path
+    (expected,) = versions([third])
+    turn(link, bundles[1])
+    assert client.post("/admin/reload", headers=ADMIN).status_code == 200
+    turn(link, third)
+    assert client.post("/admin/rollback", headers=ADMIN).status_code == 200
+    app: Any = client.app
+    threading.Thread(target=context_of(app).deployment.watch, daemon=True).start()
+    until(lambda: served(client) == expected)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from service.answerer import Answerer
 from service.app import create_app
 from service.errors import RateLimited
 from service.limiter import MOST_CLIENTS, Limiter
 from service.limits import CROWDED, Guard
+from service.routes.context import SEARCHES
+from service.schemas import EntitiesOut
 from service.settings import Settings
 from tests.service.builders import Made
 from tests.service.test_api import PREDICT, problem
+from tests.service.test_overload import until
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 
@@ -61,6 +68,47 @@ def test_a_client_that_asks_too_much_is_told_when_to_come_back(client: TestClien
     assert 1000 < document["retry_after_ms"] <= 2000, "one token more, at one in two seconds"
     assert response.headers["retry-after"] == "2"
     assert client.post(PREDICT, json=GOOD).status_code == 200
+
+
+def test_every_search_takes_a_token(client: TestClient) -> None:
+    for _ in range(3):
+        assert client.get("/v1/entities", params={"search": "entity"}).status_code == 200
+    assert problem(client.get("/v1/entities"), 429)["type"] == "urn:momok:problem:rate-limited"
+    problem(client.post(PREDICT, json=GOOD), 429)
+    assert client.get("/v1/entities/e1").status_code == 200, "to be looked up costs no search"
+
+
+def test_more_searches_than_are_made_at_a_time_wait_and_are_answered(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answerer = Answerer.open(made.path, "cpu", "scan")
+    entities, go = answerer.graph.entities, threading.Event()
+    at_work: list[int] = []
+    most = 0
+
+    def slowly(*arguments: Any) -> EntitiesOut:
+        nonlocal most
+        at_work.append(1)
+        most = max(most, len(at_work))
+        assert go.wait(20)
+        sleep(0.02)  # So that those who waited would be seen beside each other.
+        at_work.pop()
+        return entities(*arguments)
+
+    monkeypatch.setattr(answerer.graph, "entities", slowly)
+    app = create_app(Settings(bundle=made.path, device="cpu"), answerer)
+    num_searches = SEARCHES + 4
+    with TestClient(app) as client, ThreadPoolExecutor(num_searches) as pool:
+        found = [
+            pool.submit(client.get, "/v1/entities", params={"search": f"Entity {index}"})
+            for index in range(10, 10 + num_searches)
+        ]
+        until(lambda: f"momok_requests_in_flight {num_searches + 1}.0" in client.get("/metrics").text)
+        assert client.post(PREDICT, json=GOOD).status_code == 200, "they hold up nobody else"
+        go.set()
+        keys = [future.result().json()["entities"][0]["key"] for future in found]
+    assert keys == [f"e{index}" for index in range(10, 10 + num_searches)]
+    assert most == SEARCHES
 
 
 def test_a_bucket_fills_up_to_its_size() -> None:

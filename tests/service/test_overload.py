@@ -17,10 +17,10 @@ from starlette.testclient import TestClient
 from model.scorer import Answer, Query
 from service.answerer import Answerer
 from service.app import create_app, unloaded_app
-from service.routes.context import context_of
+from service.routes.context import MOST_MS, context_of
 from service.settings import Settings
 from tests.service.builders import Made
-from tests.service.test_api import PREDICT, problem
+from tests.service.test_api import PREDICT, pointers, problem
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 POISON = {"queries": [{"head": "e13", "relation": "r0"}]}
@@ -124,10 +124,31 @@ def test_a_deadline_is_a_504_and_the_work_is_not_done(made: Made, monkeypatch: p
     assert 7 not in score.asked
 
 
-@pytest.mark.parametrize("given", ["0", "-5", "soon", "1.5"])
-def test_a_senseless_deadline_is_refused(made: Made, given: str) -> None:
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
-        problem(client.post(PREDICT, json=GOOD, headers={"X-Request-Timeout-Ms": given}), 422)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PREDICT, GOOD),
+        ("/v1/score", {"facts": [{"head": "e1", "relation": "r0", "tail": "e2"}]}),
+        ("/v1/relations/rank", {"head": "e1", "tail": "e2"}),
+    ],
+    ids=["predict", "score", "rank"],
+)
+@pytest.mark.parametrize(
+    "given",
+    ["0", "-5", "soon", "1.5", str(MOST_MS + 1), str(10**30), "9" * 5000, "\u0663"],
+    ids=lambda given: repr(given)[:12],
+)
+def test_a_senseless_deadline_is_refused(
+    client: TestClient, path: str, body: dict[str, Any], given: str
+) -> None:
+    response = client.post(path, json=body, headers={b"x-request-timeout-ms": given.encode()})
+    assert pointers(problem(response, 422)) == ["X-Request-Timeout-Ms"]
+    assert len(response.content) < 1000, "what was sent is not sent back at length"
+
+
+def test_the_longest_deadline_is_taken(client: TestClient) -> None:
+    headers = {"X-Request-Timeout-Ms": str(MOST_MS)}
+    assert client.post(PREDICT, json=GOOD, headers=headers).status_code == 200
 
 
 def test_a_deadline_cannot_be_longer_than_the_servers(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,23 @@ def test_fingerprint_is_the_documented_hash(small: Dataset) -> None:
     assert small.fingerprint == plain_fingerprint(small)
 
 
+def test_feature_digests_are_those_of_the_stored_arrays(small: Dataset, tmp_path: Path) -> None:
+    expected = {
+        modality.name: hashlib.sha256(
+            b"%s %s\n%s" % (str(features.dtype).encode(), str(features.shape).encode(), features.tobytes())
+            + f"int64 {rows.shape}\n".encode()
+            + rows.tobytes()
+        ).hexdigest()
+        for modality in small.modalities
+        if (features := modality.features) is not None and (rows := modality.rows) is not None
+    }
+    assert set(expected) == {"text", "numeric"}
+    small.write(tmp_path / "dataset")
+    for dataset in (small, Dataset.open(tmp_path / "dataset")):
+        assert dataset.feature_digests(["structure", "text", "numeric"]) == expected
+        assert dataset.feature_digests(["structure", "text"]) == {"text": expected["text"]}
+
+
 def test_fingerprint_forgets_line_order_labels_and_features_alone(small: Dataset) -> None:
     def changed(**fields: Any) -> str:
         return dataclasses.replace(small, **fields).fingerprint

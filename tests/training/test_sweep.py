@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,16 @@ import torch
 
 from cli import main
 from model.errors import UserError
+from model.modality import Modality
 from tests.training.builders import CPU, after, events, make_dataset, make_recipe, start, write_dataset
 from training.dataset import Dataset
 from training.export import evaluate_run
-from training.recipe import RecipeError
+from training.recipe import Recipe, RecipeError
 from training.results import results_lines
 from training.run import Run
 from training.sweep import sweep
 from training.trainer import start_training
+from training.trials import TrialError
 
 GRID = """
 seeds = [1, 2]
@@ -147,6 +151,101 @@ def test_a_folder_with_other_runs_is_refused(dataset: Path) -> None:
         run_sweep(moved)
 
 
+def changed_facts(dataset: Dataset) -> Dataset:
+    return replace(dataset, facts=dataset.facts | {"train": dataset.facts["train"][1:]})
+
+
+def changed_modality(name: str, change: Callable[[Modality], Modality]) -> Callable[[Dataset], Dataset]:
+    return lambda dataset: replace(
+        dataset,
+        modalities=tuple(change(given) if given.name == name else given for given in dataset.modalities),
+    )
+
+
+def other_value(modality: Modality) -> Modality:
+    assert modality.features is not None
+    features = modality.features.copy()
+    features[3, 1] += 1
+    return replace(modality, features=features)
+
+
+def one_entity_less(modality: Modality) -> Modality:
+    assert modality.features is not None and modality.rows is not None
+    return replace(modality, features=modality.features[1:], rows=modality.rows[1:])
+
+
+def other_owners(modality: Modality) -> Modality:
+    assert modality.rows is not None
+    return replace(modality, rows=modality.rows[::-1].copy())
+
+
+def without_numeric(dataset: Dataset) -> Dataset:
+    return replace(dataset, modalities=dataset.modalities[:-1])
+
+
+def rewrite(path: Path, change: Callable[[Dataset], Dataset]) -> None:
+    """Another dataset in the place of the one at ``path``."""
+    changed = change(Dataset.open(path))
+    shutil.rmtree(path)
+    changed.write(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (changed_facts, r"dataset has changed since .*whole,seed=1; choose another --out, or remove it"),
+        (
+            changed_modality("text", other_value),
+            r"features of text have changed since .*whole,seed=1; choose",
+        ),
+        (changed_modality("text", one_entity_less), "features of text have changed since"),
+        (changed_modality("numeric", other_owners), "features of numeric have changed since"),
+        (without_numeric, "features of numeric have changed since"),
+    ],
+    ids=["a fact", "a value", "an entity less", "other owners", "a modality less"],
+)
+def test_a_dataset_that_has_changed_since_is_refused(
+    dataset: Path, change: Callable[[Dataset], Dataset], words: str
+) -> None:
+    (dataset.parent / "grid.toml").write_text("[variants.whole]", encoding="utf-8")
+    recipe = Recipe.model_validate({"training": {"max_epochs": 1, "seed": 1}})
+    run_sweep(dataset, recipe=recipe)
+    results = (dataset.parent / "out" / "results.json").read_bytes()
+    rewrite(dataset, change)
+    with pytest.raises(TrialError, match=words):
+        run_sweep(dataset, recipe=recipe)
+    assert (dataset.parent / "out" / "results.json").read_bytes() == results
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda dataset: replace(dataset, name="other", descriptions=("new",) * dataset.num_entities),
+        changed_modality("numeric", other_value),
+    ],
+    ids=["a name", "a modality that no run uses"],
+)
+def test_what_no_run_learned_from_may_change(dataset: Path, change: Callable[[Dataset], Dataset]) -> None:
+    (dataset.parent / "grid.toml").write_text('[variants.bare]\ndrop = ["numeric"]', encoding="utf-8")
+    first = run_sweep(dataset)
+    rewrite(dataset, change)
+    again = run_sweep(dataset)
+    assert first is not None and again is not None
+    assert again["runs"] == first["runs"]
+
+
+def test_runs_that_did_not_keep_digests_of_features_go_on(dataset: Path) -> None:
+    (dataset.parent / "grid.toml").write_text("", encoding="utf-8")
+    assert run_sweep(dataset, stop=after(5)) is None
+    file = dataset.parent / "out" / "seed=1" / "run.json"
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    assert set(facts["dataset"].pop("features")) == {"text", "numeric"}
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    rewrite(dataset, changed_modality("text", other_value))
+    assert run_sweep(dataset) is not None
+    assert events(file.parent, "resumed")
+
+
 def test_without_valid_facts_there_is_nothing_to_compare_by(tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_text("", encoding="utf-8")
     dataset = write_dataset(tmp_path, make_dataset(valid=False))
@@ -181,3 +280,7 @@ def test_the_command_prints_the_table_and_refuses_in_one_line(
     assert printed[0].split()[:2] == ["variant", "seeds"] and len(printed) == 3
     assert main([*command, "--grid", str(folder / "none.toml")]) == 2
     assert capsys.readouterr().err.startswith("momok: ")
+    rewrite(dataset, changed_modality("text", other_value))
+    assert main([*command, "--grid", str(folder / "grid.toml")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("momok: ") and "features of text have changed" in said and said.count("\n") == 1
