@@ -78,7 +78,7 @@ def test_what_was_interrupted_goes_on(folder: Path, work: Path) -> None:
 
 
 def test_what_goes_on_takes_the_words_too(folder: Path, work: Path) -> None:
-    """A longer schedule is taken, but the bundle from before is not served for it; another model is refused."""
+    """A longer schedule is taken, but not served by the bundle from before; another model is refused."""
     assert train(work / "dataset", folder, "next").returncode == 0
     (folder / "bundles" / "current").unlink()
     done = train(work / "dataset", folder, "next", "--set", "network.num_experts=2")
