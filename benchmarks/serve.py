@@ -9,7 +9,8 @@ too. ``online_over_offline``: saturated queries a second over those of the batch
 bare reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is
 the scorer's for such a request. ``p99_over_unloaded`` at 70 % of saturation. At twice the saturation:
 ``goodput_at_2x`` (answered in time, over saturation), ``reject_p99_ms``, and ``late_at_2x`` (neither
-answered in time nor told to come back). ``livez_p99_ms`` while saturated.
+answered in time nor told to come back). ``livez_p99_ms`` while saturated. ``pykeen_single_ms``: one query by
+PyKEEN's ``predict_target`` (``peer.py``; with the extra ``bench``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -35,7 +37,7 @@ import numpy as np
 import uvicorn
 import uvloop
 
-from model.bundle import is_bundle
+from model.bundle import is_bundle, read_manifest
 from service.answerer import Answerer
 from service.schemas import PredictRequest
 from service.server import serve
@@ -97,7 +99,22 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
             null = wrk(f"{url}/v1/predict", script, seconds)
         with started(__file__, bundle, "--role", "raw", "--size", size) as url:
             raw = wrk(f"{url}/v1/predict", script, seconds)
-    return result | {"null_requests_s": null, "raw_requests_s": raw, "null_over_raw": null / raw}
+    result |= {"null_requests_s": null, "raw_requests_s": raw, "null_over_raw": null / raw}
+    return result | of_peer(bundle, seconds)
+
+
+def of_peer(bundle: Path, seconds: float) -> dict[str, Any]:
+    """PyKEEN on a model of equal size, in a process of its own; nothing where it is not installed."""
+    if find_spec("pykeen") is None:
+        return {}
+    manifest = read_manifest(bundle)
+    width = sum(branch.width for branch in manifest.branches)
+    command = [sys.executable, Path(__file__).with_name("peer.py"), "--json", "--width", width]
+    command += ["--entities", manifest.counts["entities"], "--relations", manifest.counts["relations"]]
+    command += ["--seconds", seconds]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 QUIET = ("--log-level", "warning", "--timeout-s", DEADLINE_S)

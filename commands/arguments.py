@@ -195,7 +195,8 @@ def _add_export(commands: Any) -> None:
     parser.add_argument(
         "--index", metavar="KIND[,FIELD=VALUE...]",
         help="flat (exact), ivf[,lists=,codes=flat|sq8|pq,probes=,fetched=] or hnsw[,links=,build_depth=,"
-        "search_depth=,fetched=]; by default flat, from 100,000 entities on ivf, as hard as recall asks",
+        "search_depth=,fetched=]; by default flat, from 100,000 entities on ivf, as hard as recall asks; "
+        "models that rotate (adamf, adamf-mat, mocme) have flat alone",
     )  # fmt: skip
     _add_device(parser)
 

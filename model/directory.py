@@ -1,4 +1,4 @@
-"""new_directory: a directory that appears whole or not at all."""
+"""What appears on disk whole or not at all: ``new_directory``, ``replace_file``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from model.errors import UserError
@@ -21,19 +21,47 @@ def new_directory(target: Path, error_class: type[UserError]) -> Iterator[Path]:
     """
     partial = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
-        if target.exists() or target.is_symlink():
-            raise error_class(f"{target}: exists already; choose another place or remove it first")
-        partial.mkdir(parents=True)
-        yield partial
-        for path in [*partial.rglob("*"), partial]:
-            sync(path)
-        partial.rename(target)
+        with explained(target, error_class):
+            if target.exists() or target.is_symlink():
+                raise error_class(f"{target}: exists already; choose another place or remove it first")
+            partial.mkdir(parents=True)
+            yield partial
+            for path in [*partial.rglob("*"), partial]:
+                sync(path)
+            partial.rename(target)
+            sync(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def replace_file(target: Path, error_class: type[UserError]) -> Iterator[Path]:
+    """The file ``<target>.partial``, to be written in the block, becomes ``target`` when it ends well.
+
+    It is synced to disk before the rename, and the directory after it; where it cannot be written it is
+    removed, and ``target`` stays as it was. Raises ``error_class``.
+    """
+    partial = target.with_name(target.name + ".partial")
+    with explained(target, error_class):
+        try:
+            yield partial
+            sync(partial)
+            partial.replace(target)
+        except BaseException:
+            with suppress(OSError):  # What matters is why it failed.
+                partial.unlink()
+            raise
         sync(target.parent)
+
+
+@contextmanager
+def explained(target: Path, error_class: type[UserError]) -> Iterator[None]:
+    """Raises ``error_class`` for what the system refuses to the block, which writes ``target``."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or error
         raise error_class(f"{target}: cannot be written ({reason}); is there room, may you write?") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

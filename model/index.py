@@ -22,6 +22,9 @@ POINTS_A_LIST, ITERATIONS = 200, 6
 """Training vectors for each inverted list, and passes over them. k-means converges in a few; but where
 entities lie in small clusters, a sample must hold several of each, or clusters fall apart into many lists."""
 
+PQ_CODES = 256
+"""The values of a byte of ``codes=pq``, each learned from at least one vector."""
+
 
 class EntityIndex:
     """A FAISS index over vectors float32[N, D] by inner product."""
@@ -49,7 +52,12 @@ class EntityIndex:
             index.cp.min_points_per_centroid = 1  # Small graphs are told by their recall, not by warnings.
             index.cp.max_points_per_centroid = POINTS_A_LIST
             step = max(num_entities // max(POINTS_A_LIST * spec.lists, 16_384), 1)
-            index.train(np.ascontiguousarray(vectors_ND[::step]))
+            learned_CD = np.ascontiguousarray(vectors_ND[::step])
+            if spec.codes == "pq" and len(learned_CD) < PQ_CODES:
+                raise ValueError(
+                    f"codes=pq learns from {PQ_CODES} entities at least, not from {len(learned_CD)}"
+                )
+            index.train(learned_CD)
         for start in range(0, num_entities, ADDED_AT_ONCE):
             part_CD = np.ascontiguousarray(vectors_ND[start : start + ADDED_AT_ONCE])
             index.add(part_CD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,7 +13,8 @@ from model.index_spec import IndexKind, IndexSpec
 from model.predictor import Branch, Geometry
 
 FORMAT_VERSION: Literal[1] = 1
-_CHUNK_BYTES = 1 << 20
+
+EntityId = Annotated[int, Field(ge=0)]
 
 
 class _Part(BaseModel):
@@ -80,9 +81,9 @@ class IndexInfo(_Part):
 class GoldenQuery(_Part):
     """A query and its answer as the exporting process saw it; ``relation`` in [0, 2R)."""
 
-    entity: int = Field(ge=0)
+    entity: EntityId
     relation: int = Field(ge=0)
-    entities: list[int] = Field(min_length=1)
+    entities: list[EntityId] = Field(min_length=1)
     scores: list[float] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -141,11 +142,7 @@ class Manifest(_Part):
 
 
 def digest_of(path: Path) -> FileDigest:
-    """Hash and size of a file, read in pieces."""
-    digest = hashlib.sha256()
-    size_bytes = 0
+    """Hash and size of a file, which is never in memory as a whole."""
     with path.open("rb") as file:
-        while piece := file.read(_CHUNK_BYTES):
-            digest.update(piece)
-            size_bytes += len(piece)
-    return FileDigest(sha256=digest.hexdigest(), size_bytes=size_bytes)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileDigest(sha256=sha256, size_bytes=file.tell())

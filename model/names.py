@@ -63,12 +63,16 @@ class Names:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def id_of(self, key: str) -> int | None:
+        """The id that carries this very key; labels do not count."""
+        return self._id_of_key.get(key)
+
     def resolve(self, name: str) -> int:
         """The id that ``name`` means: a key first, else a label that only one carries.
 
         Raises ``UnknownName`` (without suggestions: see ``nearest``) or ``AmbiguousName``.
         """
-        found = self._id_of_key.get(name)
+        found = self.id_of(name)
         if found is not None:
             return found
         ids = self._ids_of_label.get(name, ())

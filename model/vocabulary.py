@@ -19,7 +19,7 @@ from model.names import Names, UnknownName, closest, shorten
 _SCHEMA = """
 CREATE TABLE entities (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL, label TEXT NOT NULL, description TEXT NOT NULL,
-    degree INTEGER NOT NULL, folded TEXT NOT NULL
+    degree INTEGER NOT NULL, folded TEXT NOT NULL, folded_key TEXT NOT NULL
 );
 CREATE TABLE relations (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL, label TEXT NOT NULL, num_facts INTEGER NOT NULL
@@ -49,6 +49,9 @@ class Vocabulary:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(entities)")}
+        # Older bundles have none; in their keys, short texts find letters beyond ASCII only as they stand.
+        self._key_column = "folded_key" if "folded_key" in columns else "key"
         self.entities = self._names("entity", "entities")
         self.relations = self._names("relation", "relations")
         self.relation_counts: tuple[int, ...] = tuple(
@@ -88,7 +91,8 @@ class Vocabulary:
             source = "entities JOIN entity_search ON entities.id = entity_search.rowid"
             condition, matched = "entity_search MATCH ?", (_phrase(folded),)
         else:
-            source, condition = "entities", "(folded LIKE ? ESCAPE '\\' OR key LIKE ? ESCAPE '\\')"
+            source = "entities"
+            condition = f"(folded LIKE ? ESCAPE '\\' OR {self._key_column} LIKE ? ESCAPE '\\')"
             matched = (f"%{like}%",) * 2
         rows = self._connection.execute(
             f"SELECT id FROM {source} WHERE {condition} "
@@ -140,10 +144,11 @@ def write_vocabulary(
 ) -> None:
     """Write a new vocabulary file; all sequences run in id order."""
     folded = [_fold(label) for label in entities.labels]
+    folded_keys = [_fold(key) for key in entities.keys]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(_SCHEMA)
         connection.executemany(
-            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?, ?)",
             zip(
                 range(len(entities)),
                 entities.keys,
@@ -151,6 +156,7 @@ def write_vocabulary(
                 descriptions,
                 degrees,
                 folded,
+                folded_keys,
                 strict=True,
             ),
         )
@@ -158,10 +164,9 @@ def write_vocabulary(
             "INSERT INTO relations VALUES (?, ?, ?, ?)",
             zip(range(len(relations)), relations.keys, relations.labels, relation_counts, strict=True),
         )
-        keys = map(_fold, entities.keys)
         connection.executemany(
             "INSERT INTO entity_search (rowid, folded, key) VALUES (?, ?, ?)",
-            zip(range(len(entities)), folded, keys, strict=True),
+            zip(range(len(entities)), folded, folded_keys, strict=True),
         )
 
 

@@ -15,7 +15,8 @@ QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")
 
 
-WATCH_AFTER_S = 0.01
+WATCH_AFTER_S = 0.5
+"""Watching costs more than a short wait in the queue could save."""
 
 
 class ClientGone(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import ssl
@@ -62,6 +63,8 @@ def serve(
             first_call(url, context.answerer)
 
     start = _Start(context.deployment, server, loaded)
+    # What imports have made stays: to look through it for garbage again would stop everyone for long.
+    gc.freeze()
     with listener:
         start.begin()
         server.run(sockets=[listener])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from model.directory import replace_file
 from model.errors import UserError
 
 
@@ -49,17 +49,12 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Replace ``path`` as a whole: a crash leaves the old file or the new one, never half of one."""
-        partial = path.with_name(path.name + ".partial")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        try:
-            save_file(tensors, partial, metadata={"facts": json.dumps(self.facts)})
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: cannot be written ({error}); is there room?") from None
-        finally:
-            partial.unlink(missing_ok=True)
+        with replace_file(path, CheckpointError) as partial:
+            try:
+                save_file(tensors, partial, metadata={"facts": json.dumps(self.facts)})
+            except SafetensorError as error:
+                raise CheckpointError(f"{path}: cannot be written ({error}); is there room?") from None
 
     def under(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names start with ``prefix.``, without it."""

@@ -128,7 +128,7 @@ class Dataset:
         """Put one modality of this dataset, and what the header says of it, into its directory on disk.
 
         The features appear before the header names them: a crash in between leaves a file that ``open`` asks
-        to list or to remove.
+        to list or to remove. Whoever is not alone with the directory holds it ``locked``, from opening it on.
         """
         path = Path(path)
         (modality,) = (modality for modality in self.modalities if modality.name == name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from model.directory import explained, replace_file
 from model.known import Int64
 from model.modality import Modality
 from model.names import Names, shorten
@@ -67,6 +70,27 @@ def read_header(directory: Path) -> Header:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise DatasetError(f"{place}: {first['msg']}; import the graph again", file=path) from None
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Wait for whoever changes the dataset, and have others wait until the block ends or replaces the header.
+
+    So writing the header is the last step of a change. Who waited for the lock on the old ``dataset.json``
+    begins again with the new one. Raises ``DatasetError`` for what is no dataset, or may not be written.
+    """
+    read_header(directory)
+    path = directory / HEADER
+    while True:
+        with explained(path, DatasetError):
+            file = path.open("r+b")  # Network file systems lock for writing what is open for writing.
+        with file:
+            with explained(path, DatasetError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if current:
+                yield
+                return
 
 
 def read_names(kind: str, path: Path, optional: Sequence[str]) -> tuple[Names, list[tuple[str, ...]]]:
@@ -160,12 +184,5 @@ def _write_text(path: Path, text: str) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """The file whole, or as it was before."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DatasetError(f"cannot be written ({error.strerror}); is there room?", file=path) from None
+    with replace_file(path, DatasetError) as partial:
+        partial.write_bytes(data)

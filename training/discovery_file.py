@@ -17,10 +17,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import IO, Any, Self
 
-from model.directory import sync
+from model.directory import explained, replace_file, sync
 from model.errors import UserError
-from model.names import shorten
-from training.discovery_lines import COLUMNS, Format, compact
+from training.discovery_lines import COLUMNS, Format
+from training.resuming import check_begun
 
 FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "jsonl"}
 """How lines are written, by the suffix of the file."""
@@ -78,7 +78,7 @@ class DiscoveryFile:
     @contextmanager
     def writing(self, identity: dict[str, Any], header: str) -> Iterator[Self]:
         """Open it where it stands; when the block ends, however it does, note how far it came."""
-        with self._explained():
+        with explained(self.path, DiscoveryError):
             self.progress = self._resumed(identity) if self._resume else Progress(identity)
             self._lines = self._opened()
         try:
@@ -90,7 +90,7 @@ class DiscoveryFile:
             finally:
                 self._write_record()
         finally:
-            with self._explained():  # Closing writes what a full disk has refused before.
+            with explained(self.path, DiscoveryError):  # Closing writes what a full disk has refused before.
                 self._lines.close()
 
     def add(self, text: str, *, queries: int, facts: int) -> None:
@@ -109,7 +109,7 @@ class DiscoveryFile:
 
     def finish(self, modality_names: Sequence[str], gated_modalities: Sequence[str]) -> None:
         """Put the complete file in its place, once the block of ``writing`` has ended."""
-        with self._explained():
+        with explained(self.path, DiscoveryError):
             if self.path.suffix == ".parquet":
                 converted = self.path.with_name(self.path.name + ".converting")
                 _write_parquet(self.partial, converted, modality_names, gated_modalities)
@@ -129,11 +129,7 @@ class DiscoveryFile:
             begun = dict(progress.identity)
         except (ValueError, TypeError) as error:
             raise DiscoveryError(f"{self.record}: damaged ({error}); copy it again, {remedy}") from None
-        for name in [*identity, *begun]:
-            if begun.get(name) != identity.get(name):
-                one, other = (shorten(compact(values.get(name))) for values in (begun, identity))
-                message = f"begun with {name} {one}, now it is {other}; resume as it was begun, {remedy}"
-                raise DiscoveryError(f"{self.record}: {message}")
+        check_begun(self.record, begun, identity, remedy, DiscoveryError)
         size_bytes = self.partial.stat().st_size if self.partial.exists() else 0
         if size_bytes < progress.size_bytes:
             raise DiscoveryError(
@@ -149,28 +145,17 @@ class DiscoveryFile:
         return file
 
     def _write(self, text: str) -> None:
-        with self._explained():
+        with explained(self.path, DiscoveryError):
             self._lines.write(text.encode())
 
     def _write_record(self) -> None:
         """The lines are on disk before the record that counts them."""
-        new = self.record.with_name(self.record.name + ".partial")
-        with self._explained():
+        with explained(self.path, DiscoveryError):
             self._lines.flush()
             sync(self.partial)
+        with replace_file(self.record, DiscoveryError) as new:
             new.write_text(json.dumps(asdict(self.progress), indent=2) + "\n", encoding="utf-8")
-            sync(new)
-            new.replace(self.record)
         self._recorded = perf_counter()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or error
-            message = f"{self.path}: cannot be written ({reason}); is there room, may you write?"
-            raise DiscoveryError(message) from None
 
 
 def _write_parquet(

@@ -42,14 +42,14 @@ def export_run(
 ) -> Manifest:
     """Write the bundle of a run's best model and return its manifest.
 
-    ``index``: kind and parameters of the index (``IndexSpec.parse``), by the number of entities where None.
-    Evaluates valid and test on the way. Raises ``BundleError``, ``RunError`` or ``CheckpointError``; nothing
-    half-written stays behind.
+    ``index``: kind and parameters of the index (``IndexSpec.parse``); None takes what goes with the model and
+    the number of entities. Evaluates valid and test on the way. Raises ``BundleError``, ``RunError`` or
+    ``CheckpointError``; nothing half-written stays behind.
     """
     if path.exists():
         raise BundleError(f"{path}: exists already; choose another place or remove it first")
-    spec = _index_spec(index, dataset.num_entities)
     trained, best = run.best_model()
+    spec = _index_spec(index, trained)
     model = _for_inference(trained)
     with torch.inference_mode():
         candidates = model.candidates()
@@ -165,9 +165,12 @@ def _held_out(dataset: Dataset) -> tuple[Int64, Int64]:
     return np.ascontiguousarray(chosen[:, 0]), np.ascontiguousarray(chosen[:, 1])
 
 
-def _index_spec(text: str | None, num_entities: int) -> IndexSpec:
+def _index_spec(text: str | None, model: LinkPredictor) -> IndexSpec:
+    """What is asked for; where nothing is, what goes with the model: distances have no approximate index."""
+    num_entities = model.config.num_entities
     if text is None:
-        return IndexSpec.for_size(num_entities)
+        rotates = any(branch.geometry == "rotate" for branch in model.branches)
+        return IndexSpec.for_size(num_entities, "flat" if rotates else None)
     try:
         return IndexSpec.parse(text, num_entities)
     except ValueError as error:

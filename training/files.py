@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,14 +33,31 @@ class DatasetError(UserError):
 
 def read_bytes(path: Path, remedy: str = "is this the right directory and layout?") -> bytes:
     """The whole file; ``DatasetError`` with the ``remedy`` where there is none, or it cannot be read."""
-    try:
+    with reading(path, remedy):
         return path.read_bytes()
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """What keeps the block from reading is a ``DatasetError``, with ``remedy`` where no file is."""
+    try:
+        yield
     except FileNotFoundError:
         raise DatasetError(f"no such file; {remedy}", file=path) from None
     except OSError as error:
-        raise DatasetError(
-            f"cannot be read ({error.strerror}); a readable file is needed", file=path
-        ) from None
+        reason = error.strerror or error
+        raise DatasetError(f"cannot be read ({reason}); a readable file is needed", file=path) from None
+
+
+def read_text(path: Path) -> str:
+    """The whole UTF-8 file without its byte order mark, line ends as they are. Raises ``DatasetError``."""
+    data = read_bytes(path)
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8 (byte 0x{data[error.start]:02x}); convert the file to UTF-8"
+        raise DatasetError(message, file=path, line=line) from None
 
 
 def read_lines(path: Path) -> list[str]:
@@ -47,14 +66,7 @@ def read_lines(path: Path) -> list[str]:
     A byte order mark, the ``\r`` of ``\r\n``, and blank lines at the end are dropped; line ``i`` is in
     ``[i - 1]``.
     """
-    data = read_bytes(path)
-    try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        message = f"not UTF-8 (byte 0x{data[error.start]:02x}); convert the file to UTF-8"
-        raise DatasetError(message, file=path, line=line) from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     return lines

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from model.directory import replace_file
 from model.errors import UserError
 
 SUFFIXES = (".svg", ".png")
@@ -60,11 +61,5 @@ def plot_curves(curves: Curves, path: Path, *, ylabel: str) -> None:
             axes[0].legend()
         svg = path.suffix == ".svg"
         metadata = {"Date": None, "Creator": None} if svg else {"Software": None}
-        partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-        try:
-            figure.savefig(partial, metadata=metadata, dpi=150)
-            partial.replace(path)
-        except OSError as error:
-            raise PlotError(f"{path}: cannot be written ({error.strerror}); is there room?") from None
-        finally:
-            partial.unlink(missing_ok=True)
+        with replace_file(path, PlotError) as partial:
+            figure.savefig(partial, format=path.suffix[1:], metadata=metadata, dpi=150)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import model as model_package
+from model.directory import explained, replace_file
 from model.errors import UserError
 from model.predictor import LinkPredictor, ModelConfig, build_model, parse_config
 from training.checkpoint import Checkpoint, fitting
@@ -88,11 +89,8 @@ class Run:
 
     def log(self, event: dict[str, Any]) -> None:
         """Add a line to ``events.jsonl``. Raises ``RunError``."""
-        try:
-            with self.events.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
-        except OSError as error:
-            raise RunError(f"{self.events}: cannot be written ({error.strerror}); is there room?") from None
+        with explained(self.events, RunError), self.events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
 
     def forget_events(self, *, after_step: int) -> None:
         """Drop the lines that tell of later steps, and those that a crash damaged. Raises ``RunError``."""
@@ -102,12 +100,8 @@ class Run:
             self._replace(self.events, "".join(line + "\n" for line in kept))
 
     def _replace(self, path: Path, text: str) -> None:
-        partial = path.with_name(path.name + ".partial")
-        try:
+        with replace_file(path, RunError) as partial:
             partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise RunError(f"{path}: cannot be written ({error.strerror}); is there room?") from None
 
     @classmethod
     def open(cls, path: Path) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from model.directory import replace_file
 from model.errors import UserError
 from training.checkpoint import Checkpoint
 from training.dataset import Dataset
@@ -142,12 +142,5 @@ def _report(run: Run, trial: Trial, split: str, device: torch.device) -> dict[st
 
 def replace_text(path: Path, text: str) -> None:
     """The file whole, or as it was before. Raises ``TrialError``."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise TrialError(f"{path}: cannot be written ({error.strerror}); is there room?") from None
+    with replace_file(path, TrialError) as partial:
+        partial.write_text(text, encoding="utf-8")

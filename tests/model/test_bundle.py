@@ -219,6 +219,8 @@ def test_a_field_missing_from_the_manifest_is_named(copy: Path, field: str) -> N
         ({"golden": [{"entity": 1, "relation": 0, "entities": [1, 2], "scores": [0.5]}]}, "2 entities but 1"),
         ({"golden": [{"entity": 10**6, "relation": 0, "entities": [1], "scores": [0.5]}]}, "beyond"),
         ({"golden": [{"entity": 1, "relation": 99, "entities": [1], "scores": [0.5]}]}, "beyond"),
+        ({"golden": [{"entity": 1, "relation": 0, "entities": [1, -1], "scores": [1, 0]}]}, "entities.1: "),
+        ({"golden": [{"entity": 1, "relation": 0, "entities": [10**6], "scores": [0.5]}]}, "beyond"),
         ({"metrics": {"test": {}}}, "'test' lacks its metrics"),
     ],
 )

@@ -169,5 +169,8 @@ def test_words_that_say_nothing_are_refused(text: str, reason: str) -> None:
 def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(ValueError, match="lists=16 of only 3 entities"):
         EntityIndex.build(np.eye(3, dtype=np.float32), IVF)
+    few = IndexSpec(kind="ivf", codes="pq")
+    with pytest.raises(ValueError, match="codes=pq learns from 256 entities at least, not from 255"):
+        EntityIndex.build(np.ones((255, 8), dtype=np.float32), few)
     with pytest.raises(ValueError, match="multiples of 4, not 6"):
         EntityIndex.build(np.eye(6, dtype=np.float32), IndexSpec(kind="ivf", codes="pq"))

@@ -18,6 +18,11 @@ def test_a_key_wins_over_a_label() -> None:
     assert len(NAMES) == 4
 
 
+def test_an_id_is_found_by_key_and_not_by_label() -> None:
+    names = Names("entity", ["Q1", "Q2"], ["Paris", "Q1"])
+    assert [names.id_of(name) for name in ("Q1", "Q2", "Paris")] == [0, 1, None]
+
+
 def test_a_shared_label_is_refused_with_its_keys() -> None:
     with pytest.raises(
         AmbiguousName, match=r"entity label 'Rome' is shared by 2; .* keys 'Q2', 'Q3'$"

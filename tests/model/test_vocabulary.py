@@ -189,6 +189,27 @@ def test_pages_follow_each_other_without_gap_or_overlap(tmp_path: Path, text: st
     assert pages == plain_search(rows, text)
 
 
+KEYS_BEYOND_ASCII = [("Ére", "Age", 1), ("ÉT", "Summer", 2), ("e", "Letter", 3)]
+
+
+@pytest.mark.parametrize("text", ["É", "é", "Ér", "ér", "ÉRE", "ére", "ét", "E"])
+def test_keys_are_found_regardless_of_case_by_short_texts_as_by_long_ones(text: str, tmp_path: Path) -> None:
+    with closing(write(tmp_path / "v.sqlite", KEYS_BEYOND_ASCII)) as vocabulary:
+        found = vocabulary.search(text, limit=10)
+    assert found == plain_search(KEYS_BEYOND_ASCII, text) != []
+
+
+def test_a_vocabulary_of_before_keys_were_folded_opens_and_finds(tmp_path: Path) -> None:
+    write(tmp_path / "v.sqlite", [*LABELS, *KEYS_BEYOND_ASCII]).close()
+    with closing(sqlite3.connect(tmp_path / "v.sqlite")) as connection, connection:
+        connection.execute("ALTER TABLE entities DROP COLUMN folded_key")
+    with closing(Vocabulary.open(tmp_path / "v.sqlite")) as vocabulary:
+        for text in ("q1", "Q", "paris", "ére", "dbr", "br"):
+            found = vocabulary.search(text, limit=100)
+            assert found == plain_search([*LABELS, *KEYS_BEYOND_ASCII], text) != []
+        assert vocabulary.details(0) == EntityDetails("about Q1", 9)
+
+
 def test_written_and_opened_everything_is_there(vocabulary: Vocabulary) -> None:
     assert vocabulary.entities.keys == tuple(key for key, _, _ in LABELS)
     assert vocabulary.entities.labels == tuple(label for _, label, _ in LABELS)

@@ -98,3 +98,8 @@ def events(run: Path, *kinds: str) -> list[dict[str, Any]]:
     """The lines of a run's event log, those of ``kinds`` alone where given."""
     lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
     return [line for line in map(json.loads, lines) if not kinds or line["event"] in kinds]
+
+
+def unreadable(path: Path) -> None:
+    """A regular file that not even root may read from its beginning."""
+    path.symlink_to("/proc/self/mem")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from model.modality import Modality
+from tests.training.builders import unreadable
 from training.dataset import DatasetError
 from training.importers import import_dataset
 
@@ -202,13 +203,15 @@ def test_damaged_torch_files_are_refused_whatever_the_damage(
     assert refused > 50  # the last bytes may be padding
 
 
-def test_a_file_that_may_not_be_read_is_named(
-    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(file: Path) -> None:
-        raise PermissionError(13, "Permission denied")
+@pytest.mark.parametrize("name", ["x.npy", "x.pt", "x.safetensors"])
+def test_a_file_that_cannot_be_read_is_named(graph: Path, tmp_path: Path, name: str) -> None:
+    unreadable(tmp_path / name)
+    with pytest.raises(DatasetError, match=rf"{name}: cannot be read \(.*\); a readable file is needed"):
+        read(graph, tmp_path / name)
 
+
+def test_rows_that_cannot_be_read_are_named(graph: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array(MATRIX))
-    monkeypatch.setattr("training.importers.features._read_npy", refuse)
-    with pytest.raises(DatasetError, match=r"x.npy: cannot be read \(.*Permission denied\); a readable file"):
-        read(graph, tmp_path / "x.npy")
+    unreadable(tmp_path / "rows.npy")
+    with pytest.raises(DatasetError, match=r"rows.npy: cannot be read \(.*\); a readable file is needed"):
+        read(graph, tmp_path / "x.npy", tmp_path / "rows.npy")

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trainer.run
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, "ivf"),
+        ({"model": "adamf", "network.dim": 8}, "flat"),
+        ({"model": "adamf-mat", "network.dim": 8}, "flat"),
+        ({"model": "mocme", "network.dim": 8, "network.hidden_width": 8}, "flat"),
+    ],
+)
+def test_what_is_built_of_a_large_graph_goes_with_the_model(
+    changes: dict[str, Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.index_spec.MANY_ENTITIES", 10)
+    trainer = start(tmp_path, make_recipe(max_epochs=1).changed(changes))
+    trainer.train()
+    manifest = export_run(trainer.run, tmp_path / "bundle", dataset=trainer.run.dataset(), device=CPU)
+    assert manifest.index.kind == kind
+
+
 Export = Callable[[str], Path]
 
 
@@ -143,7 +163,9 @@ def test_a_bundle_ships_its_index_and_answers_from_it(
     best = exact.predict(request_of(exact)).answers[0]
     assert (best.engine, best.exact) == ("scan", True)
     scores = {offer.entity.key: offer.score for offer in best.candidates}
-    assert all(scores.get(offer.entity.key, offer.score) == offer.score for offer in answer.candidates)
+    shared = [offer for offer in answer.candidates if offer.entity.key in scores]
+    assert shared
+    assert all(scores[offer.entity.key] == offer.score for offer in shared)
 
 
 def test_an_index_that_finds_too_little_is_not_served_unless_by_a_scan(export: Export) -> None:
@@ -179,6 +201,7 @@ def test_an_index_of_another_table_is_refused(export: Export) -> None:
     [
         ("tree", "--index tree: 'tree' is no kind of index"),
         ("ivf,lists=4000", "--index ivf,lists=4000,.*: lists=4000 of only"),
+        ("ivf,codes=pq", "--index ivf,.*codes=pq.*: codes=pq learns from 256 entities at least, not from 41"),
     ],
 )
 def test_an_index_that_cannot_be_built_leaves_no_bundle(

@@ -14,7 +14,7 @@ from cli import main
 from model.bundle import Bundle
 from model.momok import MoMoK, MoMoKConfig
 from model.predictor import ModalityShape, build_model
-from tests.training.builders import CPU, make_dataset, write_dataset
+from tests.training.builders import CPU, make_dataset, unreadable, write_dataset
 from training.dataset import Dataset
 from training.files import DatasetError
 from training.importers.released import _sources, import_checkpoint
@@ -168,8 +168,13 @@ def test_files_that_are_no_checkpoints_are_explained(tmp_path: Path, dataset: Da
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"epoch": 3}, tmp_path / "dict.pth")
     (tmp_path / "table.csv").write_text("1,2")
+    for suffix in (".pth", ".safetensors"):
+        unreadable(tmp_path / f"closed{suffix}")
     for name, message in (
-        ("gone.pth", "no such file"),
+        ("gone.pth", "no such file; name the checkpoint"),
+        ("gone.safetensors", "no such file; name the checkpoint"),
+        ("closed.pth", r"closed\.pth: cannot be read \(.*\); a readable file is needed"),
+        ("closed.safetensors", r"closed\.safetensors: cannot be read"),
         ("junk.pth", "not a plain file of tensors"),
         ("list.pth", r"not a state dict; save model\.state_dict\(\)"),
         ("dict.pth", "not a state dict"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,9 @@ class Work:
 class Job(Protocol):
     """An encoder with its source read and checked."""
 
+    resumable: ClassVar[bool]
+    """Whether it keeps what is finished in ``Work.partial``."""
+
     @property
     def about(self) -> About:
         """For the provenance."""
@@ -97,6 +100,8 @@ class Job(Protocol):
 @dataclass(frozen=True)
 class Fitted:
     """A job that looks at all entities at once and is done in seconds."""
+
+    resumable: ClassVar[bool] = False
 
     about: About
     make: Callable[[str], Modality]

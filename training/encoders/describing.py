@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -33,6 +33,8 @@ class Stopped(Exception):
 @dataclass(frozen=True)
 class Described:
     """``items``: what each entity has, by id. ``nothing`` is said where none of it can be read."""
+
+    resumable: ClassVar[bool] = True
 
     describer: Describer
     items: Mapping[int, Sequence[Any]]

@@ -12,6 +12,7 @@ from typing import Any
 from model.modality import Modality
 from training.checks import check_modality_name
 from training.dataset import Dataset
+from training.directory import locked
 from training.encoders.audio import AUDIO
 from training.encoders.base import About, Encoder, LeftOut, Options, Work
 from training.encoders.image import IMAGE
@@ -56,10 +57,12 @@ def encode(
     """Make the modality ``name`` from ``source`` and put it into the dataset at ``path``.
 
     Unfinished work stands beside the dataset, in ``partial_of(path, name)``, until the modality is written;
-    None says that ``stop`` ended it. Raises ``DatasetError`` for sources that cannot be used, and where the
-    dataset has ``name`` already and ``replace`` does not say that this is meant.
+    None says that ``stop`` ended it. Other modalities may be made at the same time. Raises ``DatasetError``
+    for sources that cannot be used, where the dataset has ``name`` already and ``replace`` does not say that
+    this is meant, and where its graph was changed meanwhile.
     """
-    dataset = Dataset.open(path)
+    with locked(path):
+        dataset = Dataset.open(path)
     _check_place(dataset, name, replace)
     chosen = ENCODERS[encoder]
     _check_options(encoder, chosen, options)
@@ -75,9 +78,11 @@ def encode(
     made = job.run(name, work)
     if made is None:
         return None
-    dataset = _with(dataset, made, about)
-    dataset.write_modality(path, name)
-    shutil.rmtree(partial_of(path, name), ignore_errors=True)
+    with locked(path):
+        dataset = _with(_again(path, dataset, name, replace), made, about)
+        dataset.write_modality(path, name)
+    if job.resumable:  # Another's unfinished work may stand there.
+        shutil.rmtree(partial_of(path, name), ignore_errors=True)
     return Encoded(dataset, made, work.left_out)
 
 
@@ -97,6 +102,15 @@ def with_modality(
 ) -> Dataset:
     """The dataset with a modality in place of one of that name, or after all others."""
     return _with(dataset, made, _as_json(encoder, source, About(settings, libraries)))
+
+
+def _again(path: Path, before: Dataset, name: str, replace: bool) -> Dataset:
+    """The dataset as it is now, with what others have added since ``before``."""
+    dataset = Dataset.open(path)
+    if dataset.fingerprint != before.fingerprint:
+        raise DatasetError(f"its graph was changed while {name!r} was made; encode again", file=path)
+    _check_place(dataset, name, replace)
+    return dataset
 
 
 def _with(dataset: Dataset, made: Modality, about: Mapping[str, Any]) -> Dataset:

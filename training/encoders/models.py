@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from model.errors import UserError
+from model.manifest import digest_of
 from model.names import shorten
-
-_BLOCK = 1 << 20
 
 
 class ModelError(UserError):
@@ -46,7 +45,7 @@ class ModelDirectory:
         for file in sorted(self.path.rglob("*")):
             inside = file.relative_to(self.path)
             if file.is_file() and not any(part.startswith(".") for part in inside.parts):
-                digest.update(f"{inside.as_posix()}\0{_sha256(file)}\n".encode())
+                digest.update(f"{inside.as_posix()}\0{digest_of(file).sha256}\n".encode())
         return digest.hexdigest()
 
     def json(self, name: str) -> dict[str, Any]:
@@ -84,11 +83,3 @@ def computing() -> Iterator[None]:
     cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), cudnn:
         yield
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

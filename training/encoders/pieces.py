@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from model.names import shorten
+from model.directory import explained, new_directory, replace_file
 from training.encoders.base import Float32, LeftOut
 from training.files import DatasetError
+from training.resuming import check_begun
 
 _RECORD = "encoding.json"
 
@@ -43,9 +42,9 @@ class Pieces:
             message = "of an encoding that did not end; --resume it, or remove this directory"
             raise DatasetError(message, file=path)
         else:
-            with _explained(path):
-                path.mkdir()
-                _write(path / _RECORD, json.dumps(dict(identity), indent=2, ensure_ascii=False).encode())
+            text = json.dumps(dict(identity), indent=2, ensure_ascii=False)
+            with new_directory(path, DatasetError) as directory:
+                (directory / _RECORD).write_text(text, encoding="utf-8")
 
     def read(self, number: int) -> Piece | None:
         """A finished piece; None where it is still to be made."""
@@ -61,15 +60,13 @@ class Pieces:
             raise DatasetError(message, file=file) from None
 
     def write(self, number: int, piece: Piece) -> None:
-        with _explained(self.path):
-            rows, features = map(np.ascontiguousarray, (piece.rows, piece.features))
-            _write(
-                self._file(number),
-                save({"rows": rows, "features": features}, {"left_out": json.dumps(piece.left_out)}),
-            )
+        rows, features = map(np.ascontiguousarray, (piece.rows, piece.features))
+        data = save({"rows": rows, "features": features}, {"left_out": json.dumps(piece.left_out)})
+        with replace_file(self._file(number), DatasetError) as partial:
+            partial.write_bytes(data)
 
     def remove(self) -> None:
-        with _explained(self.path):
+        with explained(self.path, DatasetError):
             shutil.rmtree(self.path)
 
     def _file(self, number: int) -> Path:
@@ -84,33 +81,4 @@ class Pieces:
         except (ValueError, OSError) as error:
             raise DatasetError(f"damaged ({error}); remove {self.path} to start over", file=record) from None
         now = json.loads(json.dumps(dict(identity)))
-        for name in [*now, *begun]:
-            if begun.get(name) != now.get(name):
-                one, other = (
-                    shorten(json.dumps(said.get(name), ensure_ascii=False)) for said in (begun, now)
-                )
-                message = (
-                    f"begun with {name} {one}, now it is {other}; resume as it was begun, "
-                    f"or remove {self.path} to start over"
-                )
-                raise DatasetError(message, file=record)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The file whole or not at all."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(data)
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise DatasetError(
-            f"cannot be written ({reason}); is there room, may you write?", file=path
-        ) from None
+        check_begun(record, begun, now, f"or remove {self.path} to start over", DatasetError)

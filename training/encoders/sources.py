@@ -6,6 +6,7 @@ import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from model.names import Names, shorten
 from training.checks import unknown_key
 from training.dataset import Dataset
 from training.encoders.base import Float64
-from training.files import DatasetError, read_lines
+from training.files import DatasetError, read_lines, read_text
 
 FACTS_HEADER = ["key", "attribute", "value"]
 
@@ -29,14 +30,14 @@ def read_texts(source: str, dataset: Dataset) -> list[str]:
     if source == "descriptions":
         return list(dataset.descriptions)
     texts = [""] * dataset.num_entities
-    id_of, seen = _ids(dataset.entities), set[str]()
+    seen = set[str]()
     for line, row in enumerate(read_lines(Path(source)), start=1):
         key, tab, text = row.partition("\t")
         if not tab:
             message = f"{shorten(row)!r} is one column; a key, a tab and a text are needed"
             raise DatasetError(message, file=source, line=line)
         _once(key, seen, source, line)
-        texts[_id(key, id_of, dataset.entities, source, line)] = text
+        texts[_id(key, dataset.entities, source, line)] = text
     return texts
 
 
@@ -44,8 +45,8 @@ def read_numbers(source: str, entities: Names) -> tuple[list[str], Float64]:
     """Attribute names and values float64[N, A], NaN where missing, from a table with a header line.
 
     Columns are apart by tabs, or by commas in a ``.csv``. Either the first is the entity's key and each
-    other one an attribute (empty: missing), or the header is ``key attribute value`` and each line a fact.
-    Raises ``DatasetError``.
+    other one an attribute, or the header is ``key attribute value`` and each line a fact. An empty value is
+    missing. Raises ``DatasetError``.
     """
     path = Path(source)
     rows = _rows(path)
@@ -53,11 +54,10 @@ def read_numbers(source: str, entities: Names) -> tuple[list[str], Float64]:
     if len(header) < 2:
         raise DatasetError("the first line must name the key and the attributes", file=path, line=1)
     cells = _facts(rows, path) if header == FACTS_HEADER else _table(rows, header, path)
-    id_of = _ids(entities)
     values: dict[tuple[int, str], float] = {}
     attributes = {} if header == FACTS_HEADER else dict.fromkeys(header[1:])
     for line, key, attribute, text in cells:
-        place = (_id(key, id_of, entities, path, line), attribute)
+        place = (_id(key, entities, path, line), attribute)
         if place in values:
             message = f"{attribute!r} of {shorten(key)!r} stands there twice; give it once"
             raise DatasetError(message, file=path, line=line)
@@ -80,18 +80,19 @@ def find_files(source: str, entities: Names, suffixes: Sequence[str]) -> dict[in
     folder = Path(source)
     if not folder.is_dir():
         raise DatasetError("no such folder; name the one that holds the files", file=folder)
-    id_of = _ids(entities)
     found: dict[int, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in suffixes or not path.is_file():
             continue
         inside = path.relative_to(folder)
         key = inside.parts[0] if len(inside.parts) > 1 else inside.stem
-        known = next((name for name in (key, unquote(key)) if name in id_of), None)
-        if known is None:
+        entity = entities.id_of(key)
+        if entity is None:
+            entity = entities.id_of(unquote(key))
+        if entity is None:
             remedy = "rename or remove the file; several files of an entity go into a folder named by its key"
             raise DatasetError(unknown_key("entity", key, entities.keys, remedy), file=path)
-        found[id_of[known]].append(path)
+        found[entity].append(path)
     if not found:
         raise DatasetError(f"holds no {', '.join(suffixes)} files named by key", file=folder)
     return dict(sorted(found.items()))
@@ -110,12 +111,15 @@ def digest_of(items: Mapping[int, Sequence[str | Path]]) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    lines = read_lines(path)
-    if path.suffix == ".csv":
-        reader = csv.reader(lines)
+    if path.suffix != ".csv":
+        yield from enumerate((line.split("\t") for line in read_lines(path)), start=1)
+        return
+    reader = csv.reader(StringIO(read_text(path), newline=""))  # It knows all line ends, and those in quotes.
+    try:
         yield from ((reader.line_num, row) for row in reader if row)
-    else:
-        yield from enumerate((line.split("\t") for line in lines), start=1)
+    except csv.Error as error:
+        message = f"not readable as CSV ({error}); is a quotation mark not closed?"
+        raise DatasetError(message, file=path, line=reader.line_num) from None
 
 
 def _facts(rows: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[tuple[int, str, str, str]]:
@@ -123,7 +127,8 @@ def _facts(rows: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[tuple[
         if len(row) != 3:
             message = f"{len(row)} columns; a key, an attribute and a value are needed"
             raise DatasetError(message, file=path, line=line)
-        yield line, row[0], row[1], row[2]
+        if row[2].strip():
+            yield line, row[0], row[1], row[2]
 
 
 def _table(
@@ -159,12 +164,9 @@ def _number(text: str, attribute: str, path: Path, line: int) -> float:
     return value
 
 
-def _ids(entities: Names) -> dict[str, int]:
-    return {key: index for index, key in enumerate(entities.keys)}
-
-
-def _id(key: str, id_of: dict[str, int], entities: Names, file: str | Path, line: int) -> int:
-    if key not in id_of:
+def _id(key: str, entities: Names, file: str | Path, line: int) -> int:
+    index = entities.id_of(key)
+    if index is None:
         message = unknown_key("entity", key, entities.keys, "correct it or take the line away")
         raise DatasetError(message, file=file, line=line)
-    return id_of[key]
+    return index

@@ -15,7 +15,7 @@ from model.known import Int64
 from model.modality import Modality
 from model.names import Names
 from training.checks import check_features, check_keys, unknown_key
-from training.files import DatasetError, read_lines
+from training.files import DatasetError, read_lines, reading
 from training.importers.tensors import read_safetensors, read_torch
 
 _ROWS_REMEDY = "name the entity of each row with --rows NAME=FILE (one key a line), or put rows in the file"
@@ -35,12 +35,8 @@ def read_modality(name: str, file: Path, entities: Names, rows_file: Path | None
             f"features must be one of {', '.join(readers)}, not {file.suffix or 'a file without suffix'!r}"
         )
         raise DatasetError(message, file=file)
-    if not file.is_file():
-        raise DatasetError("no such file; --features NAME=FILE needs one", file=file)
-    try:
+    with reading(file, "--features NAME=FILE needs one"):
         features, owners = readers[file.suffix](file)
-    except OSError as error:
-        raise DatasetError(f"cannot be read ({error}); a readable file is needed", file=file) from None
     if features.ndim != 2:
         message = f"features have shape {list(features.shape)}; one row of numbers an entity is needed"
         raise DatasetError(message, file=file)
@@ -70,19 +66,18 @@ def _rows(
 def _read_rows(path: Path) -> Int64 | list[str]:
     if path.suffix != ".npy":
         return read_lines(path)
-    if not path.is_file():
-        raise DatasetError("no such file; --rows NAME=FILE needs one", file=path)
-    return _as_ids(_read_npy(path)[0], path)
+    with reading(path, "--rows NAME=FILE needs one"):
+        return _as_ids(_read_npy(path)[0], path)
 
 
 def _ids_of(keys: list[str], entities: Names, file: Path) -> Int64:
     check_keys("entity", keys, file, range(1, len(keys) + 1))
-    id_of = {key: index for index, key in enumerate(entities.keys)}
-    for line, key in enumerate(keys, start=1):
-        if key not in id_of:
-            message = unknown_key("entity", key, entities.keys, "correct it or leave out its row")
-            raise DatasetError(message, file=file, line=line)
-    return np.array([id_of[key] for key in keys], dtype=np.int64)
+    ids = [entities.id_of(key) for key in keys]
+    if None in ids:
+        row = ids.index(None)
+        message = unknown_key("entity", keys[row], entities.keys, "correct it or leave out its row")
+        raise DatasetError(message, file=file, line=row + 1)
+    return np.array(ids, dtype=np.int64)
 
 
 def _read_safetensors(file: Path) -> tuple[npt.NDArray[Any], Int64 | None]:

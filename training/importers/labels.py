@@ -43,7 +43,6 @@ def label_relations(dataset: Dataset, file: Path) -> Dataset:
 
 def _read_labels(names: Names, file: Path, *, num_columns: int) -> dict[int, list[str]]:
     """Texts after the key, by id. Every key must be one of the graph's, and stand there once."""
-    id_of = {key: index for index, key in enumerate(names.keys)}
     rows: dict[int, list[str]] = {}
     for line, text in enumerate(read_lines(file), start=1):
         if not text.strip():
@@ -52,7 +51,7 @@ def _read_labels(names: Names, file: Path, *, num_columns: int) -> dict[int, lis
         if not 1 <= len(texts) < num_columns:
             message = f"{len(texts) + 1} columns; key, tab, label is needed (2 to {num_columns} columns)"
             raise DatasetError(message, file=file, line=line)
-        index = id_of.get(key)
+        index = names.id_of(key)
         if index is None:
             message = unknown_key(names.kind, key, names.keys, "correct or remove the line")
             raise DatasetError(message, file=file, line=line)

@@ -16,7 +16,7 @@ from model.directory import new_directory
 from model.momok import MoMoKConfig
 from model.predictor import LinkPredictor, ModalityShape, ModelConfig, build_model
 from training.dataset import Dataset
-from training.files import DatasetError
+from training.files import DatasetError, reading
 from training.importers import released_adamf
 from training.importers.tensors import read_safetensors, read_torch
 from training.recipe import Recipe
@@ -60,13 +60,12 @@ def import_checkpoint(file: Path, dataset: Dataset, dataset_path: Path, out: Pat
 
 def read_state(file: Path) -> dict[str, Tensor]:
     """The tensors of a state dict by their names. Raises ``DatasetError``."""
-    if not file.is_file():
-        raise DatasetError("no such file; name the checkpoint that the authors' code wrote", file=file)
-    if file.suffix == ".safetensors":
-        return read_safetensors(file)
-    if file.suffix not in (".pth", ".pt"):
+    if file.suffix not in (".pth", ".pt", ".safetensors"):
         raise DatasetError("a checkpoint is a .pth, .pt or .safetensors file", file=file)
-    found = read_torch(file)
+    with reading(file, "name the checkpoint that the authors' code wrote"):
+        if file.suffix == ".safetensors":
+            return read_safetensors(file)
+        found = read_torch(file)
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise DatasetError("not a state dict; save model.state_dict() with torch.save", file=file)
     return {str(name): tensor for name, tensor in found.items()}

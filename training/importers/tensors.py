@@ -29,7 +29,7 @@ _DAMAGED = (
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """All tensors by name. Raises ``DatasetError``."""
+    """All tensors by name. Raises ``DatasetError`` for a damaged file, ``OSError`` for an unreadable one."""
     try:
         with safe_open(file, framework="pt") as stored:
             return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
@@ -38,7 +38,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def read_torch(file: Path) -> Any:
-    """What ``torch.save`` wrote: tensors and plain containers; code is refused. Raises ``DatasetError``."""
+    """What ``torch.save`` wrote: tensors and plain containers; code is refused. Raises as above."""
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except _DAMAGED as error:

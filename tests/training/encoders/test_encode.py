@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import json
 import os
 import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from cli import main
+from model.directory import sync
 from model.modality import Modality
 from tests.training.builders import make_dataset, write_dataset
-from training.dataset import Dataset
+from training.dataset import Dataset, DatasetError
+from training.directory import Header, locked, write_header
+from training.encoders.encode import encode as run_encode
 
 
 @pytest.fixture
@@ -62,11 +71,18 @@ def test_the_datasets_own_labels_and_descriptions(tmp_path: Path) -> None:
     [
         ("wide.tsv", "key\tsize\tage\ne0\t1\t\ne2\t3.5\t-2e3\ne5\t\t4\n"),
         ("wide.csv", 'key,size,age\ne0,1,\n"e2",3.5,-2e3\ne5,,4\n'),
+        ("old-mac.csv", "key,size,age\re0,1,\re2,3.5,-2e3\re5,,4\r"),
+        ("lines.csv", 'key,size,age\r\ne0,"1\n",\r\ne2,3.5,-2e3\r\n\r\ne5,,4\r\n'),
         ("long.tsv", "key\tattribute\tvalue\ne0\tsize\t1\ne2\tsize\t3.5\ne2\tage\t-2e3\ne5\tage\t4\n"),
+        (
+            "empty.tsv",
+            "key\tattribute\tvalue\ne0\tsize\t1\ne0\tage\t\ne2\tsize\t3.5\ne2\tage\t-2e3\ne5\tage\t4\n"
+            "e5\tsize\t \n",
+        ),
     ],
 )
 def test_a_table_of_numbers_wide_or_as_facts(name: str, text: str, tmp_path: Path, data: Path) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode())
     assert encode(data, "sizes", "numeric", tmp_path / name) == 0
     made = modality(data, "sizes")
     assert made.rows is not None
@@ -131,6 +147,13 @@ BAD: list[tuple[str, str, str, str]] = [
     ("numeric", "n.csv", 'key,a\n"e1\n', r"n.csv:2: .*columns"),
     (
         "numeric",
+        "long.csv",
+        'key,a\ne1,1\ne2,"' + 140_000 * "3",
+        r"long.csv:3: not readable as CSV \(field larger than .*\); is a quotation mark not closed\?",
+    ),
+    ("numeric", "n.tsv", "key\tattribute\tvalue\ne1\ta\ttall\n", r"n.tsv:2: a 'tall' is not a finite number"),
+    (
+        "numeric",
         "n.tsv",
         "key\tattribute\tvalue\ne1\ta\t1\ne1\ta\t2\n",
         r"n.tsv:3: 'a' of 'e1' stands there twice",
@@ -175,7 +198,7 @@ def test_a_failed_write_leaves_the_dataset_as_it_was(
     """Whatever step the disk fails at, the dataset opens, with the new modality or without."""
     source = tmp_path / "texts.tsv"
     source.write_text("e3\tred club\ne1\tblue club\n")
-    for allowed in (0, 1):
+    for allowed in range(4):
         calls: list[int] = []
 
         def failing(descriptor: int, allowed: int = allowed, calls: list[int] = calls) -> None:
@@ -189,6 +212,110 @@ def test_a_failed_write_leaves_the_dataset_as_it_was(
         assert "No space left on device" in capsys.readouterr().err
         assert len(Dataset.open(data).modalities) == 3
         assert not list(data.rglob("*.partial"))
+
+
+def pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("e1.png", "e2.png"):
+        Image.new("RGB", (4, 4), "red").save(folder / name)
+    return folder
+
+
+def while_pictures_are_encoded(tmp_path: Path, data: Path, interlude: Callable[[], object]) -> None:
+    """Encode pictures as ``image``; ``interlude`` happens after they were begun and before they are done."""
+    times = count()
+
+    def stop() -> bool:
+        if next(times) == 0:
+            interlude()
+        return False
+
+    assert run_encode(data, "image", str(pictures(tmp_path / "pictures")), "image", stop=stop)
+
+
+def test_modalities_encoded_at_the_same_time_all_arrive(tmp_path: Path, data: Path) -> None:
+    source = tmp_path / "texts.tsv"
+    source.write_text("e3\tred club\ne1\tblue club\n")
+    while_pictures_are_encoded(tmp_path, data, lambda: encode(data, "words", "text", source))
+    after = Dataset.open(data)
+    names = ["structure", "text", "numeric", "words", "image"]
+    assert [one.name for one in after.modalities] == names
+    assert set(after.provenance["encoders"]) == {"words", "image"}
+
+
+def test_what_another_has_added_under_the_same_name_is_kept(tmp_path: Path, data: Path) -> None:
+    source = tmp_path / "sizes.tsv"
+    source.write_text("key\tsize\ne0\t1\ne2\t3\n")
+    with pytest.raises(DatasetError, match=r"has a modality 'image' already; .*--replace"):
+        while_pictures_are_encoded(tmp_path, data, lambda: encode(data, "image", "numeric", source))
+    assert Dataset.open(data).provenance["encoders"]["image"]["encoder"] == "numeric"
+    assert encode(data, "image", "image", tmp_path / "pictures", "--replace", "--resume") == 0
+    assert Dataset.open(data).provenance["encoders"]["image"]["encoder"] == "image"
+
+
+def test_a_graph_that_changes_meanwhile_is_told(tmp_path: Path, data: Path) -> None:
+    other = make_dataset()
+    facts = other.facts | {"valid": other.facts["valid"][1:]}
+
+    def exchange() -> None:
+        shutil.rmtree(data)
+        dataclasses.replace(other, facts=facts).write(data)
+
+    with pytest.raises(DatasetError, match="its graph was changed while 'image' was made; encode again"):
+        while_pictures_are_encoded(tmp_path, data, exchange)
+    assert [one.name for one in Dataset.open(data).modalities] == ["structure", "text", "numeric"]
+
+
+def test_nobody_else_has_the_dataset_while_it_is_written(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "texts.tsv"
+    source.write_text("e3\tred club\ne1\tblue club\n")
+    refused: list[str] = []
+    fsync = os.fsync
+
+    def checked(handle: int) -> None:
+        with (data / "dataset.json").open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                refused.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", checked)
+    assert encode(data, "words", "text", source) == 0
+    assert refused == ["words.safetensors.partial", "modalities", "dataset.json.partial"]
+    refused.clear()
+    sync(data)
+    assert not refused, "the lock outlived the encoding"
+
+
+def test_a_lock_is_on_the_header_that_stands_there(data: Path) -> None:
+    """Some wait for a header that is replaced before they have it; no two of them are ever inside."""
+    inside, most = 0, []
+
+    def change(number: int) -> None:
+        nonlocal inside
+        for _ in range(20):
+            with locked(data):
+                inside += 1
+                most.append(inside)
+                header = json.loads((data / "dataset.json").read_text())
+                header["provenance"][str(number)] = header["provenance"].get(str(number), 0) + 1
+                inside -= 1
+                write_header(data, Header.model_validate(header))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(change, range(8)))
+    assert set(most) == {1}
+    assert Dataset.open(data).provenance == {str(number): 20 for number in range(8)}
+
+
+def test_what_cannot_be_locked_is_told_before_any_work(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert encode(tmp_path / "nowhere", "words", "text", "labels") == 2
+    assert "dataset.json: no such file; a dataset directory has one" in capsys.readouterr().err
 
 
 def test_width_is_the_text_encoders_alone(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
