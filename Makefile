@@ -47,8 +47,13 @@ up:
 	deploy/secrets.sh
 	docker compose up --build --detach
 
+# What a bundle's server and engines do, and what a step and an evaluation cost: a quarter of an hour, few rounds.
 bench: $(STAMP)
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/serve.py $(BUNDLE)
+	$(BIN)/python benchmarks/retrieval.py --bundle $(BUNDLE)
+	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/evaluate.py --rounds 1
+	$(BIN)/python benchmarks/train_step.py --rounds 1
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -54,7 +54,8 @@ def _side(name: str, num_queries: int) -> None:
     from plain_momok import PlainMoMoK, ranks
 
     from model.known import KnownAnswers
-    from training.evaluation import GateStatistics, rank_facts
+    from training.evaluation import rank_facts
+    from training.gate_statistics import GateStatistics
     from training.memory import keep_freed_memory
 
     before = peak_bytes()

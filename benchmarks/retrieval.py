@@ -12,7 +12,9 @@ matrix product. ``<engine>_<batch>`` is the median time of a batch over that of 
 
 ``--index`` builds an approximate index as `momok export` would, tuned on queries of its own: ``recall``,
 ``build_s``, ``memory`` (table and index over the table), and ``<scan>_over_index_<batch>``, how many times as
-fast it is as the scans. ``--bundle`` takes tables and held-out queries of a bundle that was trained.
+fast it is as the scans. ``--bundle`` takes tables and held-out queries of a bundle that was trained. Where
+its scores are distances of rotations, the bare scan makes those, and neither a scan in bfloat16 nor the
+limits stand beside it.
 
 Tables: ``gaussian``; ``clustered`` about centres that the branches share; ``correlated``, clustered and the
 branches nearly copies of one another; ``adversarial``, where the branches' orders are opposed.
@@ -36,6 +38,8 @@ from model.engine import EngineName, Engines
 from model.index_spec import IndexSpec
 from model.predictor import Branch
 from model.retrieval import Retriever
+from model.rotation import distance
+from model.rotation_scan import RotationTable, table_of
 from model.selection import Selection
 from model.table import EntityTable
 from training.indexing import build_indexes
@@ -66,7 +70,9 @@ def main() -> None:
     result: dict[str, object] = {"table": str(arguments.bundle or arguments.table), "decision": decision}
     result |= {"entities": len(table), "width": table.joined_NX.shape[1]}
     result |= {"threads": torch.get_num_threads()}
-    engines = {name: Engines(table, decision, engine=name) for name in arguments.engines}
+    rotates = isinstance(table, RotationTable)
+    chosen = [name for name in arguments.engines if not (rotates and name == "scan-bfloat16")]
+    engines = {name: Engines(table, decision, engine=name) for name in chosen}
     retrievers = {name: Retriever(table, decision, made) for name, made in engines.items()}
     if arguments.index:
         held = {name: rows[256:] for name, rows in asked.items()}
@@ -91,7 +97,10 @@ def _compare(
     """The ratios of one size of batch."""
     joined_NX, joined_BX = torch.from_numpy(table.joined_NX), torch.from_numpy(table.join(query))
     size = len(joined_BX)
-    works = {"bare": lambda: _bare(joined_NX, joined_BX), "limit": lambda: _limit(joined_NX, joined_BX)}
+    rotates = isinstance(table, RotationTable)
+    bare = _bare_distances if rotates else _bare
+    works: dict[str, Callable[[], object]] = {"bare": lambda: bare(joined_NX, joined_BX)}
+    works |= {} if rotates else {"limit": lambda: _limit(joined_NX, joined_BX)}
     works |= {
         name: (lambda retriever=retriever: retriever.top_k(query, _wanted(size)))
         for name, retriever in retrievers.items()
@@ -100,7 +109,7 @@ def _compare(
     result: dict[str, object] = {f"bare_ms_{size}": 1e3 * seconds["bare"]}
     result |= {f"{name}_{size}": seconds[name] / seconds["bare"] for name in retrievers}
     scans = [name for name in retrievers if name.startswith("scan")]
-    if size in (1, 256):
+    if size in (1, 256) and not rotates:
         limit = "bandwidth" if size == 1 else "sgemm"
         result |= {f"{limit}_{name}": seconds["limit"] / seconds[name] for name in scans}
     rankings = {name: retriever.top_k(query, _wanted(size)) for name, retriever in retrievers.items()}
@@ -120,6 +129,10 @@ def _bare(joined_NX: torch.Tensor, query_BX: torch.Tensor) -> object:
     if len(query_BX) == 1:
         return torch.mv(joined_NX, query_BX[0]).topk(K)
     return (query_BX @ joined_NX.T).topk(K, dim=1)
+
+
+def _bare_distances(joined_NX: torch.Tensor, query_BX: torch.Tensor) -> object:
+    return distance(query_BX, joined_NX).topk(K, dim=1, largest=False)
 
 
 def _limit(joined_NX: torch.Tensor, query_BX: torch.Tensor) -> object:
@@ -159,7 +172,7 @@ def _of_bundle(path: Path) -> tuple[EntityTable, Decision, Vectors]:
     with torch.inference_mode():
         query = bundle.model.encode(torch.from_numpy(chosen[:, 0]), torch.from_numpy(chosen[:, 1])).query
     asked = {name: rows.numpy() for name, rows in query.items()}
-    return EntityTable(bundle.model.branches, vectors), bundle.model.decision, asked
+    return table_of(bundle.model.branches, vectors), bundle.model.decision, asked
 
 
 def _made_up(arguments: argparse.Namespace) -> tuple[EntityTable, Decision, Vectors]:

@@ -9,7 +9,7 @@ import os
 import sys
 import urllib.request
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from commands.console import checked, interrupted, print_lines_or_json, stop_on_interrupt
 from model.errors import UserError
@@ -17,8 +17,6 @@ from model.errors import UserError
 if TYPE_CHECKING:
     from service.answerer import Answerer
     from service.settings import Settings
-
-T = TypeVar("T")
 
 
 def run_predict(arguments: argparse.Namespace) -> None:

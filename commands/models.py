@@ -44,9 +44,12 @@ def run_train(arguments: argparse.Namespace) -> int:
         progress = trainer.train(stop=stop, show_progress=True)
     if progress.finished is None:
         return interrupted(f"go on with: momok train --resume --out {arguments.out}")
+    chosen = f"best valid MRR {progress.best_mrr:.4f} at epoch {progress.best_epoch}"
+    if progress.best_mrr < 0:
+        chosen = f"no valid facts to choose by, so the weights are those of epoch {progress.best_epoch}"
     print(
         f"finished ({progress.finished}) after {progress.epoch} epochs and {progress.seconds / 60:.1f} min; "
-        f"best valid MRR {progress.best_mrr:.4f} at epoch {progress.best_epoch}: {arguments.out}"
+        f"{chosen}: {arguments.out}"
     )
     return 0
 
@@ -170,14 +173,15 @@ def run_export(arguments: argparse.Namespace) -> None:
 def _recipes(base: Recipe, models: Sequence[str], overrides: Sequence[str]) -> dict[str, Recipe]:
     """Recipes by label: ``NAME`` is a model under the base recipe, ``LABEL=FILE`` a recipe of its own.
 
-    ``overrides`` hold for all.
+    ``overrides`` hold for all; those that a ``NAME`` cannot take are refused.
     """
     from training.recipe import Recipe
 
     labels = [model.partition("=")[0] for model in models]
     if len(set(labels)) < len(labels):
         raise UserError(f"--models {' '.join(models)}: each label is given once")
-    return {
-        label: Recipe.load(Path(file), overrides) if file else base.changed({"model": label})
-        for label, _, file in (model.partition("=") for model in models)
-    }
+    recipes = {}
+    for label, _, file in (model.partition("=") for model in models):
+        own = Recipe.load(Path(file), overrides) if file else None
+        recipes[label] = own or base.changed({"model": label}, overrides=overrides)
+    return recipes

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 CELLS = {"cpu": 1 << 18, "cuda": 1 << 26}
 """Coordinate differences held at once; on a CPU they stay within reach of its caches."""
@@ -32,7 +33,8 @@ def rotate(entity_BX: Tensor, phase_BD: Tensor) -> Tensor:
 def signed_phase(phase_RD: Tensor, relation_B: Tensor) -> Tensor:
     """The phases float[B, d] of relations in [0, 2R): relation ``r + R`` turns back what ``r`` turns."""
     num_relations = len(phase_RD)
-    phase_BD = phase_RD[relation_B % num_relations]
+    # Not by an index: threads would add its slopes in any order.
+    phase_BD = F.embedding(relation_B % num_relations, phase_RD)
     return torch.where((relation_B < num_relations)[:, None], phase_BD, -phase_BD)
 
 

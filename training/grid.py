@@ -32,11 +32,12 @@ from training.recipe import Recipe, RecipeError, read_toml
 
 SEED = "training.seed"
 DROP, CONFIG = "drop", "config"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_FOLDER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9_-])?")
+FOLDER_RULE = "a name is letters, digits, _, - and blanks within, as it names folders"
 
 
 class GridError(UserError):
-    """A grid that cannot be used; the message names the file, the field and the remedy."""
+    """A grid or a comparison that cannot be used; the message names the file, the field and the remedy."""
 
 
 class Grid(BaseModel):
@@ -75,8 +76,8 @@ class Grid(BaseModel):
             if field in (SEED, DROP, CONFIG):
                 raise ValueError(f"grid.{field}: use seeds for seeds, and variants to drop or to change base")
         for name in self.variants:
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"variants.{name}: a name is letters, digits, _ and -, as it names folders")
+            if not names_folder(name):
+                raise ValueError(f"variants.{name}: {FOLDER_RULE}")
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: each is listed once")
         return self
@@ -134,7 +135,7 @@ def trials_of(
     fields = list(grid.grid)
     for variant, changes in (grid.variants or {"": {}}).items():
         other = _named(changes, variant, directory, overrides)
-        start = _variant_base(other or base, variant, changes, dataset)
+        start = _variant_base(other or base, variant, changes, dataset, overrides)
         for values in product(*grid.grid.values()):
             for seed in grid.seeds or (start.training.seed,):
                 chosen = dict(zip(fields, values, strict=True))
@@ -146,12 +147,12 @@ def trials_of(
                     ]
                 )
                 try:
-                    recipe = start.changed(chosen | {SEED: seed})
+                    recipe = start.changed(chosen | {SEED: seed}, overrides=overrides)
                 except RecipeError as error:
                     raise RecipeError(f"{name}: {error}") from None
                 labels = ({"variant": variant} if variant else {}) | chosen
                 trials.append(Trial(name, labels, recipe, dataset_path, dataset_path))
-    _refuse_twins(trials)
+    refuse_twins(trials)
     return trials
 
 
@@ -167,12 +168,14 @@ def _named(
     return Recipe.load(directory / config, overrides)
 
 
-def _variant_base(base: Recipe, variant: str, changes: Mapping[str, Any], dataset: Dataset) -> Recipe:
+def _variant_base(
+    base: Recipe, variant: str, changes: Mapping[str, Any], dataset: Dataset, overrides: Sequence[str]
+) -> Recipe:
     changes = {name: value for name, value in changes.items() if name != CONFIG}
     drop = changes.pop(DROP, [])
     where = f"variants.{variant}"
     try:
-        recipe = base.changed(changes)
+        recipe = base.changed(changes, overrides=overrides)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
     return _without(recipe, drop, dataset, where) if drop else recipe
@@ -190,11 +193,19 @@ def _without(recipe: Recipe, drop: Any, dataset: Dataset, where: str) -> Recipe:
     return Recipe.model_validate(fields | {"use": kept, "modalities": specs})
 
 
-def _refuse_twins(trials: list[Trial]) -> None:
+def names_folder(name: str) -> bool:
+    """Whether a folder may be called so on any system, as ``FOLDER_RULE`` says."""
+    return _FOLDER.fullmatch(name) is not None
+
+
+def refuse_twins(trials: Sequence[Trial]) -> None:
+    """Raises ``GridError`` where two trials would share a folder; some systems do not tell A from a."""
     names: dict[str, Trial] = {}
     for trial in trials:
         if trial.name.casefold() in names:
-            raise GridError(f"two combinations would both be called {trial.name!r}; list each value once")
+            raise GridError(
+                f"two combinations would both be called {trial.name!r} (A is as a here); list each value once"
+            )
         names[trial.name.casefold()] = trial
 
 

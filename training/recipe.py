@@ -14,6 +14,9 @@ from model.modality import ModalitySpec
 from model.predictor import describe
 from training.precision import PrecisionName
 
+OF_THE_MODEL = ("network", "objective")
+"""Tables of a recipe whose fields are a model's own."""
+
 
 class RecipeError(UserError):
     """A recipe that cannot be used; the message names the file or override, the field and the remedy."""
@@ -75,14 +78,21 @@ class Recipe(BaseModel):
         except ValidationError as error:
             raise RecipeError(f"{path or 'recipe'}: {describe(error)}") from None
 
-    def changed(self, values: Mapping[str, Any]) -> Recipe:
+    def changed(self, values: Mapping[str, Any], *, overrides: Iterable[str] = ()) -> Recipe:
         """The same with other values, by dotted field. Raises ``RecipeError``.
 
-        Where the model changes, ``network`` and ``objective`` start empty: their fields are the other's.
+        Where the model changes, ``network`` and ``objective`` start empty: their fields are the other's. What
+        would so be lost of ``overrides``, with which this was read, is refused.
         """
         fields = self.model_dump()
-        if values.get("model", self.model) != self.model:
-            fields |= {"network": {}, "objective": {}}
+        if (model := values.get("model", self.model)) != self.model:
+            for override in overrides:
+                if override.partition("=")[0].partition(".")[0].strip() in OF_THE_MODEL:
+                    raise RecipeError(
+                        f"--set {override} is of {self.model} and would be lost on {model}, whose network "
+                        f"and objective start empty; leave it out, or give {model} a recipe of its own"
+                    )
+            fields |= {name: {} for name in OF_THE_MODEL}
         for key, value in values.items():
             _put(fields, key, value, f"{key} = {value!r}")
         try:

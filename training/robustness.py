@@ -14,9 +14,9 @@ from model.errors import UserError
 from model.predictor import describe
 from training.damage import Scenario, damaged
 from training.dataset import Dataset
-from training.grid import SEED, Trial
+from training.grid import FOLDER_RULE, SEED, Trial, names_folder, refuse_twins
 from training.recipe import Recipe
-from training.sweep import compare
+from training.sweep import check_comparison, compare
 from training.trials import TrialError
 
 SCENARIOS: tuple[Scenario, ...] = ("noise", "missing", "sparsity")
@@ -84,7 +84,7 @@ def robustness(
     """Train the ``recipes``, by label, on every damaged graph; the results, or None where ``stop`` ended it.
 
     All are judged by the whole graph: facts taken from train are still known to be true. Raises
-    ``UserError`` before anything is trained.
+    ``UserError`` before anything is trained or written, but for a ``folder`` that holds other data.
     """
     dataset = Dataset.open(dataset_path)
     for name in options.modalities or ():
@@ -92,8 +92,10 @@ def robustness(
         if name not in having:
             raise RobustnessError(f"modality {name!r} has no features to damage; {', '.join(having)} have")
     trials = _trials(recipes, options, dataset_path, folder)
+    check_comparison(trials, dataset, split)
     for seed in {trial.seed for trial in trials}:
-        _write_datasets(dataset, options, seed, folder / DATASETS)
+        if not _write_datasets(dataset, options, seed, folder / DATASETS, stop):
+            return None
     about = {
         "models": list(recipes),
         "options": options.model_dump(mode="json"),
@@ -137,6 +139,9 @@ def curves(results: Mapping[str, Any], split: str) -> dict[str, dict[str, list[t
 def _trials(
     recipes: Mapping[str, Recipe], options: RobustnessOptions, dataset_path: Path, folder: Path
 ) -> list[Trial]:
+    for label in recipes:
+        if not names_folder(label):
+            raise RobustnessError(f"model {label!r}: {FOLDER_RULE}")
     harms = [("none", 0.0), *((scenario, rate) for scenario in options.scenarios for rate in options.rates)]
     trials = []
     for scenario, rate in harms:
@@ -154,19 +159,25 @@ def _trials(
                         dataset_path,
                     )
                 )
+    refuse_twins(trials)
     return trials
 
 
-def _write_datasets(dataset: Dataset, options: RobustnessOptions, seed: int, folder: Path) -> None:
-    """Write those that are not there; refuse those that were made otherwise."""
+def _write_datasets(
+    dataset: Dataset, options: RobustnessOptions, seed: int, folder: Path, stop: Callable[[], bool]
+) -> bool:
+    """Write those that are missing, refuse those that were made otherwise; False where ``stop`` ended it."""
     for scenario in options.scenarios:
         for rate in options.rates:
+            if stop():
+                return False
             path = folder / _folder(scenario, rate, seed)
             made = damaged(dataset, scenario, rate, seed=seed, modalities=options.modalities)
             if not path.exists():
                 made.write(path)
             elif not _same(Dataset.open(path), made):
                 raise TrialError(f"{path} was made of other data; choose another --out, or remove it")
+    return True
 
 
 def _same(one: Dataset, other: Dataset) -> bool:

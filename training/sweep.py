@@ -36,6 +36,7 @@ def sweep(
     """
     grid, dataset = Grid.load(grid_file), Dataset.open(dataset_path)
     trials = trials_of(grid, base, dataset, dataset_path, directory=grid_file.parent, overrides=overrides)
+    check_comparison(trials, dataset, split)
     return compare(
         trials,
         dataset,
@@ -47,6 +48,13 @@ def sweep(
         show=show,
         show_progress=show_progress,
     )
+
+
+def check_comparison(trials: Sequence[Trial], dataset: Dataset, split: Literal["valid", "test"]) -> None:
+    """Refuse what could not be trained or judged, before anything is written. Raises ``UserError``."""
+    if empty := [name for name in _splits(split) if not len(dataset.facts[name])]:
+        raise TrialError(f"{dataset.name} has no {empty[0]} facts to compare by; hold some out at import")
+    check_trials(trials, dataset)
 
 
 def compare(
@@ -61,14 +69,10 @@ def compare(
     show: Callable[[str], None],
     show_progress: bool,
 ) -> dict[str, Any] | None:
-    """Run the trials and keep ``results.tsv`` and ``results.json`` up to date after each.
+    """Run the trials, checked before, and keep ``results.tsv`` and ``results.json`` up to date after each.
 
     ``dataset`` is what they are judged by. Returns the results once all are done, None before.
     """
-    splits = ["valid", "test"] if split == "test" else ["valid"]
-    if empty := [name for name in splits if not len(dataset.facts[name])]:
-        raise TrialError(f"{dataset.name} has no {empty[0]} facts to compare by; hold some out at import")
-    check_trials(trials, dataset)
     outcomes: list[Outcome] = []
     results: dict[str, Any] = {}
     about = {
@@ -79,8 +83,12 @@ def compare(
         "chosen_on": "valid MRR",
     }
     for outcome in run_trials(
-        trials, folder, splits, device, stop=stop, show=show, show_progress=show_progress
+        trials, folder, _splits(split), device, stop=stop, show=show, show_progress=show_progress
     ):
         outcomes.append(outcome)
         results = write_results(folder, outcomes, about)
     return results if len(outcomes) == len(trials) else None
+
+
+def _splits(split: Literal["valid", "test"]) -> list[str]:
+    return ["valid", "test"] if split == "test" else ["valid"]

@@ -107,19 +107,48 @@ def test_images_and_targets_are_those_of_the_dockerfile() -> None:
     assert set(SERVICES["momok"]["build"]["args"]) <= arguments
 
 
-def test_the_first_bundle_is_put_there_once(tmp_path: Path) -> None:
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """An empty volume, and beside it what the image holds."""
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "bundles").mkdir()
+    return tmp_path / "bundles"
+
+
+def put_first_bundle(volume: Path) -> None:
     """The very command of the service ``bundles``, in other folders."""
-    image, volume = tmp_path / "bundle", tmp_path / "bundles"
-    image.mkdir()
-    volume.mkdir()
-    (image / "manifest.json").write_text("{}", encoding="utf-8")
-    script = (
-        SERVICES["bundles"]["command"][0].replace("/bundles", str(volume)).replace("/bundle ", f"{image} ")
-    )
+    [script] = SERVICES["bundles"]["command"]
+    script = script.replace("/bundles", str(volume)).replace("/bundle ", f"{volume.parent / 'bundle'} ")
+    subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=30)
+
+
+def test_the_first_bundle_is_put_there_once(volume: Path) -> None:
     for _ in range(2):
-        subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=30)
+        put_first_bundle(volume)
     assert (volume / "current").readlink() == Path("demo")
-    assert (volume / "current" / "manifest.json").is_file()
+    assert [path.name for path in (volume / "current").iterdir()] == ["manifest.json"]
+    assert {path.name for path in volume.iterdir()} == {"current", "demo"}
+
+
+@pytest.mark.parametrize("half", [(".demo",), ("demo",), (".demo", "demo"), ("demo", "current")])
+def test_an_interrupted_first_copy_is_made_again(volume: Path, half: tuple[str, ...]) -> None:
+    for name in half:
+        if name == "current":
+            (volume / name).symlink_to("nowhere")
+        else:
+            (volume / name / "index").mkdir(parents=True)
+    put_first_bundle(volume)
+    assert (volume / "current").readlink() == Path("demo")
+    assert [path.name for path in (volume / "current").iterdir()] == ["manifest.json"]
+    assert {path.name for path in volume.iterdir()} == {"current", "demo"}
+
+
+def test_a_bundle_that_is_served_is_left_alone(volume: Path) -> None:
+    (volume / "ours").mkdir()
+    (volume / "current").symlink_to("ours")
+    put_first_bundle(volume)
+    assert {path.name for path in volume.iterdir()} == {"current", "ours"}
 
 
 def test_secrets_are_made_once_and_the_server_takes_them(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ def test_the_documentation_draws_itself(work: Path, tmp_path: Path) -> None:
         ask = ("--virtual-time-budget=15000", "--dump-dom", f"{url}/docs")
         command = [str(chromium), *FLAGS, profile, *ask]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "Which entities complete these facts" in done.stdout or 'data-path="/v1/predict"' in done.stdout
+    # Drawn from the API's document, which the page fetches; its own source names no route.
+    assert 'data-path="/v1/predict"' in done.stdout
     assert "Unable to render" not in done.stdout
     assert "Authorize" in done.stdout
     # The console, where a browser says what the page's policy has kept it from.

@@ -208,7 +208,7 @@ def test_true_facts_among_the_negatives_count_for_nothing() -> None:
     batch = one_batch(objective)
     asked = objective.sampler.corrupt(batch, 50, 20)
     assert asked.is_true.any()
-    found, positive_B = objective._against_negatives(asked)
+    found, positive_B = objective.against_negatives(asked)
     (model,) = objective.model
     with torch.no_grad():
         scores_BN = model.score(model.encode(asked.entity, asked.relation).query, model.entity_table())

@@ -79,6 +79,13 @@ def test_another_model_starts_without_the_fields_of_the_base() -> None:
     assert changed.modalities == make_recipe().modalities
 
 
+def test_what_would_be_lost_on_another_model_is_refused(tmp_path: Path) -> None:
+    for text in ('[variants.other]\nmodel = "adamf"', '[grid]\nmodel = ["momok", "adamf"]'):
+        with pytest.raises(UserError, match=r"--set network\.num_experts=2 .* would be lost on adamf"):
+            trials(tmp_path, text, ["network.num_experts=2"])
+        assert trials(tmp_path, text, ["training.max_epochs=2"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -90,6 +97,8 @@ def test_another_model_starts_without_the_fields_of_the_base() -> None:
         ('[grid]\n"training.seed" = [1]', "use seeds"),
         ('[grid]\n"training.batch_size" = [1]', "batch_size=1,seed=1: training.batch_size"),
         ('[variants."a/b"]\n', "a name is letters"),
+        ('[variants."one "]\n', "a name is letters"),
+        ("[variants.a]\n[variants.A]\n", "two combinations would both be called 'A,seed=1'"),
         ('[variants.x]\ndrop = ["smell"]', "variants.x.drop: .*smell.*structure, text, numeric"),
         ('[variants.x]\ndrop = "text"', "variants.x.drop"),
         ("[variants.x]\nconfig = 3", "variants.x.config"),

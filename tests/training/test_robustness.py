@@ -17,6 +17,7 @@ from training.damage import Scenario, damaged
 from training.dataset import Dataset
 from training.evaluation import rank_facts, summarise
 from training.plot import plot_curves
+from training.recipe import Recipe
 from training.robustness import RobustnessOptions, curves, robustness
 from training.run import Run
 
@@ -97,9 +98,11 @@ def test_damage_follows_from_its_seed_and_hits_chosen_modalities_alone() -> None
     assert not np.array_equal(text_alone["text"].features, by_name(whole)["text"].features)
 
 
-def run(dataset: Path, folder: Path, **options: Any) -> dict[str, Any] | None:
+def run(
+    dataset: Path, folder: Path, *, recipes: dict[str, Recipe] | None = None, **options: Any
+) -> dict[str, Any] | None:
     recipe = make_recipe(max_epochs=2)
-    recipes = {"momok": recipe, "one expert": recipe.changed({"network.num_experts": 1})}
+    recipes = recipes or {"momok": recipe, "one expert": recipe.changed({"network.num_experts": 1})}
     fields = {"rates": RATES, "seeds": (1,)}
     chosen = RobustnessOptions.of(**fields | options.pop("fields", {}))
     return robustness(dataset, recipes, folder, chosen, CPU, **options)
@@ -180,6 +183,65 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, fields: dict[str, An
     dataset = write_dataset(tmp_path)
     with pytest.raises(UserError, match=message):
         run(dataset, tmp_path / "out", fields=fields)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("../esc",), r"model '\.\./esc': a name is letters"),
+        (("/esc",), "a name is letters"),
+        (("",), "a name is letters"),
+        (("one", "One"), "would both be called 'One,none=0,seed=1'"),
+    ],
+)
+def test_labels_that_name_no_folder_of_their_own_are_refused(
+    tmp_path: Path, labels: tuple[str, ...], message: str
+) -> None:
+    dataset = write_dataset(tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=message):
+        run(dataset, tmp_path / "out", recipes=dict.fromkeys(labels, make_recipe()))
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_rates_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path)
+    with pytest.raises(UserError, match="would both be called"):
+        run(dataset, tmp_path / "out", fields={"rates": (0.25, 0.2500001)})
+
+
+@pytest.mark.parametrize(
+    ("whole", "changes", "message"),
+    [
+        (make_dataset(), {"model": "mommok"}, "model: 'mommok' is not known"),
+        (make_dataset(), {"network.surprise": 1}, "network: surprise"),
+        (make_dataset(valid=False), {}, "no valid facts to compare by"),
+    ],
+)
+def test_what_cannot_be_trained_or_judged_leaves_no_copies_behind(
+    tmp_path: Path, whole: Dataset, changes: dict[str, Any], message: str
+) -> None:
+    dataset = write_dataset(tmp_path, whole)
+    with pytest.raises(UserError, match=message):
+        run(dataset, tmp_path / "out", recipes={"momok": make_recipe().changed(changes)})
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_can_be_stopped_between_two_copies(tmp_path: Path) -> None:
+    assert run(write_dataset(tmp_path), tmp_path / "out", stop=after(3)) is None
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["datasets"]
+    assert len(list((tmp_path / "out" / "datasets").iterdir())) == 2
+
+
+def test_what_is_set_is_refused_where_a_model_would_not_have_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = write_dataset(tmp_path)
+    command = ["robustness", str(dataset), "--out", str(tmp_path / "out"), "--models", "momok", "adamf"]
+    for lost in ("network.num_experts=1", "objective.loss=bce", "network={num_experts = 1}"):
+        assert main([*command, "--set", lost]) == 2
+        assert f"--set {lost} is of momok and would be lost on adamf" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cli import main
 from model.errors import UserError
 from tests.training.builders import (
     CPU,
@@ -312,7 +313,9 @@ def test_best_weights_have_the_best_valid_mrr(tmp_path: Path) -> None:
     assert not model.training
 
 
-def test_without_a_valid_split_the_last_epoch_is_best(tmp_path: Path) -> None:
+def test_without_a_valid_split_the_last_epoch_is_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trainer = start(tmp_path, dataset=make_dataset(valid=False))
     progress = trainer.train()
     assert (progress.finished, progress.best_epoch) == ("max_epochs", 3)
@@ -321,6 +324,10 @@ def test_without_a_valid_split_the_last_epoch_is_best(tmp_path: Path) -> None:
     assert facts["valid"] == {}
     for name, tensor in trainer.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor)
+    assert main(["train", "--resume", "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "no valid facts to choose by, so the weights are those of epoch 3" in said
+    assert "MRR" not in said
 
 
 # Divergence

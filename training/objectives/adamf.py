@@ -11,31 +11,18 @@ from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
 from model.adamf import AdaMF
-from model.decision import Decision
 from model.known import KnownAnswers
 from model.layers import Modules
 from model.rotation import paired_distance, rotate
-from training.batches import Batch, Batches, FactBatches
+from training.batches import Batch
 from training.losses import self_adversarial
-from training.negatives import Corrupted, NegativeSampler
-from training.objectives.base import OBJECTIVES, Loss, Objective, ObjectiveConfig
+from training.negatives import Corrupted
+from training.objectives.base import OBJECTIVES, Loss, values_of
+from training.objectives.contrastive import Contrastive, ContrastiveConfig
 
 
-class AdaMFObjectiveConfig(ObjectiveConfig):
+class AdaMFObjectiveConfig(ContrastiveConfig):
     """Loss of AdaMF."""
-
-    num_negatives: int = Field(128, ge=1, description="Negatives of each fact.")
-    shared_by: int = Field(
-        128,
-        ge=1,
-        description="Facts of a batch that share their negatives: 1 is the paper's and several times slower.",
-    )
-    beta: float = Field(
-        2.0, ge=0, description="β, how much more a negative weighs that scores higher; 0: all weigh the same."
-    )
-
-    def paired_decision(self) -> Decision:
-        return "single"
 
 
 class AdversarialConfig(AdaMFObjectiveConfig):
@@ -66,46 +53,24 @@ class Generator(nn.Module):
         return made_BX
 
 
-class AdaMFObjective(Objective):
+class AdaMFObjective(Contrastive):
     """Facts against corrupted ones, whose weights follow their scores (RotatE, arXiv 1902.10197)."""
 
-    def __init__(self, model: AdaMF, config: AdaMFObjectiveConfig, known: KnownAnswers) -> None:
-        super().__init__()
-        self.model = (model,)  # In a tuple, so that the model's weights are not the objective's too.
-        self.config = config
-        self.sampler = NegativeSampler(known)
-
-    def batches(self, known: KnownAnswers, batch_size: int) -> Batches:
-        return FactBatches(known, batch_size)
+    model: tuple[AdaMF]
 
     def loss(self, batch: Batch) -> Loss:
-        with torch.autocast(batch.entity.device.type, enabled=False):  # Distances are small differences.
-            asked = self.sampler.corrupt(batch, self.config.num_negatives, self.config.shared_by)
-            losses, total = self._losses(asked)
-        values = torch.stack([value.detach() for value in losses.values()]).tolist()
-        return Loss(total, dict(zip(losses, values, strict=True)))
+        with torch.autocast(batch.entity.device.type, enabled=False):  # What is fused is rounded by nothing.
+            losses, total = self._losses(self.corrupt(batch))
+        return Loss(total, values_of(losses))
+
+    def fuse(self, entity_U: Tensor) -> Tensor:
+        (model,) = self.model
+        return model.fuse(model.parts(entity_U), model.present[entity_U])[0]
 
     def _losses(self, asked: Corrupted) -> tuple[dict[str, Tensor], Tensor]:
         """The parts of the loss and what is minimised."""
-        negatives, _ = self._against_negatives(asked)
+        negatives, _ = self.against_negatives(asked)
         return {"negatives": negatives}, negatives
-
-    def _against_negatives(self, asked: Corrupted) -> tuple[Tensor, Tensor]:
-        """The loss against corrupted facts, and the scores float[B] of the true ones."""
-        (model,) = self.model
-        shape, num_rows = asked.negative.shape, len(asked.entity)
-        wanted = torch.cat([asked.entity, asked.answer, asked.negative.flatten()])
-        # Each is fused once, however often it is wanted: negatives of their own want nearly all.
-        entities, place = torch.unique(wanted, return_inverse=True)
-        fused, _ = model.fuse(model.parts(entities), model.present[entities])
-        vectors = F.embedding(place, fused)
-        entity_BX, answer_BX, negative_PX = torch.split(vectors, [num_rows, num_rows, asked.negative.numel()])
-        query_BX = rotate(entity_BX, model.phases(asked.relation))
-        margin = model.config.margin
-        positive_B = margin - paired_distance(query_BX, answer_BX)
-        negative_Bn = margin - asked.distances(query_BX, negative_PX.view(*shape, -1))
-        negative_Bn = negative_Bn.masked_fill(asked.is_true, -torch.inf)
-        return self_adversarial(positive_B, negative_Bn, self.config.beta), positive_B
 
 
 class AdversarialObjective(AdaMFObjective):
@@ -183,7 +148,7 @@ class AdversarialObjective(AdaMFObjective):
         return [model.config.margin - paired_distance(rotate(h, phase_BD), t) for h, t in facts]
 
     def _losses(self, asked: Corrupted) -> tuple[dict[str, Tensor], Tensor]:
-        negatives, positive_B = self._against_negatives(asked)
+        negatives, positive_B = self.against_negatives(asked)
         if not self.generators:
             return {"negatives": negatives}, negatives
         fakes = self.fake_scores(asked, self.noise(asked), of_model=True)

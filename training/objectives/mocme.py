@@ -9,15 +9,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.decision import Decision
 from model.known import KnownAnswers
 from model.mocme import MoCME
-from model.rotation import paired_distance, rotate
-from training.batches import Batch, Batches, FactBatches
-from training.losses import self_adversarial
-from training.negatives import NegativeSampler
-from training.objectives.base import OBJECTIVES, Loss, Objective, ObjectiveConfig
+from training.batches import Batch
+from training.objectives.base import OBJECTIVES, Loss
 from training.objectives.complementarity import Complementarity
+from training.objectives.contrastive import Contrastive, ContrastiveConfig
 
 ESTIMATED_AT_ONCE = 16_384
 """Entities whose views are held together; from so many at the most, evenly spread, estimates are made."""
@@ -26,7 +23,7 @@ _LARGEST_SCORE = 30.0
 """Scores beyond are sure in float32, and infinite ones would make an entropy of 0 times infinity."""
 
 
-class MoCMEObjectiveConfig(ObjectiveConfig):
+class MoCMEObjectiveConfig(ContrastiveConfig):
     """Loss of MoCME."""
 
     num_negatives: int = Field(256, ge=1, description="Negatives of each fact.")
@@ -60,9 +57,6 @@ class MoCMEObjectiveConfig(ObjectiveConfig):
             raise ValueError("harder negatives weigh more: easy_weight <= ambiguous_weight <= hard_weight")
         return self
 
-    def paired_decision(self) -> Decision:
-        return "single"
-
 
 def egns_weights(negative_Bn: Tensor, config: MoCMEObjectiveConfig) -> Tensor:
     """Weights of negatives by their scores, float[B, n], detached; rows sum to 1, negatives of -inf weigh 0.
@@ -82,42 +76,27 @@ def egns_weights(negative_Bn: Tensor, config: MoCMEObjectiveConfig) -> Tensor:
     return weight_Bn / weight_Bn.sum(dim=1, keepdim=True).clamp_min(torch.finfo(weight_Bn.dtype).tiny)
 
 
-class MoCMEObjective(Objective):
+class MoCMEObjective(Contrastive):
     """Facts against corrupted ones; every ``refresh_every`` steps complementarity is estimated anew."""
 
+    model: tuple[MoCME]
+    config: MoCMEObjectiveConfig
     num_steps: Tensor
 
     def __init__(self, model: MoCME, config: MoCMEObjectiveConfig, known: KnownAnswers) -> None:
-        super().__init__()
-        self.model = (model,)  # In a tuple, so that the model's weights are not the objective's too.
-        self.config = config
-        self.sampler = NegativeSampler(known)
+        super().__init__(model, config, known)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
 
-    def batches(self, known: KnownAnswers, batch_size: int) -> Batches:
-        return FactBatches(known, batch_size)
-
     def loss(self, batch: Batch) -> Loss:
-        (model,) = self.model
-        asked = self.sampler.corrupt(batch, self.config.num_negatives, self.config.shared_by)
-        everyone = torch.cat([asked.entity, asked.answer, asked.negative.flatten()])
-        distinct, place = torch.unique(everyone, return_inverse=True)
-        vectors = model.fuse(distinct)[0]
-        with torch.autocast(batch.entity.device.type, enabled=False):  # Distances are small differences.
-            sizes = [len(asked.entity), len(asked.answer), asked.negative.numel()]
-            entity_BX, answer_BX, negative_PX = torch.split(vectors.float()[place], sizes)
-            query_BX = rotate(entity_BX, model.phases(asked.relation))
-            margin = model.config.margin
-            positive_B = margin - paired_distance(query_BX, answer_BX)
-            negative_Bn = margin - asked.distances(query_BX, negative_PX.view(*asked.negative.shape, -1))
-            negative_Bn = negative_Bn.masked_fill(asked.is_true, -torch.inf)
-            total = self_adversarial(
-                positive_B, negative_Bn, self.config.beta, weights_Bn=self.weights(negative_Bn)
-            )
+        total, positive_B = self.against_negatives(self.corrupt(batch))
         return Loss(total, {"positive": float(-F.logsigmoid(positive_B.detach()).mean())})
 
+    def fuse(self, entity_U: Tensor) -> Tensor:
+        (model,) = self.model
+        return model.fuse(entity_U)[0]
+
     def weights(self, negative_Bn: Tensor) -> Tensor | None:
-        """float[B, n] as configured; None leaves it to the self-adversarial loss."""
+        """As configured."""
         if self.config.weighting == "egns":
             return egns_weights(negative_Bn, self.config)
         if self.config.weighting == "uniform":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,20 +57,30 @@ def build_demo(directory: Path, *, stop: Callable[[], bool], show: Callable[[str
         f"organisations; {sum(map(len, dataset.facts.values()))} facts; {', '.join(holders)}"
     )
     show("2/3 training MoMoK on the CPU")
-    # Threads that wait for one another cost more than they bring on matrices this small, above all on a
-    # machine that has other things to do.
-    torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    trainer = start_training(directory / "run", dataset, directory / "dataset", RECIPE, cpu)
-    if trainer.train(stop=stop, show_progress=True).finished is None:
-        return False
-    manifest = export_run(Run.open(directory / "run"), directory / "bundle", dataset=dataset, device=cpu)
+    with _one_thread():
+        trainer = start_training(directory / "run", dataset, directory / "dataset", RECIPE, cpu)
+        if trainer.train(stop=stop, show_progress=True).finished is None:
+            return False
+        manifest = export_run(Run.open(directory / "run"), directory / "bundle", dataset=dataset, device=cpu)
     metrics = manifest.metrics["test"]["metrics"]
     show(
         f"3/3 exported {directory / 'bundle'}: on held-out facts MRR {metrics['mrr']:.3f}, "
         f"the truth is first for {metrics['hits@1']:.0%} and among ten for {metrics['hits@10']:.0%}"
     )
     return True
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for one another cost more than they bring on matrices this small, above all on a
+    machine that has other things to do. Whoever serves afterwards has them back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def question_of(known: KnownAnswers, vocabulary: Vocabulary) -> tuple[dict[str, Any], str]:
