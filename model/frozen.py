@@ -113,10 +113,9 @@ def fold_tucker(scorer: TuckerScorer, relation_UR: Tensor) -> tuple[Tensor, Tens
     Returns ``A`` float32[U, D, D] and ``c`` float32[U, D]. Both batch norms are affine there:
     ``((x s + t) M) s' + t' = x (s M s') + (t M) s' + t'``.
     """
-    width = scorer.core.shape[1]
     scale_D, shift_D = _affine(scorer.input_norm)
     scale_out_D, shift_out_D = _affine(scorer.output_norm)
-    matrix_UDD = (relation_UR @ scorer.core.flatten(1)).view(-1, width, width)
+    matrix_UDD = scorer.matrices(relation_UR)
     offset_UD = torch.addcmul(shift_out_D, shift_D @ matrix_UDD, scale_out_D)
     return matrix_UDD.mul_(scale_D[:, None] * scale_out_D), offset_UD
 

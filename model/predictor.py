@@ -20,7 +20,7 @@ from model.decision import Decision, decide
 from model.modality import ModalityInput
 from model.rotation import distance
 
-SCORED_AT_ONCE = 1 << 18
+SCORED_AT_ONCE = 1 << 19
 """Scores of one branch that are held at a time on a CPU: 1 MB, within reach of its second-level cache."""
 
 JOINT = "joint"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Queries:
         same_b = (self.entity[1:] == self.entity[:-1]) & (self.relation[1:] == self.relation[:-1])
         return np.append(np.ones(min(len(self.entity), 1), dtype=bool), ~same_b)
 
-    def __getitem__(self, part: slice) -> Queries:
+    def __getitem__(self, part: slice | Int64) -> Queries:
         return Queries(self.entity[part], self.relation[part], self.truth[part])
 
 
@@ -108,18 +109,20 @@ def _rank_queries(
     encoding = model.encode(entity, relation)
     if statistics is not None:
         statistics.add(encoding, entity, relation, torch.from_numpy(np.diff(starts)).double())
-    ranks, size = [], rows_at_once(next(iter(table.values())))
+    rank, size = np.empty(len(queries.truth)), rows_at_once(next(iter(table.values())))
     for start in range(0, len(entity), size):
         query = {name: vector_BD[start : start + size] for name, vector_BD in encoding.query.items()}
         ends = starts[start : start + size + 1]
         tiles = list(model.score_tiles(query, table))
-        row_P = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
-        for first in range(0, len(row_P), size):  # One query may have very many answers.
-            rows = torch.from_numpy(row_P[first : first + size]).to(device)
-            part = slice(ends[0] + first, ends[0] + first + len(rows))
-            given = tiles if len(row_P) == len(ends) - 1 else [tile_Bc[rows] for tile_Bc in tiles]
-            ranks.append(_ranks_of_truth(given, queries[part], known))
-    return np.concatenate(ranks)
+        # The first answer of each query last, as that uses up the tiles; one query may have very many others.
+        others = np.setdiff1d(np.arange(ends[0], ends[-1]), ends[:-1], assume_unique=True)
+        for chosen in np.split(others, range(size, len(others), size)):
+            if len(chosen):
+                rows = torch.from_numpy(np.searchsorted(ends, chosen, side="right") - 1).to(device)
+                copied = [tile_Bc[rows] for tile_Bc in tiles]
+                rank[chosen] = _ranks_of_truth(copied, queries[chosen], known)
+        rank[ends[:-1]] = _ranks_of_truth(tiles, queries[ends[:-1]], known)
+    return rank
 
 
 def _ranks_of_truth(tiles: Sequence[Tensor], queries: Queries, known: KnownAnswers) -> Float64:
@@ -131,11 +134,9 @@ def _ranks_of_truth(tiles: Sequence[Tensor], queries: Queries, known: KnownAnswe
     row_P, answer_P = known.rows(queries.entity, queries.relation)
     others = answer_P != queries.truth[row_P]
     row_p, answer_p = (torch.from_numpy(ids[others]).to(device) for ids in (row_P, answer_P))
-    rows, truth_B = (
-        torch.arange(len(queries.truth), device=device),
-        torch.from_numpy(queries.truth).to(device),
-    )
-    score_B, score_p = _scores_at(tiles, rows, truth_B), _scores_at(tiles, row_p, answer_p)
+    rows, truth_B = torch.arange(len(queries.truth)), torch.from_numpy(queries.truth)
+    pairs = torch.cat([rows.to(device), row_p]), torch.cat([truth_B.to(device), answer_p])
+    score_B, score_p = _scores_at(tiles, *pairs).tensor_split([len(rows)])
     # +1 above the truth, 0 for a tie, -1 below it: (sign + 1) / 2 is what each candidate adds to the rank.
     share_B = torch.full_like(score_B, sum(tile_Bc.shape[1] for tile_Bc in tiles) / 2, dtype=torch.float64)
     for tile_Bc in tiles:  # One after the other: each then goes through the caches once.
@@ -154,11 +155,17 @@ def _ranks_of_truth(tiles: Sequence[Tensor], queries: Queries, known: KnownAnswe
 
 def _scores_at(tiles: Sequence[Tensor], row_P: Tensor, entity_P: Tensor) -> Tensor:
     """The scores float32[P] of pairs (row, entity)."""
-    score_P, start = torch.empty(len(row_P), device=row_P.device), 0
-    for tile_Bc in tiles:
-        here_P = (entity_P >= start) & (entity_P < start + tile_Bc.shape[1])
-        score_P[here_P] = tile_Bc[row_P[here_P], entity_P[here_P] - start]
-        start += tile_Bc.shape[1]
+    order = entity_P.argsort()
+    row_P, entity_P = row_P[order], entity_P[order]
+    starts = list(accumulate((tile_Bc.shape[1] for tile_Bc in tiles), initial=0))
+    # Sorted, the pairs of a tile stand together: nobody looks through all of them for each tile.
+    bounds = torch.searchsorted(entity_P, torch.tensor(starts, device=entity_P.device)).tolist()
+    found = [
+        tile_Bc[row_P[first:last], entity_P[first:last] - start]
+        for tile_Bc, start, (first, last) in zip(tiles, starts, pairwise(bounds), strict=False)
+    ]
+    score_P = torch.empty(len(order), device=order.device)
+    score_P[order] = torch.cat(found)
     return score_P
 
 

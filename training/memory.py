@@ -10,7 +10,7 @@ from torch import Tensor
 MIN_ROWS = 64
 """Fewer rows a product would read the whole table for little work."""
 
-CELLS = {"cpu": 1 << 22, "cuda": 1 << 28}
+CELLS = {"cpu": 1 << 24, "cuda": 1 << 28}
 """Scores held at once; on a CPU they should stay within reach of its caches."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
