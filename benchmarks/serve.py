@@ -7,10 +7,12 @@ answered, and are timed from when they should have left. Everything shares this 
 too. ``online_over_offline``: saturated queries a second over those of the batched scorer alone.
 ``null_over_raw``: requests a second, of one query each, with a scorer that takes no time, over those of a
 bare reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is
-the scorer's for such a request. ``p99_over_unloaded`` at 70 % of saturation. At twice the saturation:
-``goodput_at_2x`` (answered in time, over saturation), ``reject_p99_ms``, and ``late_at_2x`` (neither
-answered in time nor told to come back). ``livez_p99_ms`` while saturated. ``pykeen_single_ms``: one query by
-PyKEEN's ``predict_target`` (``peer.py``; with the extra ``bench``).
+the scorer's for such a request, asked without a pause, and ``offline_paced_ms`` when it is asked as seldom.
+``p99_over_unloaded`` at 70 % of saturation. At twice the saturation: ``goodput_at_2x`` (answered in time,
+over saturation), ``reject_p99_ms``, and ``late_at_2x`` (neither answered in time nor told to come back).
+``livez_p99_ms`` while saturated. ``goodput_impatient``: of 250 clients that ask again at once when refused,
+over saturation. ``pykeen_single_ms``: one query by PyKEEN's ``predict_target``
+(``peer.py``; with the extra ``bench``).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,10 +47,12 @@ from service.settings import Settings
 
 K = 10
 BODIES, NULL_BODIES = 500, 50
-CONNECTIONS = 64
+CONNECTIONS, IMPATIENT = 64, 250
 BATCH = 64
 DEADLINE_S = 2.0
 UNLOADED_RATE = 20.0
+SETTLE_S = 1.0
+"""After saturation: the queue is still full of requests that nobody waits for."""
 REFUSED = (429, 503)
 """The queue is full, or there are too many connections."""
 
@@ -86,6 +90,9 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     offline = offline_rate(answerer, queries, BATCH, seconds)
     result["offline_queries_s"] = offline
     result["offline_single_ms"] = 1e3 * num_queries / offline_rate(answerer, queries, num_queries, seconds)
+    idle_s = 1 / UNLOADED_RATE
+    paced = offline_rate(answerer, queries, num_queries, 3 * seconds, idle_s)
+    result["offline_paced_ms"] = 1e3 * num_queries / paced
     del answerer
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
@@ -124,12 +131,16 @@ def of_server(
     url: str, script: Path, bodies: Sequence[bytes], num_queries: int, seconds: float
 ) -> dict[str, Any]:
     wrk(f"{url}/v1/predict", script, min(seconds, 3))  # What is asked first is folded and cached.
+    sleep(SETTLE_S)
     unloaded = open_loop(url, bodies, UNLOADED_RATE, 3 * seconds)
     saturated = wrk(f"{url}/v1/predict", script, seconds)
+    sleep(SETTLE_S)
     loaded = open_loop(url, bodies, 0.7 * saturated, seconds)
     flood = open_loop(url, bodies, 2 * saturated, seconds)
     with subprocess.Popen(wrk_command(f"{url}/v1/predict", script, seconds + 1), stdout=subprocess.PIPE):
         alive = open_loop(url, None, 20, seconds)
+    sleep(SETTLE_S)
+    impatient = wrk(f"{url}/v1/predict", script, seconds, IMPATIENT)
     answered = [reply.seconds for reply in flood if reply.status == 200]
     refused = [reply.seconds for reply in flood if reply.status in REFUSED]
     late = [reply for reply in flood if reply.status not in (200, *REFUSED)]
@@ -145,6 +156,7 @@ def of_server(
         "statuses_at_2x": dict(Counter(reply.status for reply in flood)),
         "late_at_2x": len(late) + len(answered) - in_time,
         "livez_p99_ms": percentile(alive, 99),
+        "goodput_impatient": impatient / saturated,
     }
 
 
@@ -166,10 +178,13 @@ def questions(answerer: Answerer, num_queries: int) -> list[bytes]:
     return bodies
 
 
-def offline_rate(answerer: Answerer, queries: Sequence[Any], size: int, seconds: float) -> float:
-    """Queries a second in batches of one size: of the median batch."""
+def offline_rate(
+    answerer: Answerer, queries: Sequence[Any], size: int, seconds: float, idle_s: float = 0.0
+) -> float:
+    """Queries a second in batches of one size, not counting ``idle_s`` before each: of the median batch."""
     times, start, end = [], 0, perf_counter() + seconds
     while perf_counter() < end or len(times) < 5:
+        sleep(idle_s)
         batch = [queries[(start + place) % len(queries)] for place in range(size)]
         start += size
         began = perf_counter()
@@ -242,14 +257,15 @@ def lua(bodies: Sequence[bytes]) -> str:
     )
 
 
-def wrk_command(url: str, script: Path, seconds: float) -> list[str]:
+def wrk_command(url: str, script: Path, seconds: float, connections: int = CONNECTIONS) -> list[str]:
     duration = f"{max(1, round(seconds))}s"
-    return ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{duration}", "-s", str(script), url]
+    return ["wrk", "-t1", f"-c{connections}", f"-d{duration}", "-s", str(script), url]
 
 
-def wrk(url: str, script: Path, seconds: float) -> float:
+def wrk(url: str, script: Path, seconds: float, connections: int = CONNECTIONS) -> float:
     """Successful requests a second at saturation."""
-    done = subprocess.run(wrk_command(url, script, seconds), capture_output=True, text=True, check=True)
+    command = wrk_command(url, script, seconds, connections)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search(r"answered (\d+) in (\d+) us, refused (\d+)", done.stdout)
     assert found, done.stdout
     answered, taken_us, refused = map(int, found.groups())
@@ -306,7 +322,10 @@ class _OpenLoop:
         found = re.search(rb"content-length: (\d+)", head)
         await reader.readexactly(int(found[1]) if found else 0)
         self._replies.append(Reply(int(head[9:12]), perf_counter() - due))
-        self._idle.append((reader, writer))
+        if b"connection: close" in head.lower():
+            writer.close()
+        else:
+            self._idle.append((reader, writer))
 
 
 def percentile(replies: Sequence[Reply], percent: float) -> float:

@@ -171,15 +171,21 @@ class MicroBatcher:
         """When what is asked now should have its turn, by the recent pace."""
         return self.queued * self._query_s
 
+    def check_room(self, size: int, timeout_s: float) -> None:
+        """Raises ``QueueFullError`` for what would find no room now.
+
+        What cannot be answered in its time is better refused at once than after waiting for it.
+        """
+        if self.queued + size > self._max_queue or self.delay_s > timeout_s:
+            raise QueueFullError(self.delay_s)
+
     def _admit(self, job: _Job, timeout_s: float) -> None:
         with self._changed:
             if self._closed:
                 raise ClosedError("no more work is taken")
             if timeout_s <= 0:
                 raise DeadlineError
-            # What cannot be answered in its time is better refused at once than after waiting for it.
-            if self.queued + job.size > self._max_queue or self.delay_s > timeout_s:
-                raise QueueFullError(self.delay_s)
+            self.check_room(job.size, timeout_s)
             self._jobs.append(job)
             self.queued += job.size
 

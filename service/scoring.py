@@ -38,9 +38,7 @@ async def score(
     try:
         return await _while_there(receive, batcher.submit(function, queries, timeout_s, size))
     except QueueFullError as error:
-        raise QueueFull(
-            f"{batcher.queued} queries wait; ask again later", retry_after_s=error.retry_after_s
-        ) from None
+        raise _queue_full(batcher, error) from None
     except DeadlineError:
         raise DeadlineExceeded(
             f"not answered within {max(timeout_s, 0):.3f} s; ask for less, or allow more time"
@@ -49,6 +47,18 @@ async def score(
         raise Draining("no more work is taken; ask another server") from None
     except OUT_OF_MEMORY:
         raise OutOfMemory("ask for less at a time, or again later", retry_after_s=1) from None
+
+
+def check_room(batcher: MicroBatcher, size: int, timeout_s: float) -> None:
+    """Raises ``QueueFull`` before more work goes into what will be refused: refusals come in floods."""
+    try:
+        batcher.check_room(size, timeout_s)
+    except QueueFullError as error:
+        raise _queue_full(batcher, error) from None
+
+
+def _queue_full(batcher: MicroBatcher, error: QueueFullError) -> QueueFull:
+    return QueueFull(f"{batcher.queued} queries wait; ask again later", retry_after_s=error.retry_after_s)
 
 
 async def _while_there(receive: Receive, work: Awaitable[Scored[AnswerT]]) -> Scored[AnswerT]:

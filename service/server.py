@@ -7,6 +7,7 @@ import gc
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from time import sleep
@@ -27,6 +28,9 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.answerer import Answerer
 
+SWITCH_S = 1e-4
+"""How long a thread may keep Python's lock from another: the scorer asks for it after each operation, and
+would be starved by a flood of requests to refuse where each time took Python's own 5 ms."""
 GRACE_S = 30
 """How long a stopping server waits for requests in flight."""
 KEEP_ALIVE_S = 75
@@ -65,6 +69,7 @@ def serve(
     start = _Start(context.deployment, server, loaded)
     # What imports have made stays: to look through it for garbage again would stop everyone for long.
     gc.freeze()
+    sys.setswitchinterval(SWITCH_S)
     with listener:
         start.begin()
         server.run(sockets=[listener])

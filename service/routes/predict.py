@@ -26,7 +26,7 @@ from service.routes.context import (
     resolved,
 )
 from service.schemas import PredictRequest, PredictResponse
-from service.scoring import ClientGone, score
+from service.scoring import ClientGone, check_room, score
 
 router = APIRouter(prefix="/v1", tags=["prediction"])
 
@@ -100,11 +100,11 @@ async def _predict(
     scope["state"]["queries"] = len(body.queries)
     _check_limits(body, served)
     served.limiter.admit(client_of(scope), len(body.queries))
-    answerer = served.answerer
+    answerer, timeout_s = served.answerer, allowed_s(timeout_ms, served)
+    check_room(served.scorer, len(body.queries), timeout_s)
     queries = await _resolve(body, served, answerer)
     found = perf_counter()
-    timeout_s = allowed_s(timeout_ms, served) + started - found
-    scored = await score(served.scorer, receive, answerer.score, queries, timeout_s)
+    scored = await score(served.scorer, receive, answerer.score, queries, timeout_s + started - found)
     answers, received = scored.answers, perf_counter()
     if len(queries) * body.k <= INLINE_CANDIDATES:
         content = answerer.render(body, answers)

@@ -110,6 +110,8 @@ def test_a_full_queue_is_a_429_at_once_and_liveness_stays(
             assert document["type"] == "urn:momok:problem:queue-full"
             assert document["retry_after_ms"] >= 0
             assert int(response.headers["retry-after"]) >= 1
+            unknown = {"queries": [{"head": "nobody", "relation": "r0"}]}
+            problem(client.post(PREDICT, json=unknown), 429)  # No name is looked up for what has no room.
             assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
         assert [future.result().status_code for future in futures] == [200, 200]
 
