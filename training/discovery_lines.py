@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +24,7 @@ DECIMALS = 6
 """Of weights and gates, as in the answers of the service: float32 holds no more."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A candidate that an answer offers; ``rank`` counts from 1."""
 
     answer: Answer
@@ -105,6 +103,6 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _rounded(values: npt.NDArray[np.float32]) -> list[float]:
-    rounded: list[float] = values.astype(np.float64).round(DECIMALS).tolist()
-    return rounded
+def _rounded(values_M: npt.NDArray[np.float32]) -> list[float]:
+    """A few numbers; each by itself, as that takes half the time of an array's way."""
+    return [round(value, DECIMALS) for value in values_M.tolist()]
