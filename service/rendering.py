@@ -134,4 +134,5 @@ def _named(key: str, label: str) -> orjson.Fragment:
 
 
 def _written(value: object) -> orjson.Fragment:
-    return orjson.Fragment(orjson.dumps(value))
+    # Copied: what orjson gives was cut out of a kilobyte, and kept it would keep the rest from being used.
+    return orjson.Fragment(orjson.dumps(value).decode())
