@@ -15,9 +15,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from time import monotonic, sleep
 
-import pytest
-
 from cli import main
+from tests.missing import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 MOMOK = Path(sys.executable).parent / "momok"
@@ -102,13 +101,9 @@ def stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTE
 
 
 def needed(program: str) -> Path:
-    """Where a program of the system is. Missing ones skip on a developer's machine and fail in CI."""
+    """Where a program of the system is."""
     found = shutil.which(program)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{program} is missing; .ci/run installs it")
-        pytest.skip(f"{program} is not installed")
-    return Path(found)
+    return missing(f"{program} is not installed; .ci/run installs it") if found is None else Path(found)
 
 
 def quick_recipe() -> Sequence[str]:
