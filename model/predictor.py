@@ -21,7 +21,7 @@ from model.modality import ModalityInput
 from model.rotation import distance
 
 SCORED_AT_ONCE = 1 << 19
-"""Scores of one branch that are held at a time on a CPU: 1 MB, within reach of its second-level cache."""
+"""Scores of one branch that are held at a time on a CPU: 2 MB, within reach of its second-level caches."""
 
 JOINT = "joint"
 """The branch that fuses all modalities; no modality may be called so."""

@@ -16,6 +16,7 @@ from model.bundle import Bundle
 from model.decision import SCORE_KINDS
 from model.known import Int64, Split, first_split
 from model.scorer import PlacedFact, Scorer
+from model.trust import trust_out
 from service.errors import pointer
 from service.fact_schemas import (
     EndOut,
@@ -31,7 +32,6 @@ from service.fact_schemas import (
 )
 from service.lookup import Lookup
 from service.schemas import EntityOut, ModelRef, RelationOut
-from service.trust import trust_out
 
 Float64 = npt.NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from model.bundle import Bundle
 from model.decision import SCORE_KINDS
 from model.known import first_split
 from model.scorer import Answer
+from model.trust import trust_out
 from service.schemas import PredictRequest
-from service.trust import trust_out
 
 KEPT = 50_000
 """Entities whose JSON is kept, some hundred bytes each."""

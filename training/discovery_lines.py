@@ -6,12 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from model.bundle import Bundle
 from model.names import Names
 from model.scorer import Answer
+from model.trust import DECIMALS, trust_out
 
 Format = Literal["jsonl", "tsv"]
 
@@ -19,9 +17,6 @@ COLUMNS = (
     "head", "relation", "tail", "head_label", "relation_label", "tail_label", "missing", "rank", "score",
     "exact", "modality_weights", "expert_gates", "relation_temperature",
 )  # fmt: skip
-
-DECIMALS = 6
-"""Of weights and gates, as in the answers of the service: float32 holds no more."""
 
 
 class Found(NamedTuple):
@@ -86,23 +81,19 @@ class Lines:
 
     def _explain(self, answer: Answer) -> str:
         """What is the same for all candidates of a query, the last four columns."""
-        gates = {name: None if row is None else _rounded(row) for name, row in answer.expert_gates.items()}
-        weights = dict(zip(self.modality_names, _rounded(answer.modality_weights), strict=True))
         heat = answer.relation_temperature
-        temperature = None if heat is None else round(heat, DECIMALS)
-        exact = answer.ranking.exact
+        trusted = trust_out(
+            self.modality_names,
+            answer.modality_weights,
+            answer.expert_gates,
+            None if heat is None else round(heat, DECIMALS),
+        )
+        values = {"exact": answer.ranking.exact, **trusted}
         if self._json:
-            values = zip(COLUMNS[-4:], (exact, weights, gates or None, temperature), strict=True)
-            return compact(dict(values))[1:-1]
-        cells = compact(exact), compact(weights), compact(gates) if gates else ""
-        return "\t".join((*cells, "" if temperature is None else str(temperature)))
+            return compact(values)[1:-1]
+        return "\t".join("" if value is None else compact(value) for value in values.values())
 
 
 def compact(value: Any) -> str:
     """JSON without blanks; letters of any script stay as they are."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _rounded(values_M: npt.NDArray[np.float32]) -> list[float]:
-    """A few numbers; each by itself, as that takes half the time of an array's way."""
-    return [round(value, DECIMALS) for value in values_M.tolist()]

@@ -1,4 +1,4 @@
-"""What an answer trusted: modality weights and expert gates, as numbers of a readable length."""
+"""What an answer trusted, as it is told: weights and gates as numbers of a readable length."""
 
 from __future__ import annotations
 
