@@ -122,10 +122,8 @@ def _add_sweep(commands: Any) -> None:
         commands, "sweep",
         "Train and compare every recipe of a grid; what is done is kept, and the same command goes on.",
     )  # fmt: skip
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--config", type=Path, help="base recipe in TOML, see configs/")
-    parser.add_argument("--grid", type=Path, required=True, help="what to vary, in TOML, see docs/models.md")
     _add_comparison(parser)
+    parser.add_argument("--grid", type=Path, required=True, help="what to vary, in TOML, see docs/models.md")
 
 
 def _add_robustness(commands: Any) -> None:
@@ -133,8 +131,7 @@ def _add_robustness(commands: Any) -> None:
         commands, "robustness",
         "Compare models on ever more damaged graphs; what is done is kept, and the same command goes on.",
     )  # fmt: skip
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--config", type=Path, help="base recipe in TOML, see configs/")
+    _add_comparison(parser)
     parser.add_argument(
         "--models", nargs="+", metavar="NAME[=FILE]",
         help="models under the base recipe, or LABEL=FILE with a recipe of their own (default the recipe's)",
@@ -149,10 +146,11 @@ def _add_robustness(commands: Any) -> None:
     parser.add_argument("--modalities", nargs="+", help="that noise and missing hit (default all)")
     parser.add_argument("--seeds", nargs="+", type=int, help="of training and damage (default the recipe's)")
     parser.add_argument("--plot", type=Path, help=".svg or .png (default robustness.svg in --out)")
-    _add_comparison(parser)
 
 
 def _add_comparison(parser: Any) -> None:
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--config", type=Path, help="base recipe in TOML, see configs/")
     parser.add_argument("--out", type=Path, required=True, help="directory of the runs and the results")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",

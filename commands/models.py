@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from commands.console import interrupted, print_lines_or_json, stop_on_interrupt
 from model.errors import UserError
@@ -55,38 +55,17 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_sweep(arguments: argparse.Namespace) -> int:
-    from model.device import choose_device
-    from training.memory import keep_freed_memory
     from training.recipe import Recipe
-    from training.results import results_lines
     from training.sweep import sweep
 
-    keep_freed_memory()
-    with stop_on_interrupt() as stop:
-        results = sweep(
-            arguments.dataset,
-            Recipe.load(arguments.config, arguments.set),
-            arguments.grid,
-            arguments.out,
-            choose_device(arguments.device),
-            overrides=arguments.set,
-            split=arguments.split,
-            stop=stop,
-            show=partial(print, file=sys.stderr),
-            show_progress=True,
-        )
-    if results is None:
-        return interrupted("the same command goes on")
-    print_lines_or_json(results_lines(results), results, arguments.json)
-    return 0
+    base = Recipe.load(arguments.config, arguments.set)
+    of_grid = partial(sweep, arguments.dataset, base, arguments.grid, arguments.out, overrides=arguments.set)
+    return _compare(of_grid, arguments)
 
 
 def run_robustness(arguments: argparse.Namespace) -> int:
-    from model.device import choose_device
-    from training.memory import keep_freed_memory
     from training.plot import can_plot, check_plot, plot_curves
     from training.recipe import Recipe
-    from training.results import results_lines
     from training.robustness import RobustnessOptions, curves, robustness
 
     options = RobustnessOptions.of(
@@ -96,27 +75,15 @@ def run_robustness(arguments: argparse.Namespace) -> int:
     if plot is not None:
         check_plot(plot)
     base = Recipe.load(arguments.config, arguments.set)
-    keep_freed_memory()
-    with stop_on_interrupt() as stop:
-        results = robustness(
-            arguments.dataset,
-            _recipes(base, arguments.models or [base.model], arguments.set),
-            arguments.out,
-            options,
-            choose_device(arguments.device),
-            split=arguments.split,
-            stop=stop,
-            show=partial(print, file=sys.stderr),
-            show_progress=True,
-        )
-    if results is None:
-        return interrupted("the same command goes on")
-    if plot is not None:
-        plot_curves(curves(results, arguments.split), plot, ylabel=f"{arguments.split} MRR")
-    else:
-        print("no plot without matplotlib; momok[plot] brings it", file=sys.stderr)
-    print_lines_or_json(results_lines(results), results, arguments.json)
-    return 0
+    recipes = _recipes(base, arguments.models or [base.model], arguments.set)
+
+    def draw(results: dict[str, Any]) -> None:
+        if plot is not None:
+            plot_curves(curves(results, arguments.split), plot, ylabel=f"{arguments.split} MRR")
+        else:
+            print("no plot without matplotlib; momok[plot] brings it", file=sys.stderr)
+
+    return _compare(partial(robustness, arguments.dataset, recipes, arguments.out, options), arguments, draw)
 
 
 def run_import_checkpoint(arguments: argparse.Namespace) -> None:
@@ -168,6 +135,32 @@ def run_export(arguments: argparse.Namespace) -> None:
     )
     scores = {split: round(report["metrics"]["mrr"], 4) for split, report in manifest.metrics.items()}
     print(f"{arguments.bundle}: version {manifest.version}, MRR {scores}; {manifest.index.line()}")
+
+
+def _compare(
+    comparison: Callable[..., dict[str, Any] | None],
+    arguments: argparse.Namespace,
+    draw: Callable[[dict[str, Any]], None] = lambda results: None,
+) -> int:
+    """Run it until it is done or interrupted, and show what came of it."""
+    from model.device import choose_device
+    from training.memory import keep_freed_memory
+    from training.results import results_lines
+
+    keep_freed_memory()
+    with stop_on_interrupt() as stop:
+        results = comparison(
+            device=choose_device(arguments.device),
+            split=arguments.split,
+            stop=stop,
+            show=partial(print, file=sys.stderr),
+            show_progress=True,
+        )
+    if results is None:
+        return interrupted("the same command goes on")
+    draw(results)
+    print_lines_or_json(results_lines(results), results, arguments.json)
+    return 0
 
 
 def _recipes(base: Recipe, models: Sequence[str], overrides: Sequence[str]) -> dict[str, Recipe]:
