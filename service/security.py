@@ -23,8 +23,8 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-_LINES = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 """Of every answer, where a route has not set its own. No CORS: other origins may not read answers."""
+_LINES = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 KEY_NAME = "key_name"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Header, Request
@@ -22,6 +23,9 @@ from service.settings import Settings
 
 ResultT = TypeVar("ResultT")
 
+SEARCHES = 2
+"""Searches for entities at a time: they share threads with what renders predictions, and one connection."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -30,16 +34,13 @@ class Context:
     deployment: Deployment
     scorer: MicroBatcher
     limiter: Limiter
-    searches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SEARCHES))
+    searches: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SEARCHES))
 
     @property
     def answerer(self) -> Answerer:
         """What answers now, to be asked for once in a request. Raises ``Starting``."""
         return self.deployment.answerer
 
-
-SEARCHES = 2
-"""Searches for entities at a time: they share threads with what renders predictions, and one connection."""
 
 MOST_MS = 86_400_000
 

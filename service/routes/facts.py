@@ -76,14 +76,16 @@ async def rank_relations(
 class _Work:
     """What one request has the scorer do, in one turn or several, all within its time.
 
-    Raises ``RateLimited`` where the client has asked too much.
+    Raises ``RateLimited`` where the client has asked too much, ``QueueFull`` where nothing more may wait.
     """
 
     def __init__(self, served: Context, request: Request, num_queries: int, timeout_ms: int | None) -> None:
         request.scope["state"]["queries"] = num_queries
         served.limiter.admit(client_of(request.scope), num_queries)
         self._scorer, self._receive = served.scorer, request.receive
-        self._deadline = perf_counter() + allowed_s(timeout_ms, served)
+        timeout_s = allowed_s(timeout_ms, served)
+        self._deadline = perf_counter() + timeout_s
+        scoring.check_room(self._scorer, 1, timeout_s)
 
     async def score(self, call: Callable[[], ResultT], size: int) -> ResultT:
         """One turn, of the length of ``size`` queries. Raises as ``service.scoring.score``."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 from tests.chaos.wire import GOOD, Server, answer, get, post, server
-from tests.e2e.processes import MOMOK, momok, running, stop, wait_for
+from tests.e2e.processes import MOMOK, ROOT, momok, running, stop, wait_for
 from tests.e2e.test_prometheus import free_port
 from tests.service.builders import Made, make_bundle
 from tests.service.test_deployment import turn
@@ -149,3 +150,23 @@ def test_a_client_is_who_connects_whatever_its_headers_say(tmp_path: Path) -> No
 
     with server(made(tmp_path / "bundle").path, tmp_path, *flags) as to:
         asyncio.run(pretending(to))
+
+
+def test_nobody_waits_for_the_garbage_of_imports_or_long_for_another_thread(tmp_path: Path) -> None:
+    told = """
+import gc, os, signal, sys
+from pathlib import Path
+from service.server import serve
+from service.settings import Settings
+
+def announce(url):
+    print(gc.get_freeze_count(), len(gc.get_objects()), sys.getswitchinterval(), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+serve(Settings(bundle=Path(sys.argv[1]), port=0, device="cpu"), announce)
+"""
+    command = [sys.executable, "-c", told, str(made(tmp_path / "bundle").path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    frozen, looked_through, switch_s = map(float, done.stdout.split())
+    assert frozen > 2 * looked_through, "what imports have made is out of the collector's sight"
+    assert switch_s < 0.001

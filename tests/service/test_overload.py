@@ -111,7 +111,11 @@ def test_a_full_queue_is_a_429_at_once_and_liveness_stays(
             assert document["retry_after_ms"] >= 0
             assert int(response.headers["retry-after"]) >= 1
             unknown = {"queries": [{"head": "nobody", "relation": "r0"}]}
-            problem(client.post(PREDICT, json=unknown), 429)  # No name is looked up for what has no room.
+            # No name is looked up for what has no room.
+            problem(client.post(PREDICT, json=unknown), 429)
+            nobodys = {"facts": [{"head": "nobody", "relation": "r0", "tail": "e1"}]}
+            problem(client.post("/v1/score", json=nobodys), 429)
+            problem(client.post("/v1/relations/rank", json={"head": "nobody", "tail": "e1"}), 429)
             assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
         assert [future.result().status_code for future in futures] == [200, 200]
 
