@@ -116,11 +116,10 @@ def _rank_queries(
         tiles = list(model.score_tiles(query, table))
         # The first answer of each query last, as that uses up the tiles; one query may have very many others.
         others = np.setdiff1d(np.arange(ends[0], ends[-1]), ends[:-1], assume_unique=True)
-        for chosen in np.split(others, range(size, len(others), size)):
-            if len(chosen):
-                rows = torch.from_numpy(np.searchsorted(ends, chosen, side="right") - 1).to(device)
-                copied = [tile_Bc[rows] for tile_Bc in tiles]
-                rank[chosen] = _ranks_of_truth(copied, queries[chosen], known)
+        for first in range(0, len(others), size):
+            chosen = others[first : first + size]
+            rows = torch.from_numpy(np.searchsorted(ends, chosen, side="right") - 1).to(device)
+            rank[chosen] = _ranks_of_truth([tile_Bc[rows] for tile_Bc in tiles], queries[chosen], known)
         rank[ends[:-1]] = _ranks_of_truth(tiles, queries[ends[:-1]], known)
     return rank
 
@@ -162,7 +161,7 @@ def _scores_at(tiles: Sequence[Tensor], row_P: Tensor, entity_P: Tensor) -> Tens
     bounds = torch.searchsorted(entity_P, torch.tensor(starts, device=entity_P.device)).tolist()
     found = [
         tile_Bc[row_P[first:last], entity_P[first:last] - start]
-        for tile_Bc, start, (first, last) in zip(tiles, starts, pairwise(bounds), strict=False)
+        for tile_Bc, start, (first, last) in zip(tiles, starts[:-1], pairwise(bounds), strict=True)
     ]
     score_P = torch.empty(len(order), device=order.device)
     score_P[order] = torch.cat(found)
