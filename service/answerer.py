@@ -20,7 +20,6 @@ from model.engine import EngineName
 from model.index import EntityIndex
 from model.known import Int64
 from model.scorer import Answer, Query, Scorer
-from service.errors import pointer
 from service.facts import Facts
 from service.graph import Graph
 from service.lookup import Lookup
@@ -125,8 +124,8 @@ class Answerer:
             given: Literal["head", "tail"] = "head" if query.missing == "tail" else "tail"
             name = query.head if query.head is not None else query.tail
             assert name is not None, "QueryIn has exactly one end"
-            entity = lookup.entity(name, pointer("queries", index, given))
-            relation = lookup.relation(query.relation, pointer("queries", index, "relation"))
+            entity = lookup.entity(name, ("queries", index, given))
+            relation = lookup.relation(query.relation, ("queries", index, "relation"))
             asked = relation if query.missing == "tail" else relation + self._num_relations
             queries.append(Query(entity, asked, request.k, request.exclude_known, candidates))
         return queries
@@ -168,7 +167,7 @@ class Answerer:
     ) -> Literal["observed"] | Int64 | None:
         if given is None or given == "observed":
             return given
-        ids = [lookup.entity(name, pointer("candidates", index)) for index, name in enumerate(given)]
+        ids = [lookup.entity(name, ("candidates", index)) for index, name in enumerate(given)]
         return np.array(ids, dtype=np.int64)
 
 

@@ -17,7 +17,6 @@ from model.decision import SCORE_KINDS
 from model.known import Int64, Split, first_split
 from model.scorer import PlacedFact, Scorer
 from model.trust import trust_out
-from service.errors import pointer
 from service.fact_schemas import (
     EndOut,
     EndsOut,
@@ -70,9 +69,9 @@ class Facts:
         lookup = Lookup(self._vocabulary)
         ids = [
             (
-                lookup.entity(fact.head, pointer("facts", index, "head")),
-                lookup.relation(fact.relation, pointer("facts", index, "relation")),
-                lookup.entity(fact.tail, pointer("facts", index, "tail")),
+                lookup.entity(fact.head, ("facts", index, "head")),
+                lookup.relation(fact.relation, ("facts", index, "relation")),
+                lookup.entity(fact.tail, ("facts", index, "tail")),
             )
             for index, fact in enumerate(request.facts)
         ]
@@ -99,7 +98,7 @@ class Facts:
     def resolve_pair(self, request: RankRelationsRequest) -> tuple[int, int]:
         """Head and tail. Raises ``InvalidRequest`` that lists both names where both are bad."""
         lookup = Lookup(self._vocabulary)
-        pair = lookup.entity(request.head, pointer("head")), lookup.entity(request.tail, pointer("tail"))
+        pair = lookup.entity(request.head, ("head",)), lookup.entity(request.tail, ("tail",))
         lookup.finish()
         return pair
 

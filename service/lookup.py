@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from model.names import UnresolvedName
 from model.vocabulary import Vocabulary
-from service.errors import InvalidRequest, ProblemItem
+from service.errors import InvalidRequest, ProblemItem, pointer
+
+Where = tuple[str | int, ...] | str
+"""The parts of a body's JSON pointer, joined only for a name that is bad; or the name of a parameter."""
 
 SUGGESTIONS = 10
 """Bad names of a request that get choices: each costs a search or lists keys, and nobody reads more."""
@@ -21,15 +24,15 @@ class Lookup:
         self._vocabulary = vocabulary
         self._problems: list[ProblemItem] = []
 
-    def entity(self, name: str, where: str) -> int:
-        """The id, or -1 and one problem more, at the pointer ``where``."""
+    def entity(self, name: str, where: Where) -> int:
+        """The id, or -1 and one problem more."""
         try:
             return self._vocabulary.resolve_entity(name, suggest=self._suggests)
         except UnresolvedName as error:
             return self._note(error, where)
 
-    def relation(self, name: str, where: str) -> int:
-        """The id, or -1 and one problem more, at the pointer ``where``."""
+    def relation(self, name: str, where: Where) -> int:
+        """The id, or -1 and one problem more, as for entities."""
         try:
             return self._vocabulary.resolve_relation(name, suggest=self._suggests)
         except UnresolvedName as error:
@@ -49,7 +52,8 @@ class Lookup:
     def _suggests(self) -> bool:
         return len(self._problems) < self._most
 
-    def _note(self, error: UnresolvedName, where: str) -> int:
+    def _note(self, error: UnresolvedName, where: Where) -> int:
         choices = list(error.choices) if self._suggests else []
-        self._problems.append(ProblemItem(pointer=where, detail=str(error), choices=choices))
+        place = where if isinstance(where, str) else pointer(*where)
+        self._problems.append(ProblemItem(pointer=place, detail=str(error), choices=choices))
         return -1
