@@ -4,7 +4,8 @@
 
 Needs wrk, which saturates; latencies are of an open loop: requests leave at a fixed rate, whatever has been
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
-too. ``online_over_offline``: saturated queries a second over those of the batched scorer alone.
+too. ``online_over_offline``: saturated queries a second over those of the scorer alone, in the
+largest batches that the server makes.
 ``null_over_raw``: requests a second, of one query each, with a scorer that takes no time, over those of a
 bare reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is
 the scorer's for such a request, asked without a pause, and ``offline_paced_ms`` when it is asked as seldom.
@@ -46,7 +47,6 @@ from service.settings import Settings
 K = 10
 BODIES, NULL_BODIES = 500, 50
 IMPATIENT = 250
-BATCH = 64
 DEADLINE_S = 2.0
 UNLOADED_RATE = 20.0
 SETTLE_S = 1.0
@@ -85,7 +85,7 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     requests = [PredictRequest.model_validate_json(body) for body in bodies]
     result: dict[str, Any] = {"queries_a_request": num_queries, "bytes_an_answer": size}
     queries = [query for request in requests for query in answerer.resolve(request)]
-    offline = offline_rate(answerer, queries, BATCH, seconds)
+    offline = offline_rate(answerer, queries, Settings.model_fields["max_batch"].default, seconds)
     result["offline_queries_s"] = offline
     result["offline_single_ms"] = 1e3 * num_queries / offline_rate(answerer, queries, num_queries, seconds)
     idle_s = 1 / UNLOADED_RATE

@@ -94,7 +94,7 @@ class MicroBatcher:
     def __init__(
         self,
         *,
-        max_batch: int = 64,
+        max_batch: int = 128,
         max_queue: int = 1024,
         stuck_s: float = 60,
         max_failures: int = 5,
@@ -267,13 +267,13 @@ class MicroBatcher:
 
     def _deliver(self, batch: list[_Job], outcomes: list[Any], waits_s: list[float]) -> None:
         """One call into each event loop, as waking one up is what costs."""
-        settled: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Any]]] = {}
+        settled: dict[asyncio.AbstractEventLoop, deque[tuple[_Job, Any]]] = {}
         start = 0
         for job, wait_s in zip(batch, waits_s, strict=True):
             part = outcomes[start : start + len(job.queries)]
             start += len(part)
             error = next((outcome for outcome in part if isinstance(outcome, Exception)), None)
-            settled.setdefault(job.loop, []).append((job, error or Scored(part, wait_s)))
+            settled.setdefault(job.loop, deque()).append((job, error or Scored(part, wait_s)))
         for loop, jobs in settled.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_settle, jobs)
@@ -307,6 +307,9 @@ class _Trial:
         ]
 
 
-def _settle(jobs: list[tuple[_Job, Any]]) -> None:
-    for job, outcome in jobs:
-        job.settle(outcome)
+def _settle(jobs: deque[tuple[_Job, Any]]) -> None:
+    """One in each round of the event loop: others should not wait until a whole batch has been written."""
+    job, outcome = jobs.popleft()
+    if jobs:
+        job.loop.call_soon(_settle, jobs)
+    job.settle(outcome)

@@ -46,7 +46,9 @@ class Settings(BaseModel):
     max_candidates: int = Field(
         10_000, ge=1, description="Most candidates in one request: its queries times k."
     )
-    max_batch: int = Field(64, ge=1, description="Most queries of several requests that are scored together.")
+    max_batch: int = Field(
+        128, ge=1, description="Most queries of several requests that are scored together."
+    )
     max_queue: int = Field(1024, ge=1, description="Most queries that wait; more are refused with a 429.")
     max_body_bytes: int = Field(4_194_304, ge=1, description="Most bytes in the body of a request.")
     max_connections: int = Field(1000, ge=1, description="Most connections that are open at a time.")

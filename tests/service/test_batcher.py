@@ -73,6 +73,32 @@ def test_what_waits_is_scored_together_and_split_again(make: Callable[..., Micro
     assert recorder.batches == [[0], [1, 2, 3], [4, 5, 6]]
 
 
+def test_others_have_their_turn_between_the_answers_of_a_batch(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make()
+    turns: list[str] = []
+
+    async def asking(query: int) -> None:
+        await batcher.submit(recorder.score, [query])
+        turns.append("answered")
+
+    async def others() -> None:
+        while turns.count("answered") < 20:
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    async def together() -> None:
+        recorder.gate.clear()
+        asked = [asyncio.create_task(asking(query)) for query in range(20)]
+        await asyncio.sleep(0.01)
+        watching = asyncio.create_task(others())
+        recorder.gate.set()
+        await asyncio.gather(*asked, watching)
+
+    run(together())
+    assert len(recorder.batches) == 1
+    assert "answered,answered" not in ",".join(turns)
+
+
 def test_a_free_thread_waits_for_nobody(make: Callable[..., MicroBatcher]) -> None:
     recorder, batcher = Recorder(), make()
 
