@@ -1,7 +1,7 @@
 """Queries through the Retriever beside a bare scan of the same table, in turn, in one process.
 
     python benchmarks/retrieval.py [--entities 15000 | --bundle DIR] [--decision sum] [--table clustered]
-                                   [--index ivf] [--json]
+                                   [--index ivf] [--device cuda] [--json]
 
 The bare scan is one float32 product with every candidate and torch's topk: no proof, no ties, no float64, and
 for ``mean_sigmoid`` no sigmoids either. Batch 1 stands beside a matrix-vector product, larger ones beside a
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--decision", choices=("sum", "mean_sigmoid"), default="sum")
     parser.add_argument("--table", choices=TABLES, default="clustered")
     parser.add_argument("--index", help="kind and parameters, as of momok export")
+    parser.add_argument("--device", default="cpu", help="where everything is timed: cpu or cuda")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--json", action="store_true")
@@ -69,15 +70,16 @@ def main() -> None:
     table, decision, asked = _of_bundle(arguments.bundle) if arguments.bundle else _made_up(arguments)
     result: dict[str, object] = {"table": str(arguments.bundle or arguments.table), "decision": decision}
     result |= {"entities": len(table), "width": table.joined_NX.shape[1]}
-    result |= {"threads": torch.get_num_threads()}
+    device = torch.device(arguments.device)
+    result |= {"device": str(device), "threads": torch.get_num_threads()}
     rotates = isinstance(table, RotationTable)
     chosen = [name for name in arguments.engines if not (rotates and name == "scan-bfloat16")]
-    engines = {name: Engines(table, decision, engine=name) for name in chosen}
+    engines = {name: Engines(table, decision, device=device, engine=name) for name in chosen}
     retrievers = {name: Retriever(table, decision, made) for name, made in engines.items()}
     if arguments.index:
         held = {name: rows[256:] for name, rows in asked.items()}
         indexing = build_indexes(table, decision, IndexSpec.parse(arguments.index, len(table)), held)
-        made = Engines(table, decision, engine="faiss", indexes=indexing.indexes)
+        made = Engines(table, decision, device=device, engine="faiss", indexes=indexing.indexes)
         retrievers["index"] = Retriever(table, decision, made)
         result |= indexing.info.model_dump()
         per_entity = 4 * table.joined_NX.shape[1]
@@ -86,16 +88,21 @@ def main() -> None:
         retriever.measure({name: rows[:256] for name, rows in asked.items()})
     for size in BATCHES:
         result |= _compare(
-            table, retrievers, {name: rows[:size] for name, rows in asked.items()}, arguments.rounds
+            table, retrievers, {name: rows[:size] for name, rows in asked.items()}, arguments.rounds, device
         )
     print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
 
 
 def _compare(
-    table: EntityTable, retrievers: dict[str, Retriever], query: Vectors, rounds: int
+    table: EntityTable,
+    retrievers: dict[str, Retriever],
+    query: Vectors,
+    rounds: int,
+    device: torch.device,
 ) -> dict[str, object]:
     """The ratios of one size of batch."""
-    joined_NX, joined_BX = torch.from_numpy(table.joined_NX), torch.from_numpy(table.join(query))
+    joined_NX = torch.from_numpy(table.joined_NX).to(device)
+    joined_BX = torch.from_numpy(table.join(query)).to(device)
     size = len(joined_BX)
     rotates = isinstance(table, RotationTable)
     bare = _bare_distances if rotates else _bare
@@ -159,6 +166,8 @@ def _take_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str
         for name, work in works.items():
             started = perf_counter()
             work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             seconds[name].append(perf_counter() - started)
     return {name: statistics.median(times) for name, times in seconds.items()}
 

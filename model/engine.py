@@ -73,7 +73,9 @@ class Engines:
         """The indexes; built here if there are none yet."""
         if self._search is None:
             kind = RotationSearch if self._rotates else Search
-            self._search = kind(self._table, self._decision, self._indexes)
+            device = self._device
+            gpu = (device.index or 0) if device is not None and device.type == "cuda" else None
+            self._search = kind(self._table, self._decision, self._indexes, gpu)
         return self._search
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -25,9 +27,22 @@ entities lie in small clusters, a sample must hold several of each, or clusters 
 PQ_CODES = 256
 """The values of a byte of ``codes=pq``, each learned from at least one vector."""
 
+GPU_FETCHED, GPU_SQ8_FETCHED = 2048, 1023
+"""The most that one search on a GPU fetches, and the most lists that it probes; scalar-quantised lists run
+short of a processor's shared memory before (FAISS 1.15, its issue 3207)."""
+
+GPU_SCRATCH = 64 << 20
+"""Bytes that an index on a GPU works in; FAISS would take 1.5 GB for each."""
+
 
 class EntityIndex:
-    """A FAISS index over vectors float32[N, D] by inner product."""
+    """A FAISS index over vectors float32[N, D] by inner product.
+
+    ``most_fetched`` is the deepest search that it can do; where it does not ``select``, it finds among all.
+    """
+
+    most_fetched = sys.maxsize
+    selects = True
 
     def __init__(self, index: Any, spec: IndexSpec) -> None:
         self.spec = spec
@@ -91,7 +106,27 @@ class EntityIndex:
 
     def with_spec(self, spec: IndexSpec) -> EntityIndex:
         """The same index, searched with other parameters."""
-        return EntityIndex(self._index, spec)
+        made = copy(self)
+        made.spec = spec
+        return made
+
+    def on_gpu(self, device: int) -> EntityIndex:
+        """A copy on a GPU; this one where FAISS has none there.
+
+        That is: it was built without GPUs or sees none, knows none of this kind, or finds too little memory.
+        """
+        library = cast(Any, faiss)
+        if self.spec.kind == "hnsw" or device >= library.get_num_gpus():
+            return self
+        # For each index its own: two threads must not use the same at a time, as in a reload they would.
+        resources = library.StandardGpuResources()
+        resources.setTempMemory(GPU_SCRATCH)
+        try:
+            made = _GpuIndex(library.index_cpu_to_gpu(resources, device, self._index), self.spec, resources)
+        except RuntimeError:
+            return self
+        asked = (self.spec.fetched, self.spec.probes) if self.spec.kind == "ivf" else (0, 0)
+        return made if asked[0] <= made.most_fetched and asked[1] <= GPU_FETCHED else self
 
     def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
         """The ``depth`` best inner products of each query, descending, and their entity ids.
@@ -113,3 +148,19 @@ class EntityIndex:
         if self.spec.kind == "hnsw":
             return library.SearchParametersHNSW(efSearch=max(self.spec.search_depth, depth), **given)
         return library.SearchParameters(**given)
+
+
+class _GpuIndex(EntityIndex):
+    """One that lies on a GPU, where FAISS would ignore a selector, and fetches not too many."""
+
+    selects = False
+
+    def __init__(self, index: Any, spec: IndexSpec, resources: Any) -> None:
+        super().__init__(index, spec)
+        quantised = spec.kind == "ivf" and spec.codes == "sq8"
+        self.most_fetched = GPU_SQ8_FETCHED if quantised else GPU_FETCHED
+        self._resources = resources  # The index works in them for as long as it is there.
+
+    def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
+        assert allowed_N is None and depth <= self.most_fetched, "Search asks for what the index can do"
+        return super().search(query_BD, depth)

@@ -112,15 +112,18 @@ class Retriever:
         rankings: dict[int, Ranking],
     ) -> list[int]:
         """Fill in what searches prove; the rows that they cannot or should not answer are left."""
-        search, left = self.engines.search, []
+        search = self.engines.search
+        left: list[int] = []
         pending: dict[tuple[int, int], list[int]] = {}
         for row in rows:
             alone = row if search.alone(selections[row]) else -1
             pending.setdefault((search.first_depth(selections[row]), alone), []).append(row)
         while pending:
-            (depth, alone), group = pending.popitem()
-            if SEARCHED_SHARE * depth >= len(self._table):
-                left += group
+            (depth, alone), asked = pending.popitem()
+            pays = SEARCHED_SHARE * depth < len(self._table)
+            group = [row for row in asked if pays and search.can(selections[row], depth)]
+            left += set(asked).difference(group)
+            if not group:
                 continue
             chosen = [selections[row] for row in group]
             proposal = search.propose(joined_BX[group], chosen, depth)

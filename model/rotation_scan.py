@@ -92,9 +92,13 @@ class RotationSearch(Search):
     """
 
     def __init__(
-        self, table: EntityTable, decision: Decision, indexes: Mapping[str, EntityIndex] | None = None
+        self,
+        table: EntityTable,
+        decision: Decision,
+        indexes: Mapping[str, EntityIndex] | None = None,
+        gpu: int | None = None,
     ) -> None:
-        super().__init__(table, decision, indexes)
+        super().__init__(table, decision, indexes, gpu)
         self._middle_X = table.joined_NX.mean(axis=0, dtype=np.float64)
 
     def _asked(self, query_BX: Float32) -> Float32:

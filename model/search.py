@@ -35,13 +35,17 @@ def columns_of(table: EntityTable, space: str) -> slice:
 
 
 class Search:
-    """``indexes``: space -> its index, all of one kind.
+    """``indexes``: space -> its index, all of one kind; on a GPU where its number is given and FAISS can.
 
     None makes exact ones here: of each branch for ``mean_sigmoid``, else one of the whole.
     """
 
     def __init__(
-        self, table: EntityTable, decision: Decision, indexes: Mapping[str, EntityIndex] | None = None
+        self,
+        table: EntityTable,
+        decision: Decision,
+        indexes: Mapping[str, EntityIndex] | None = None,
+        gpu: int | None = None,
     ) -> None:
         self._table = table
         self._decision: Decision = decision
@@ -50,7 +54,11 @@ class Search:
             names = branches if decision == "mean_sigmoid" else [CONCAT]
             rows = {name: table.joined_NX[:, columns_of(table, name)] for name in names}
             indexes = {name: EntityIndex.build(rows[name], IndexSpec()) for name in names}
+        if gpu is not None:
+            indexes = {name: index.on_gpu(gpu) for name, index in indexes.items()}
         self._spaces = [(columns_of(table, name), index) for name, index in indexes.items()]
+        self._selects = all(index.selects for index in indexes.values())
+        self._most_fetched = min(index.most_fetched for index in indexes.values())
         spec = self._spaces[0][1].spec
         self.name, self.exact = spec.engine, spec.exact
         self._least_depth = 0 if spec.exact else spec.fetched
@@ -62,7 +70,12 @@ class Search:
 
     def alone(self, selection: Selection) -> bool:
         """Whether a query is searched on its own, by an index that is told whom to find."""
-        return selection.candidates is not None or len(selection.excluded) > FEW_EXCLUDED
+        told = selection.candidates is not None or len(selection.excluded) > FEW_EXCLUDED
+        return told and self._selects
+
+    def can(self, selection: Selection, depth: int) -> bool:
+        """Whether a search of this depth answers such a query; who names candidates needs a selector."""
+        return depth <= self._most_fetched and (self._selects or selection.candidates is None)
 
     def propose(self, query_BX: Float32, selections: Sequence[Selection], depth: int) -> Proposal:
         """Those of the best ``depth`` of each space who are allowed; one query only if it is ``alone``."""
