@@ -24,7 +24,7 @@ from model.known import Int64, KnownAnswers
 from model.predictor import describe
 from model.scorer import Query, Scorer
 from training.discovery_file import DiscoveryError, DiscoveryFile
-from training.discovery_lines import Found, Lines
+from training.discovery_lines import Facts, Lines
 
 QUERIES_AT_ONCE = 256
 """Queries of one relation that are encoded and searched together, and a piece where there is no limit."""
@@ -192,32 +192,26 @@ class _Finder:
     def __init__(self, scorer: Scorer, work: Work, stop: Callable[[], bool], meter: _Meter) -> None:
         self._scorer, self._work, self._stop, self._meter = scorer, work, stop, meter
 
-    def facts(self, piece: Piece) -> list[Found] | None:
+    def facts(self, piece: Piece) -> Facts | None:
         """Query by query, best first; with a limit the best of the piece. None where asked to stop."""
         limit = self._work.options.limit
         candidates = self._work.candidates(piece.relation)
-        found: list[Found] = []
+        found: Facts | None = None
         for start in range(0, len(piece.entities), QUERIES_AT_ONCE):
             if self._stop():
                 return None
-            found += self._ask(piece.relation, piece.entities[start : start + QUERIES_AT_ONCE], candidates)
+            more = self._ask(piece.relation, piece.entities[start : start + QUERIES_AT_ONCE], candidates)
+            found = more if found is None else found + more
             if limit is not None:
-                # The sort is stable, so of equal scores the query that was asked first stays.
-                found = sorted(found, key=lambda fact: -fact.score)[:limit]
+                found = found.best(limit)
         return found
 
-    def _ask(self, relation: int, entity_B: Int64, candidates: Int64 | None) -> list[Found]:
-        options, lowest = self._work.options, self._work.options.min_score
+    def _ask(self, relation: int, entity_B: Int64, candidates: Int64 | None) -> Facts:
+        options = self._work.options
         queries = [Query(entity, relation, options.k, candidates=candidates) for entity in entity_B.tolist()]
-        found = []
-        for answer in self._scorer.answer(queries):
-            scores = answer.ranking.scores
-            kept = len(scores) if lowest is None else int((scores >= lowest).sum())
-            offers = zip(answer.ranking.entities.tolist(), scores.tolist(), strict=True)
-            for rank, (entity, score) in islice(enumerate(offers, start=1), kept):
-                found.append(Found(answer, entity, rank, score))
+        facts = Facts.of(self._scorer.answer(queries))
         self._meter.add(len(queries))
-        return found
+        return facts if options.min_score is None else facts.least(options.min_score)
 
 
 class _Meter:
