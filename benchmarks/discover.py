@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -58,15 +57,9 @@ def main() -> None:
 def _queries(bundle: Bundle) -> list[Query]:
     """Everything that a discovery asks, in an order of chance that is always the same."""
     options = DiscoveryOptions()
-    asked = list(_pairs(Work(bundle, options)))
-    order = np.random.default_rng(0).permutation(len(asked))
-    return [Query(*asked[place], options.k) for place in order.tolist()]
-
-
-def _pairs(work: Work) -> Iterator[tuple[int, int]]:
-    for piece in work.pieces():
-        for entity in piece.entities.tolist():
-            yield entity, piece.relation
+    asked_Q2 = np.concatenate(list(Work(bundle, options).pieces()))
+    order = np.random.default_rng(0).permutation(len(asked_Q2))
+    return [Query(*asked, options.k) for asked in asked_Q2[order].tolist()]
 
 
 def _some(asked: list[Query], number: int) -> list[Query]:

@@ -33,15 +33,15 @@ PARTS = 12
 class Facts:
     """Candidates that answers offer, as columns.
 
-    ``row_P`` int64: the place in ``answers`` of the one that offers it; ``rank_P`` int64, from 1; ``entity_P``
-    int64; ``score_P`` float64.
+    ``rows`` int64[P]: the place in ``answers`` of the one that offers it; ``ranks`` int64[P], from 1;
+    ``entities`` int64[P]; ``scores`` float64[P].
     """
 
     answers: Sequence[Answer]
-    row_P: Int64
-    rank_P: Int64
-    entity_P: Int64
-    score_P: Float64
+    rows: Int64
+    ranks: Int64
+    entities: Int64
+    scores: Float64
 
     @classmethod
     def of(cls, answers: Sequence[Answer]) -> Self:
@@ -57,30 +57,30 @@ class Facts:
         )
 
     def __len__(self) -> int:
-        return len(self.row_P)
+        return len(self.rows)
 
     def __add__(self, other: Facts) -> Facts:
         return Facts(
             [*self.answers, *other.answers],
-            np.concatenate([self.row_P, other.row_P + len(self.answers)]),
-            np.concatenate([self.rank_P, other.rank_P]),
-            np.concatenate([self.entity_P, other.entity_P]),
-            np.concatenate([self.score_P, other.score_P]),
+            np.concatenate([self.rows, other.rows + len(self.answers)]),
+            np.concatenate([self.ranks, other.ranks]),
+            np.concatenate([self.entities, other.entities]),
+            np.concatenate([self.scores, other.scores]),
         )
 
     def least(self, score: float) -> Facts:
         """Those that score at least so much."""
-        return self._taken(np.flatnonzero(self.score_P >= score))
+        return self._taken(np.flatnonzero(self.scores >= score))
 
     def best(self, number: int) -> Facts:
         """So many of them, best first; of equal scores the query that was asked first stays."""
-        return self._taken(np.argsort(-self.score_P, kind="stable")[:number])
+        return self._taken(np.argsort(-self.scores, kind="stable")[:number])
 
     def _taken(self, place_P: Int64) -> Facts:
         """Answers that nothing is taken of are let go, as they hold all arrays of their batch."""
-        rows, row_P = np.unique(self.row_P[place_P], return_inverse=True)
+        rows, row_P = np.unique(self.rows[place_P], return_inverse=True)
         answers = [self.answers[row] for row in rows.tolist()]
-        return Facts(answers, row_P, self.rank_P[place_P], self.entity_P[place_P], self.score_P[place_P])
+        return Facts(answers, row_P, self.ranks[place_P], self.entities[place_P], self.scores[place_P])
 
 
 class Lines:
@@ -116,12 +116,12 @@ class Lines:
         if not len(facts):
             return b""
         asked = np.array([(answer.query.entity, answer.query.relation) for answer in facts.answers])
-        given_P, relation_P = asked[facts.row_P].T
+        given_P, relation_P = asked[facts.rows].T
         asks_head_P = relation_P >= self._num_relations
-        heads = np.where(asks_head_P, facts.entity_P, given_P).tolist()
-        tails = np.where(asks_head_P, given_P, facts.entity_P).tolist()
+        heads = np.where(asks_head_P, facts.entities, given_P).tolist()
+        tails = np.where(asks_head_P, given_P, facts.entities).tolist()
         relations = relation_P.tolist()
-        ranks = [b"%d" % rank + self._score for rank in range(int(facts.rank_P.max()) + 1)]
+        ranks = [b"%d" % rank + self._score for rank in range(int(facts.ranks.max()) + 1)]
         explanations = self._explained(facts.answers)
         # Column after column, which takes a third of the time of line after line.
         parts = [self._head] * (PARTS * len(facts))
@@ -133,9 +133,9 @@ class Lines:
         parts[6::PARTS] = [self._between_labels[relation] for relation in relations]
         parts[7::PARTS] = [self._label[tail] for tail in tails]
         parts[8::PARTS] = [self._missing[relation] for relation in relations]
-        parts[9::PARTS] = [ranks[rank] for rank in facts.rank_P.tolist()]
-        parts[10::PARTS] = _numbers(facts.score_P)
-        parts[11::PARTS] = [explanations[row] for row in facts.row_P.tolist()]
+        parts[9::PARTS] = [ranks[rank] for rank in facts.ranks.tolist()]
+        parts[10::PARTS] = _numbers(facts.scores)
+        parts[11::PARTS] = [explanations[row] for row in facts.rows.tolist()]
         return b"".join(parts)
 
     def _text(self, text: str) -> bytes:
