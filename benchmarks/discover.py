@@ -59,7 +59,7 @@ def _queries(bundle: Bundle) -> list[Query]:
     options = DiscoveryOptions()
     asked_Q2 = np.concatenate(list(Work(bundle, options).pieces()))
     order = np.random.default_rng(0).permutation(len(asked_Q2))
-    return [Query(*asked, options.k) for asked in asked_Q2[order].tolist()]
+    return [Query(entity, relation, options.k) for entity, relation in asked_Q2[order].tolist()]
 
 
 def _some(asked: list[Query], number: int) -> list[Query]:

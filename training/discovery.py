@@ -25,7 +25,7 @@ from model.scorer import Answer, Query, Scorer
 from training.discovery_file import DiscoveryError, DiscoveryFile
 from training.discovery_lines import Facts, Lines
 
-QUERIES_AT_ONCE = 256
+QUERIES_AT_ONCE = 512
 """Queries that are encoded and searched together, and a piece where there is no limit."""
 
 FOLDED_AT_ONCE = 16
@@ -195,9 +195,9 @@ def _ask(scorer: Scorer, work: Work, asked_B2: Int64) -> list[Answer]:
     """The answers to queries (entity, relation), int64[B, 2], in one batch."""
     for relations in work.folded_with(asked_B2[:, 1].tolist()):
         scorer.fold(relations)
-    candidates = None if work.options.candidates == "all" else work.options.candidates
+    k, candidates = work.options.k, None if work.options.candidates == "all" else work.options.candidates
     return scorer.answer(
-        [Query(*asked, work.options.k, candidates=candidates) for asked in asked_B2.tolist()]
+        [Query(entity, relation, k, candidates=candidates) for entity, relation in asked_B2.tolist()]
     )
 
 
