@@ -47,11 +47,12 @@ up:
 	deploy/secrets.sh
 	docker compose up --build --detach
 
-# What a bundle's server and engines do, and what a step and an evaluation cost: a quarter of an hour, few rounds.
+# What a bundle's server, engines and discovery do, and what a step and an evaluation cost: a quarter of an hour, few rounds.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/serve.py $(BUNDLE)
 	$(BIN)/python benchmarks/retrieval.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/discover.py $(BUNDLE)
 	$(BIN)/python benchmarks/evaluate.py --rounds 1
 	$(BIN)/python benchmarks/train_step.py --rounds 1
 

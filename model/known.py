@@ -106,15 +106,16 @@ class KnownAnswers:
 
     def rows(self, entity_B: Int64, relation_B: Int64) -> tuple[Int64, Int64]:
         """All answers of a batch as pairs ``(row int64[P], answer int64[P])``, rows ascending."""
-        wanted_B = relation_B * self.num_entities + entity_B
-        found_B = np.searchsorted(self.queries, wanted_B)
-        found_B[found_B == len(self.queries)] = 0
-        hit_B = self.queries[found_B] == wanted_B if len(self.queries) else np.zeros(len(wanted_B), bool)
-        start_B = np.where(hit_B, self.offsets[found_B], 0)
-        count_B = np.where(hit_B, self.offsets[found_B + 1] - start_B, 0) if len(self.queries) else start_B
-        row_P = np.repeat(np.arange(len(wanted_B)), count_B)
+        start_B, count_B = self._spans(entity_B, relation_B)
+        row_P = np.repeat(np.arange(len(count_B)), count_B)
         within_P = np.arange(len(row_P)) - np.repeat(np.cumsum(count_B) - count_B, count_B)
         return row_P, self.answers[start_B[row_P] + within_P]
+
+    def of_each(self, entity_B: Int64, relation_B: Int64) -> list[Int64]:
+        """The answers of each query of a batch, as ``of``, looked up together."""
+        start_B, count_B = self._spans(entity_B, relation_B)
+        stops = (start_B + count_B).tolist()
+        return [self.answers[start:stop] for start, stop in zip(start_B.tolist(), stops, strict=True)]
 
     def facts(self, split: str) -> Int64:
         """The distinct facts of one split, int64[num_facts, 3], rebuilt from the tail queries."""
@@ -124,6 +125,16 @@ class KnownAnswers:
         facts = np.stack([head, relation, self.answers[keep]], axis=1)
         result: Int64 = facts[relation < self.num_relations]
         return result
+
+    def _spans(self, entity_B: Int64, relation_B: Int64) -> tuple[Int64, Int64]:
+        """Where the answers of each query begin and how many there are, int64[B]."""
+        wanted_B = relation_B * self.num_entities + entity_B
+        if not len(self.queries):
+            return np.zeros_like(wanted_B), np.zeros_like(wanted_B)
+        found_B = np.minimum(np.searchsorted(self.queries, wanted_B), len(self.queries) - 1)
+        start_B = self.offsets[found_B]
+        count_B = np.where(self.queries[found_B] == wanted_B, self.offsets[found_B + 1] - start_B, 0)
+        return start_B, count_B
 
     def _row(self, row: int) -> tuple[Int64, UInt8]:
         span = slice(self.offsets[row], self.offsets[row + 1])

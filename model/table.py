@@ -68,7 +68,7 @@ class EntityTable:
         score_PB = np.empty((len(entity_P), len(self.columns)))
         for start in range(0, len(entity_P), RESCORED_AT_ONCE):
             part = slice(start, start + RESCORED_AT_ONCE)
-            product_pX = self.joined_NX[entity_P[part]] * query64_BX[row_P[part]]
+            product_pX = self.joined_NX.take(entity_P[part], axis=0) * query64_BX.take(row_P[part], axis=0)
             for branch, columns in enumerate(self.columns):
                 score_PB[part, branch] = product_pX[:, columns].sum(axis=1)
         return score_PB

@@ -45,6 +45,19 @@ def test_retrieval_is_measured_by_the_scores_of_the_bundle(
     assert ("scan-bfloat16_1" in result) == ("bandwidth_scan" in result) == (not rotates)
 
 
+def test_discovery_is_measured_beside_what_it_asks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, bundle = str(ROOT / "benchmarks" / "discover.py"), bundle_of("momok", tmp_path)
+    monkeypatch.setattr(sys, "argv", [script, str(bundle), "--rounds", "1", "--json"])
+    runpy.run_path(script, run_name="__main__")
+    result = json.loads(capsys.readouterr().out)
+    assert result["queries"] > 0
+    for name in ("single", "batched"):
+        ratio = result["discover_queries_s"] / result[f"{name}_queries_s"]
+        assert result[f"discover_over_{name}"] == pytest.approx(ratio, rel=0.02, abs=0.01)
+
+
 def test_make_bench_names_scripts_that_need_no_more() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     target = makefile.split("\nbench:")[1].split("\n\n")[0]

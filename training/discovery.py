@@ -1,14 +1,13 @@
 """Discovery: the best missing facts of a whole graph, asked of a bundle relation by relation.
 
-The work is cut into *pieces* of queries that share a relation and an end. Pieces are always the same ones,
-asked in the same batches, whatever shard or interruption comes between: encoding rounds by the batch, so
-this is what makes two runs agree to the last digit.
+The work is cut into *pieces* of so many queries. Pieces are always the same ones, asked in the same batches,
+and what queries of a relation share is made for the same relations together, whatever shard or interruption
+comes between: encoding rounds by the batch, so this is what makes two runs agree to the last digit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import perf_counter
 from typing import Any, Literal, Self
@@ -22,12 +21,15 @@ from model.bundle import Bundle
 from model.decision import SCORE_KINDS
 from model.known import Int64, KnownAnswers
 from model.predictor import describe
-from model.scorer import Query, Scorer
+from model.scorer import Answer, Query, Scorer
 from training.discovery_file import DiscoveryError, DiscoveryFile
-from training.discovery_lines import Found, Lines
+from training.discovery_lines import Facts, Lines
 
-QUERIES_AT_ONCE = 256
-"""Queries of one relation that are encoded and searched together, and a piece where there is no limit."""
+QUERIES_AT_ONCE = 512
+"""Queries that are encoded and searched together, and a piece where there is no limit."""
+
+FOLDED_AT_ONCE = 16
+"""Relations and ends that are folded together (``Scorer.fold``)."""
 
 WORTH_CHOOSING = 10_000
 """For so many queries the engines are timed first, which takes seconds; they answer alike."""
@@ -52,7 +54,7 @@ class DiscoveryOptions(BaseModel):
     k: int = Field(default=10, ge=1)
     """Candidates of each query."""
     limit: int | None = Field(default=None, ge=1)
-    """Keep this many of the best-scored facts of each relation and end; a piece is then all its queries."""
+    """Keep this many of the best-scored facts of each relation and end; a piece is then all their queries."""
     min_score: float | None = None
     """Keep facts that score at least this, in the unit of the bundle's decision."""
     shard: str = Field(default="1/1", pattern=r"^[0-9]{1,9}/[0-9]{1,9}$")
@@ -75,14 +77,6 @@ class DiscoveryOptions(BaseModel):
             raise DiscoveryError(describe(error)) from None
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Queries that are done and recorded together: ``relation`` in [0, 2R) of ``entities`` int64[n]."""
-
-    relation: int
-    entities: Int64
-
-
 class Work:
     """Everything to ask. Raises ``UnresolvedName`` for relations that the bundle does not name."""
 
@@ -98,16 +92,21 @@ class Work:
         )
         shifts = {"tail": (0,), "head": (num_relations,), "both": (0, num_relations)}[options.missing]
         self._asked = [relation + shift for relation in self.relations for shift in shifts]
-        self.num_queries = sum(len(piece.entities) for piece in self.pieces())
+        self._folded_with = {
+            relation: self._asked[place // FOLDED_AT_ONCE * FOLDED_AT_ONCE :][:FOLDED_AT_ONCE]
+            for place, relation in enumerate(self._asked)
+        }
+        self.num_queries = sum(map(len, self.pieces()))
 
-    def pieces(self) -> Iterator[Piece]:
-        """Those of the shard, in order."""
+    def pieces(self) -> Iterator[Int64]:
+        """Those of the shard, in order: queries that are done and recorded together, int64[n, 2] of (entity,
+        relation in [0, 2R))."""
         index, count = map(int, self.options.shard.split("/"))
         return islice(self._all_pieces(), index - 1, None, count)
 
-    def candidates(self, relation: int) -> Int64 | None:
-        """What is offered to ``relation`` in [0, 2R): int64[C] sorted, or None for all entities."""
-        return self._known.observed(relation) if self.options.candidates == "observed" else None
+    def folded_with(self, relations: Iterable[int]) -> list[list[int]]:
+        """The relations that are folded together before some of them are asked, always the same ones."""
+        return list({id(group): group for group in map(self._folded_with.__getitem__, relations)}.values())
 
     def num_candidates(self) -> tuple[int, int]:
         """The fewest and the most that a query of this work chooses from, known answers included."""
@@ -116,12 +115,18 @@ class Work:
         counts = [len(self._known.observed(relation)) for relation in self._asked] or [0]
         return min(counts), max(counts)
 
-    def _all_pieces(self) -> Iterator[Piece]:
+    def _all_pieces(self) -> Iterator[Int64]:
+        begun_Q2 = np.empty((0, 2), dtype=np.int64)
         for relation in self._asked:
             entities = self._entities(relation)
-            size = QUERIES_AT_ONCE if self.options.limit is None else max(len(entities), 1)
-            for start in range(0, len(entities), size):
-                yield Piece(relation, entities[start : start + size])
+            asked_Q2 = np.stack([entities, np.full_like(entities, relation)], axis=1)
+            begun_Q2 = np.concatenate([begun_Q2, asked_Q2])
+            size = QUERIES_AT_ONCE if self.options.limit is None else max(len(begun_Q2), 1)
+            whole = len(begun_Q2) // size * size
+            yield from (begun_Q2[start : start + size] for start in range(0, whole, size))
+            begun_Q2 = begun_Q2[whole:]
+        if len(begun_Q2):
+            yield begun_Q2
 
     def _entities(self, relation: int) -> Int64:
         num_relations = self._known.num_relations
@@ -157,7 +162,7 @@ def discover(
                 found = finder.facts(piece)
                 if found is None:
                     return None
-                output.add(lines.render(found), queries=len(piece.entities), facts=len(found))
+                output.add(lines.render(found), queries=len(piece), facts=len(found))
     output.finish(lines.modality_names, lines.gated_modalities)
     asked = output.progress.queries - asked_before
     return {
@@ -182,8 +187,18 @@ def _warm_up(scorer: Scorer, work: Work) -> None:
     """What only the first call pays must not enter the estimate of time."""
     if work.num_queries >= WORTH_CHOOSING:
         scorer.choose_engines()
-    for piece in islice(work.pieces(), 1):
-        scorer.answer([Query(entity, piece.relation, 1) for entity in piece.entities[:WARM_UP].tolist()])
+    for asked_Q2 in islice(work.pieces(), 1):
+        _ask(scorer, work, asked_Q2[:WARM_UP])
+
+
+def _ask(scorer: Scorer, work: Work, asked_B2: Int64) -> list[Answer]:
+    """The answers to queries (entity, relation), int64[B, 2], in one batch."""
+    for relations in work.folded_with(asked_B2[:, 1].tolist()):
+        scorer.fold(relations)
+    k, candidates = work.options.k, None if work.options.candidates == "all" else work.options.candidates
+    return scorer.answer(
+        [Query(entity, relation, k, candidates=candidates) for entity, relation in asked_B2.tolist()]
+    )
 
 
 class _Finder:
@@ -192,31 +207,21 @@ class _Finder:
     def __init__(self, scorer: Scorer, work: Work, stop: Callable[[], bool], meter: _Meter) -> None:
         self._scorer, self._work, self._stop, self._meter = scorer, work, stop, meter
 
-    def facts(self, piece: Piece) -> list[Found] | None:
+    def facts(self, asked_Q2: Int64) -> Facts | None:
         """Query by query, best first; with a limit the best of the piece. None where asked to stop."""
-        limit = self._work.options.limit
-        candidates = self._work.candidates(piece.relation)
-        found: list[Found] = []
-        for start in range(0, len(piece.entities), QUERIES_AT_ONCE):
+        options = self._work.options
+        found: Facts | None = None
+        for start in range(0, len(asked_Q2), QUERIES_AT_ONCE):
             if self._stop():
                 return None
-            found += self._ask(piece.relation, piece.entities[start : start + QUERIES_AT_ONCE], candidates)
-            if limit is not None:
-                # The sort is stable, so of equal scores the query that was asked first stays.
-                found = sorted(found, key=lambda fact: -fact.score)[:limit]
-        return found
-
-    def _ask(self, relation: int, entity_B: Int64, candidates: Int64 | None) -> list[Found]:
-        options, lowest = self._work.options, self._work.options.min_score
-        queries = [Query(entity, relation, options.k, candidates=candidates) for entity in entity_B.tolist()]
-        found = []
-        for answer in self._scorer.answer(queries):
-            scores = answer.ranking.scores
-            kept = len(scores) if lowest is None else int((scores >= lowest).sum())
-            offers = zip(answer.ranking.entities.tolist(), scores.tolist(), strict=True)
-            for rank, (entity, score) in islice(enumerate(offers, start=1), kept):
-                found.append(Found(answer, entity, rank, score))
-        self._meter.add(len(queries))
+            answers = _ask(self._scorer, self._work, asked_Q2[start : start + QUERIES_AT_ONCE])
+            self._meter.add(len(answers))
+            more = Facts.of(answers)
+            if options.min_score is not None:
+                more = more.least(options.min_score)
+            found = more if found is None else found + more
+            if options.limit is not None:
+                found = found.best(options.limit)
         return found
 
 
@@ -253,7 +258,8 @@ def _identity(bundle: Bundle, work: Work) -> dict[str, Any]:
         "momok": model_package.__version__,
         "bundle version": bundle.manifest.version,
         "device": bundle.model.present.device.type,
-        "queries at once": QUERIES_AT_ONCE,
+        "queries of a piece": QUERIES_AT_ONCE,
+        "relations folded together": FOLDED_AT_ONCE,
         **work.options.model_dump(mode="json"),
         "relations": chosen,
     }

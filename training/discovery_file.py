@@ -76,7 +76,7 @@ class DiscoveryFile:
                 raise DiscoveryError(f"{left}: of a run that did not end; --resume it, or remove this file")
 
     @contextmanager
-    def writing(self, identity: dict[str, Any], header: str) -> Iterator[Self]:
+    def writing(self, identity: dict[str, Any], header: bytes) -> Iterator[Self]:
         """Open it where it stands; when the block ends, however it does, note how far it came."""
         with explained(self.path, DiscoveryError):
             self.progress = self._resumed(identity) if self._resume else Progress(identity)
@@ -93,9 +93,9 @@ class DiscoveryFile:
             with explained(self.path, DiscoveryError):  # Closing writes what a full disk has refused before.
                 self._lines.close()
 
-    def add(self, text: str, *, queries: int, facts: int) -> None:
+    def add(self, lines: bytes, *, queries: int, facts: int) -> None:
         """One complete piece more."""
-        self._write(text)
+        self._write(lines)
         # In one step, so that an interruption finds the piece counted or not, never half of it.
         self.progress = replace(
             self.progress,
@@ -144,9 +144,9 @@ class DiscoveryFile:
         file.seek(self.progress.size_bytes)
         return file
 
-    def _write(self, text: str) -> None:
+    def _write(self, lines: bytes) -> None:
         with explained(self.path, DiscoveryError):
-            self._lines.write(text.encode())
+            self._lines.write(lines)
 
     def _write_record(self) -> None:
         """The lines are on disk before the record that counts them."""

@@ -1,15 +1,22 @@
-"""Lines of discovered facts, as JSON or as a row of a table."""
+"""Lines of discovered facts, as JSON or as rows of a table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Literal, Self
+
+import numpy as np
+import orjson
 
 from model.bundle import Bundle
+from model.known import Int64
 from model.names import Names
 from model.scorer import Answer
-from model.trust import DECIMALS, trust_out
+from model.table import Float64
+from model.trust import DECIMALS
 
 Format = Literal["jsonl", "tsv"]
 
@@ -18,18 +25,66 @@ COLUMNS = (
     "exact", "modality_weights", "expert_gates", "relation_temperature",
 )  # fmt: skip
 
+PARTS = 12
+"""Texts that a line is joined from."""
 
-class Found(NamedTuple):
-    """A candidate that an answer offers; ``rank`` counts from 1."""
 
-    answer: Answer
-    entity: int
-    rank: int
-    score: float
+@dataclass(frozen=True)
+class Facts:
+    """Candidates that answers offer, as columns.
+
+    ``rows`` int64[P]: the place in ``answers`` of the one that offers it; ``ranks`` int64[P], from 1;
+    ``entities`` int64[P]; ``scores`` float64[P].
+    """
+
+    answers: Sequence[Answer]
+    rows: Int64
+    ranks: Int64
+    entities: Int64
+    scores: Float64
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer]) -> Self:
+        """All that they offer; at least one answer."""
+        counts = np.array([len(answer.ranking.entities) for answer in answers])
+        row_P = np.repeat(np.arange(len(answers)), counts)
+        return cls(
+            answers,
+            row_P,
+            np.arange(1, len(row_P) + 1) - np.repeat(np.cumsum(counts) - counts, counts),
+            np.concatenate([answer.ranking.entities for answer in answers]),
+            np.concatenate([answer.ranking.scores for answer in answers]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __add__(self, other: Facts) -> Facts:
+        return Facts(
+            [*self.answers, *other.answers],
+            np.concatenate([self.rows, other.rows + len(self.answers)]),
+            np.concatenate([self.ranks, other.ranks]),
+            np.concatenate([self.entities, other.entities]),
+            np.concatenate([self.scores, other.scores]),
+        )
+
+    def least(self, score: float) -> Facts:
+        """Those that score at least so much."""
+        return self._taken(np.flatnonzero(self.scores >= score))
+
+    def best(self, number: int) -> Facts:
+        """So many of them, best first; of equal scores the query that was asked first stays."""
+        return self._taken(np.argsort(-self.scores, kind="stable")[:number])
+
+    def _taken(self, place_P: Int64) -> Facts:
+        """Answers that nothing is taken of are let go, as they hold all arrays of their batch."""
+        rows, row_P = np.unique(self.rows[place_P], return_inverse=True)
+        answers = [self.answers[row] for row in rows.tolist()]
+        return Facts(answers, row_P, self.ranks[place_P], self.entities[place_P], self.scores[place_P])
 
 
 class Lines:
-    """Renders facts. Names are encoded once a run, explanations once a query, scores once a fact."""
+    """Renders facts, all of a batch at once: names are encoded once a run, explanations once a query."""
 
     def __init__(self, bundle: Bundle, line_format: Format) -> None:
         self._json = line_format == "jsonl"
@@ -38,60 +93,99 @@ class Lines:
         self.gated_modalities = bundle.model.gated_modalities
         vocabulary = bundle.vocabulary
         self._key, self._label = self._encoded(vocabulary.entities)
-        self._relation_key, self._relation_label = self._encoded(vocabulary.relations)
+        leads = [
+            (f'{"," if place else "{"}"{name}":' if self._json else "\t" * (place > 0)).encode()
+            for place, name in enumerate(COLUMNS)
+        ]
+        self._head, relation, tail, self._head_label, relation_label, tail_label, missing, *rest = leads
+        # What stands between two names of entities, by relation in [0, 2R).
+        keys, labels = self._encoded(vocabulary.relations)
+        self._between_keys = 2 * [relation + key + tail for key in keys]
+        self._between_labels = 2 * [relation_label + label + tail_label for label in labels]
+        self._missing = [
+            missing + self._text(end) + rest[0] for end in ("tail", "head") for _ in range(len(keys))
+        ]
+        self._score = rest[1]
+        self._explanations: dict[object, bytes] = {}
 
     @property
-    def header(self) -> str:
-        return "" if self._json else "\t".join(COLUMNS) + "\n"
+    def header(self) -> bytes:
+        return b"" if self._json else "\t".join(COLUMNS).encode() + b"\n"
 
-    def render(self, found: Sequence[Found]) -> str:
-        explained: dict[int, str] = {}
-        lines = []
-        for fact in found:
-            explanation = explained.get(id(fact.answer))
-            if explanation is None:
-                explanation = explained[id(fact.answer)] = self._explain(fact.answer)
-            lines.append(self._line(fact, explanation))
-        return "".join(lines)
+    def render(self, facts: Facts) -> bytes:
+        if not len(facts):
+            return b""
+        asked = np.array([(answer.query.entity, answer.query.relation) for answer in facts.answers])
+        given_P, relation_P = asked[facts.rows].T
+        asks_head_P = relation_P >= self._num_relations
+        heads = np.where(asks_head_P, facts.entities, given_P).tolist()
+        tails = np.where(asks_head_P, given_P, facts.entities).tolist()
+        relations = relation_P.tolist()
+        ranks = [b"%d" % rank + self._score for rank in range(int(facts.ranks.max()) + 1)]
+        explanations = self._explained(facts.answers)
+        # Column after column, which takes a third of the time of line after line.
+        parts = [self._head] * (PARTS * len(facts))
+        parts[1::PARTS] = [self._key[head] for head in heads]
+        parts[2::PARTS] = [self._between_keys[relation] for relation in relations]
+        parts[3::PARTS] = [self._key[tail] for tail in tails]
+        parts[4::PARTS] = [self._head_label] * len(facts)
+        parts[5::PARTS] = [self._label[head] for head in heads]
+        parts[6::PARTS] = [self._between_labels[relation] for relation in relations]
+        parts[7::PARTS] = [self._label[tail] for tail in tails]
+        parts[8::PARTS] = [self._missing[relation] for relation in relations]
+        parts[9::PARTS] = [ranks[rank] for rank in facts.ranks.tolist()]
+        parts[10::PARTS] = _numbers(facts.scores)
+        parts[11::PARTS] = [explanations[row] for row in facts.rows.tolist()]
+        return b"".join(parts)
 
-    def _encoded(self, names: Names) -> tuple[Sequence[str], Sequence[str]]:
+    def _text(self, text: str) -> bytes:
         # Names hold no tab and no line end (training.checks), so a table takes them as they are.
-        if not self._json:
-            return names.keys, names.labels
-        return [compact(key) for key in names.keys], [compact(label) for label in names.labels]
+        return (compact(text) if self._json else text).encode()
 
-    def _line(self, fact: Found, explanation: str) -> str:
-        relation, asks_head = fact.answer.query.relation, fact.answer.query.relation >= self._num_relations
-        relation -= self._num_relations * asks_head
-        given, key, label = fact.answer.query.entity, self._key, self._label
-        head, tail = (fact.entity, given) if asks_head else (given, fact.entity)
-        missing = "head" if asks_head else "tail"
-        if not self._json:
-            return (
-                f"{key[head]}\t{self._relation_key[relation]}\t{key[tail]}\t"
-                f"{label[head]}\t{self._relation_label[relation]}\t{label[tail]}\t"
-                f"{missing}\t{fact.rank}\t{fact.score!r}\t{explanation}\n"
-            )
-        return (
-            f'{{"head":{key[head]},"relation":{self._relation_key[relation]},"tail":{key[tail]},'
-            f'"head_label":{label[head]},"relation_label":{self._relation_label[relation]},'
-            f'"tail_label":{label[tail]},"missing":"{missing}","rank":{fact.rank},"score":{fact.score!r},'
-            f"{explanation}}}\n"
-        )
+    def _encoded(self, names: Names) -> tuple[list[bytes], list[bytes]]:
+        return [self._text(key) for key in names.keys], [self._text(label) for label in names.labels]
 
-    def _explain(self, answer: Answer) -> str:
-        """What is the same for all candidates of a query, the last four columns."""
-        heat = answer.relation_temperature
-        trusted = trust_out(
-            self.modality_names,
-            answer.modality_weights,
-            answer.expert_gates,
-            None if heat is None else round(heat, DECIMALS),
-        )
-        values = {"exact": answer.ranking.exact, **trusted}
-        if self._json:
-            return compact(values)[1:-1]
-        return "\t".join("" if value is None else compact(value) for value in values.values())
+    def _explained(self, answers: Sequence[Answer]) -> list[bytes]:
+        """The last four columns of each answer, which are the same for all its candidates."""
+        given = [_numbers_of(answer) for answer in answers]
+        numbers = iter(_numbers(np.concatenate(list(chain(*given)), dtype=np.float64).round(DECIMALS)))
+        return [
+            self._explanation(answer) % tuple(islice(numbers, sum(map(len, arrays))))
+            for answer, arrays in zip(answers, given, strict=True)
+        ]
+
+    def _explanation(self, answer: Answer) -> bytes:
+        """Those columns with a place for each number of ``_numbers_of``; made once for answers alike."""
+        exact, gates, heat = answer.ranking.exact, answer.expert_gates, answer.relation_temperature
+        alike = exact, heat is None, *[values is None for values in gates.values()]
+        if alike not in self._explanations:
+            number = "%b"
+            shape = {
+                "exact": exact,
+                "modality_weights": dict.fromkeys(self.modality_names, number),
+                "expert_gates": {
+                    name: None if values is None else [number] * len(values) for name, values in gates.items()
+                }
+                or None,
+                "relation_temperature": None if heat is None else number,
+            }
+            texts = ["" if value is None else compact(value) for value in shape.values()]
+            text = f",{compact(shape)[1:]}\n" if self._json else "\t".join(["", *texts]) + "\n"
+            self._explanations[alike] = text.replace(compact(number), number).encode()
+        return self._explanations[alike]
+
+
+def _numbers_of(answer: Answer) -> list[Any]:
+    """The numbers of an explanation, in order. Rounding them as float64 is exact, as they are float32:
+    multiplied by ten to the power of ``DECIMALS`` they still fit."""
+    heat = answer.relation_temperature
+    gates: Iterable[Any] = (values for values in answer.expert_gates.values() if values is not None)
+    return [answer.modality_weights, *gates, *([] if heat is None else [[heat]])]
+
+
+def _numbers(number_P: Float64) -> list[bytes]:
+    """As JSON; one call for all takes a tenth of the time of a call for each."""
+    return orjson.dumps(number_P, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
 
 def compact(value: Any) -> str:

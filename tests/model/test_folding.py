@@ -196,3 +196,14 @@ def test_warming_a_scorer_folds_the_relations_with_most_answers(small_bundle: Pa
     plenty.warm()
     assert plenty._folded is not None
     assert kept(plenty._folded) == set(np.flatnonzero(counts).tolist())
+
+
+def test_a_scorer_folds_together_what_it_is_told(small_bundle: Path) -> None:
+    bundle = Bundle.open(small_bundle)
+    scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
+    scorer.fold([5, 2, 5])
+    folded = scorer._folded
+    assert folded is not None
+    assert kept(folded) == {2, 5}
+    scorer.answer([Query(0, 2, 1), Query(1, 5, 1), Query(2, 6, 1)])
+    assert (folded.hits, folded.misses) == (2, 3)

@@ -64,6 +64,8 @@ def test_rows_of_a_batch(facts: dict[str, list[Fact]], queries: list[tuple[int, 
     assert found == [
         (row, answer) for row, query in enumerate(queries) for answer in sorted(expected.get(query, ()))
     ]
+    of_each = known.of_each(pairs[:, 0], pairs[:, 1])
+    assert [answers.tolist() for answers in of_each] == [sorted(expected.get(query, ())) for query in queries]
 
 
 @given(facts=FACTS)

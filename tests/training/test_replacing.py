@@ -35,7 +35,7 @@ def pieces(folder: Path) -> Write:
 
 def discovery(_: Path) -> Write:
     def write(folder: Path) -> None:
-        with DiscoveryFile(folder / "facts.jsonl").writing({}, ""):
+        with DiscoveryFile(folder / "facts.jsonl").writing({}, b""):
             pass
 
     return write
