@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.frozen import FrozenExperts, FrozenFusion, alike, fold_tucker
+from model.frozen import AffinePart, FrozenEntities, FrozenExperts, FrozenFusion, alike, fold_tucker
 from model.layers import (
     AttentionFusion,
     ExpertBank,
@@ -19,6 +19,7 @@ from model.layers import (
     equal_weights,
 )
 from model.modality import ModalityInput
+from model.one_query import OneQuery, affine
 from model.predictor import (
     JOINT,
     Branch,
@@ -194,17 +195,20 @@ class MoMoKQueries(QuerySide):
     @torch.no_grad()
     def __init__(self, model: MoMoK) -> None:
         self._model = model
-        self._tables = [table.weight.detach() for table in model.inputs]
+        tables = [table.weight.detach() for table in model.inputs]
         widths = ((shape.input_width, shape.width) for shape in model.config.modalities)
         reduced = [place for place, (given, width) in enumerate(widths) if given != width]
-        self._reducers = {place: model.reducers[place] for place in reduced}
         self._experts = FrozenExperts(list(model.experts))
+        self._entities = FrozenEntities(
+            tables, {place: model.reducers[place] for place in reduced}, self._experts
+        )
         self._fusion = None if model.entity_fusion is None else FrozenFusion(model.entity_fusion)
         self._temperature_R = (
             None if model.temperature is None else model.temperature.weight.squeeze(1).sigmoid()
         )
         self._absent_NM = ~model.present
         self._same_width = alike([branch.width for branch in model.branches])
+        self._one_query = None if model.present.is_cuda else OneQuery(self._experts, self._fusion)
 
     @torch.no_grad()
     def fold(self, relations: Sequence[int]) -> list[Folded]:
@@ -221,13 +225,12 @@ class MoMoKQueries(QuerySide):
 
     @torch.no_grad()
     def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+        if self._one_query is not None and len(entity_B) == 1:
+            return self._encode_one(self._one_query, entity_B, relation_B, folded)
         temperature_B = None
         if self._temperature_R is not None:
             temperature_B = self._temperature_R.index_select(0, relation_B)
-        inputs = [table.index_select(0, entity_B) for table in self._tables]
-        for place, reducer in self._reducers.items():
-            inputs[place] = reducer(inputs[place])
-        mixed, gates = self._experts(inputs, temperature_B)
+        mixed, gates = self._experts.mix(self._entities.said_of(entity_B), temperature_B)
         absent_BM = self._absent_NM.index_select(0, entity_B)
         if self._fusion is None:
             weights_BM = equal_weights(~absent_BM)
@@ -237,6 +240,25 @@ class MoMoKQueries(QuerySide):
         query = self._multiply(mixed, relation_B, folded)
         by_modality = dict(zip(self._model.modality_names, gates, strict=True))
         return Encoding(query, weights_BM, by_modality, temperature_B)
+
+    def _encode_one(
+        self, one_query: OneQuery, entity_1: Tensor, relation_1: Tensor, folded: Mapping[int, Folded]
+    ) -> Encoding:
+        entity, relation = int(entity_1), int(relation_1)
+        temperature_1 = None
+        if self._temperature_R is not None:
+            temperature_1 = self._temperature_R[relation : relation + 1]
+        inputs, gates_MK, weights_M = one_query.inputs(
+            self._entities.said_of_one(entity),
+            None if temperature_1 is None else temperature_1.item(),
+            self._absent_NM.numpy()[entity],
+        )
+        parts = map(AffinePart, self._same_width, folded[relation][::2], folded[relation][1::2])
+        rows = [torch.from_numpy(row_D[None]) for row_D in affine(inputs, parts)]
+        query = dict(zip((branch.name for branch in self._model.branches), rows, strict=True))
+        gates = [torch.from_numpy(gates_K[None]) for gates_K in gates_MK]
+        by_modality = dict(zip(self._model.modality_names, gates, strict=True))
+        return Encoding(query, torch.from_numpy(weights_M[None]), by_modality, temperature_1)
 
     def _multiply(
         self, inputs: Sequence[Tensor], relation_B: Tensor, folded: Mapping[int, Folded]
