@@ -128,6 +128,7 @@ class FrozenEntities:
             return [said_G1X[:, 0].numpy() for said_G1X in self.said_of(torch.tensor([entity]))]
         return [said_GNX.numpy()[:, entity] for said_GNX in self._kept]
 
+    @torch.no_grad()  # The rest that queries need is made of weights that no gradient flows to.
     def _say(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         reduced = list(inputs)
         for place, reducer in self._reducers.items():

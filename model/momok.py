@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.frozen import AffinePart, FrozenEntities, FrozenExperts, FrozenFusion, alike, fold_tucker
+from model.frozen import FrozenEntities, FrozenExperts, FrozenFusion, alike, fold_tucker
 from model.layers import (
     AttentionFusion,
     ExpertBank,
@@ -19,7 +19,7 @@ from model.layers import (
     equal_weights,
 )
 from model.modality import ModalityInput
-from model.one_query import OneQuery, affine
+from model.one_query import OneQuery
 from model.predictor import (
     JOINT,
     Branch,
@@ -208,7 +208,17 @@ class MoMoKQueries(QuerySide):
         )
         self._absent_NM = ~model.present
         self._same_width = alike([branch.width for branch in model.branches])
-        self._one_query = None if model.present.is_cuda else OneQuery(self._experts, self._fusion)
+        self._one_query: OneQuery | None = None
+        if not model.present.is_cuda:
+            self._one_query = OneQuery(
+                self._entities,
+                self._experts,
+                self._fusion,
+                self._absent_NM,
+                self._temperature_R,
+                [branch.name for branch in model.branches],
+                self._same_width,
+            )
 
     @torch.no_grad()
     def fold(self, relations: Sequence[int]) -> list[Folded]:
@@ -223,10 +233,9 @@ class MoMoKQueries(QuerySide):
             parts.append([torch.stack(of_relation)[:, None] for of_relation in zip(*offsets, strict=True)])
         return list(zip(*parts, strict=True))
 
-    @torch.no_grad()
     def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
         if self._one_query is not None and len(entity_B) == 1:
-            return self._encode_one(self._one_query, entity_B, relation_B, folded)
+            return self._one_query.encode(int(entity_B), *next(iter(folded.items())))
         temperature_B = None
         if self._temperature_R is not None:
             temperature_B = self._temperature_R.index_select(0, relation_B)
@@ -240,25 +249,6 @@ class MoMoKQueries(QuerySide):
         query = self._multiply(mixed, relation_B, folded)
         by_modality = dict(zip(self._model.modality_names, gates, strict=True))
         return Encoding(query, weights_BM, by_modality, temperature_B)
-
-    def _encode_one(
-        self, one_query: OneQuery, entity_1: Tensor, relation_1: Tensor, folded: Mapping[int, Folded]
-    ) -> Encoding:
-        entity, relation = int(entity_1), int(relation_1)
-        temperature_1 = None
-        if self._temperature_R is not None:
-            temperature_1 = self._temperature_R[relation : relation + 1]
-        inputs, gates_MK, weights_M = one_query.inputs(
-            self._entities.said_of_one(entity),
-            None if temperature_1 is None else temperature_1.item(),
-            self._absent_NM.numpy()[entity],
-        )
-        parts = map(AffinePart, self._same_width, folded[relation][::2], folded[relation][1::2])
-        rows = [torch.from_numpy(row_D[None]) for row_D in affine(inputs, parts)]
-        query = dict(zip((branch.name for branch in self._model.branches), rows, strict=True))
-        gates = [torch.from_numpy(gates_K[None]) for gates_K in gates_MK]
-        by_modality = dict(zip(self._model.modality_names, gates, strict=True))
-        return Encoding(query, torch.from_numpy(weights_M[None]), by_modality, temperature_1)
 
     def _multiply(
         self, inputs: Sequence[Tensor], relation_B: Tensor, folded: Mapping[int, Folded]
