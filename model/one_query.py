@@ -80,7 +80,8 @@ class OneQuery:
         for said_GX in self._entities.said_of_one(entity):
             logits_GK, views_GX = said_GX[:, -self._num_experts :], said_GX[:, : -self._num_experts]
             if temperature_1 is not None:
-                logits_GK = logits_GK / np.maximum(temperature_1, MIN_TEMPERATURE)
+                floored_1: Float32 = np.maximum(temperature_1, MIN_TEMPERATURE)
+                logits_GK = logits_GK / floored_1
             gates_GK = softmax(logits_GK, axis=1)
             inputs.append(gates_GK[:, None] @ views_GX.reshape(*gates_GK.shape, -1))
             gates.append(gates_GK)
