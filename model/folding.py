@@ -50,6 +50,8 @@ class FoldedRelations:
                 missing.append(relation)
         self.hits += len(found)
         self.misses += len(missing)
+        if not missing:
+            return found
         for relation, folded in self._fold(missing):
             found[relation] = folded
             self._keep(relation, folded)

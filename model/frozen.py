@@ -5,12 +5,28 @@ Each holds the weights as they were when it was made; a layer that changes after
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from model.layers import MIN_TEMPERATURE, AttentionFusion, ExpertBank, TuckerScorer
+
+Float32 = npt.NDArray[np.float32]
+
+SAID_BYTES = 1 << 28
+"""What experts say of entities is kept if it is no more: of 29,000 with 3 modalities of 256 and 3 experts."""
+
+
+class AffinePart(NamedTuple):
+    """The maps of one shape: their places, matrices float32[G, D, X] and offsets float32[G, 1, X]."""
+
+    places: list[int]
+    matrix: Tensor
+    offset: Tensor
 
 
 class AffineMaps:
@@ -21,8 +37,8 @@ class AffineMaps:
     """
 
     def __init__(self, matrices: Sequence[Tensor], offsets: Sequence[Tensor]) -> None:
-        self._parts = [
-            (
+        self.parts = [
+            AffinePart(
                 places,
                 torch.stack([matrices[m] for m in places]),
                 torch.stack([offsets[m] for m in places])[:, None],
@@ -30,32 +46,48 @@ class AffineMaps:
             for places in alike([matrix.shape for matrix in matrices])
         ]
 
-    def __call__(self, inputs: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
-        """Places and outputs float32[len(places), B, …] of those of one shape, from float32[B, …] each."""
-        for places, matrix, offset in self._parts:
-            yield places, torch.baddbmm(offset, torch.stack([inputs[m] for m in places]), matrix)
+    def __call__(self, inputs: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Outputs float32[G, B, X] of each part, from float32[B, D] of each map."""
+        for places, matrix, offset in self.parts:
+            yield torch.baddbmm(offset, torch.stack([inputs[m] for m in places]), matrix)
 
 
 class FrozenExperts:
-    """Expert banks of all modalities: views and the logits of the gates in one map for each."""
+    """Expert banks of all modalities: views and the logits of the gates in one map for each.
+
+    What experts say of an entity depends on nothing else: of all modalities of one width it is float32[G, B,
+    K D + K], the views and then the logits.
+    """
 
     @torch.no_grad()
     def __init__(self, banks: Sequence[ExpertBank]) -> None:
-        self._num_experts = banks[0].gate.shape[1]
+        self.num_experts = banks[0].gate.shape[1]
         matrices, offsets = zip(*map(self._map, banks), strict=True)
         self._maps = AffineMaps(matrices, offsets)
 
-    def __call__(
-        self, inputs: Sequence[Tensor], temperature_B: Tensor | None
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    @property
+    def places(self) -> list[list[int]]:
+        """The modalities of each width."""
+        return [part.places for part in self._maps.parts]
+
+    @property
+    def entity_bytes(self) -> int:
+        """The size of what experts say of one entity."""
+        return sum(part.offset.nbytes for part in self._maps.parts)
+
+    def say(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """What they say of entities, float32[G, B, K D + K], from their float32[B, D] in each modality."""
+        return list(self._maps(inputs))
+
+    def mix(self, said: Sequence[Tensor], temperature_B: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         """Mixed embeddings float32[B, D] and gates float32[B, K] of each modality."""
         floored_B1 = None if temperature_B is None else temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]
-        mixed, gates = list(inputs), list(inputs)
-        for places, both_GBX in self._maps(inputs):
-            shape = (*both_GBX.shape[:2], self._num_experts, -1)
-            logits_GBK = both_GBX[..., -self._num_experts :]
+        mixed, gates = ([said[0]] * sum(map(len, self.places)) for _ in range(2))
+        for places, said_GBX in zip(self.places, said, strict=True):
+            shape = (*said_GBX.shape[:2], self.num_experts, -1)
+            logits_GBK = said_GBX[..., -self.num_experts :]
             gates_GBK = softmax(logits_GBK if floored_B1 is None else logits_GBK / floored_B1, dim=2)
-            views_GBKD = both_GBX[..., : -self._num_experts].view(shape)
+            views_GBKD = said_GBX[..., : -self.num_experts].view(shape)
             mixed_GBD = (gates_GBK[:, :, None] @ views_GBKD).squeeze(2)
             _put(places, mixed_GBD, mixed)
             _put(places, gates_GBK, gates)
@@ -65,7 +97,43 @@ class FrozenExperts:
         """Matrix float32[D, K D + K] and offset: all views ``W_k (e - b_k)``, then the logits."""
         shift_KD = torch.einsum("koi,ki->ko", bank.weight, bank.bias)
         matrix_DX = torch.cat([bank.weight.permute(2, 0, 1).flatten(1), bank.gate], dim=1)
-        return matrix_DX, torch.cat([-shift_KD.flatten(), shift_KD.new_zeros(self._num_experts)])
+        return matrix_DX, torch.cat([-shift_KD.flatten(), shift_KD.new_zeros(self.num_experts)])
+
+
+class FrozenEntities:
+    """What the experts say of entities; kept of all of them where that is ``SAID_BYTES`` at most.
+
+    ``tables``: the inputs of all entities in each modality; ``reducers``: the maps that go before, by the
+    modality's place.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, tables: Sequence[Tensor], reducers: Mapping[int, nn.Module], experts: FrozenExperts
+    ) -> None:
+        self._tables, self._reducers, self._experts = tables, reducers, experts
+        self._kept: list[Tensor] | None = None
+        if len(tables[0]) * experts.entity_bytes <= SAID_BYTES:
+            self._kept = self._say(tables)
+
+    def said_of(self, entity_B: Tensor) -> list[Tensor]:
+        """Of some entities, float32[G, B, K D + K]."""
+        if self._kept is None:
+            return self._say([table.index_select(0, entity_B) for table in self._tables])
+        return [said_GNX.index_select(1, entity_B) for said_GNX in self._kept]
+
+    def said_of_one(self, entity: int) -> list[Float32]:
+        """Of one entity on a CPU, float32[G, K D + K]."""
+        if self._kept is None:
+            return [said_G1X[:, 0].numpy() for said_G1X in self.said_of(torch.tensor([entity]))]
+        return [said_GNX.numpy()[:, entity] for said_GNX in self._kept]
+
+    @torch.no_grad()  # The rest that queries need is made of weights that no gradient flows to.
+    def _say(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        reduced = list(inputs)
+        for place, reducer in self._reducers.items():
+            reduced[place] = reducer(inputs[place])
+        return self._experts.say(reduced)
 
 
 class FrozenFusion:
@@ -74,12 +142,12 @@ class FrozenFusion:
     @torch.no_grad()
     def __init__(self, fusion: AttentionFusion) -> None:
         by_modality = list(zip(*fusion.maps, strict=True))
-        self._shape = (len(by_modality), len(fusion.maps), -1)
-        self._maps = AffineMaps(
+        self.shape = (len(by_modality), len(fusion.maps), -1)
+        self.maps = AffineMaps(
             [torch.cat([layer.weight for layer in maps]).T for maps in by_modality],
             [torch.cat([layer.bias for layer in maps]) for maps in by_modality],
         )
-        self._attention_D = fusion.attention.weight[0].detach()
+        self.attention_D = fusion.attention.weight[0].detach()
 
     def __call__(self, inputs: Sequence[Tensor], absent_BM: Tensor) -> tuple[Tensor, Tensor]:
         """Fused vectors float32[B, D] and the weights float32[B, M], their mean over the attentions.
@@ -87,10 +155,10 @@ class FrozenFusion:
         Where ``absent_BM`` (bool) the weight is 0; every row needs one modality that is not absent.
         """
         mapped = list(inputs)
-        for places, mapped_GBX in self._maps(inputs):
-            _put(places, mapped_GBX, mapped)
-        mapped_BMJD = torch.stack(mapped, dim=1).relu_().view(len(absent_BM), *self._shape)
-        logits_BMJ = mapped_BMJD @ self._attention_D
+        for part, mapped_GBX in zip(self.maps.parts, self.maps(inputs), strict=True):
+            _put(part.places, mapped_GBX, mapped)
+        mapped_BMJD = torch.stack(mapped, dim=1).relu_().view(len(absent_BM), *self.shape)
+        logits_BMJ = mapped_BMJD @ self.attention_D
         weights_BMJ = softmax(logits_BMJ.masked_fill_(absent_BM[:, :, None], float("-inf")), dim=1)
         fused_BD = torch.bmm(weights_BMJ.flatten(1)[:, None], mapped_BMJD.flatten(1, 2)).squeeze(1)
         return fused_BD, weights_BMJ.mean(dim=2)

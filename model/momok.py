@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.frozen import FrozenExperts, FrozenFusion, alike, fold_tucker
+from model.frozen import FrozenEntities, FrozenExperts, FrozenFusion, alike, fold_tucker
 from model.layers import (
     AttentionFusion,
     ExpertBank,
@@ -19,6 +19,7 @@ from model.layers import (
     equal_weights,
 )
 from model.modality import ModalityInput
+from model.one_query import OneQuery
 from model.predictor import (
     JOINT,
     Branch,
@@ -194,17 +195,30 @@ class MoMoKQueries(QuerySide):
     @torch.no_grad()
     def __init__(self, model: MoMoK) -> None:
         self._model = model
-        self._tables = [table.weight.detach() for table in model.inputs]
+        tables = [table.weight.detach() for table in model.inputs]
         widths = ((shape.input_width, shape.width) for shape in model.config.modalities)
         reduced = [place for place, (given, width) in enumerate(widths) if given != width]
-        self._reducers = {place: model.reducers[place] for place in reduced}
         self._experts = FrozenExperts(list(model.experts))
+        self._entities = FrozenEntities(
+            tables, {place: model.reducers[place] for place in reduced}, self._experts
+        )
         self._fusion = None if model.entity_fusion is None else FrozenFusion(model.entity_fusion)
         self._temperature_R = (
             None if model.temperature is None else model.temperature.weight.squeeze(1).sigmoid()
         )
         self._absent_NM = ~model.present
         self._same_width = alike([branch.width for branch in model.branches])
+        self._one_query: OneQuery | None = None
+        if not model.present.is_cuda:
+            self._one_query = OneQuery(
+                self._entities,
+                self._experts,
+                self._fusion,
+                self._absent_NM,
+                self._temperature_R,
+                [branch.name for branch in model.branches],
+                self._same_width,
+            )
 
     @torch.no_grad()
     def fold(self, relations: Sequence[int]) -> list[Folded]:
@@ -219,15 +233,13 @@ class MoMoKQueries(QuerySide):
             parts.append([torch.stack(of_relation)[:, None] for of_relation in zip(*offsets, strict=True)])
         return list(zip(*parts, strict=True))
 
-    @torch.no_grad()
     def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+        if self._one_query is not None and len(entity_B) == 1:
+            return self._one_query.encode(int(entity_B), *next(iter(folded.items())))
         temperature_B = None
         if self._temperature_R is not None:
             temperature_B = self._temperature_R.index_select(0, relation_B)
-        inputs = [table.index_select(0, entity_B) for table in self._tables]
-        for place, reducer in self._reducers.items():
-            inputs[place] = reducer(inputs[place])
-        mixed, gates = self._experts(inputs, temperature_B)
+        mixed, gates = self._experts.mix(self._entities.said_of(entity_B), temperature_B)
         absent_BM = self._absent_NM.index_select(0, entity_B)
         if self._fusion is None:
             weights_BM = equal_weights(~absent_BM)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from model.decision import Decision
-from model.layout import BATCHES, WAYS, Layout, Way, spaces_of
+from model.layout import BATCHES, FLOAT32_WAYS, WAYS, Layout, Way, spaces_of
 from model.predictor import Branch
 from model.scan import CROWD, Scan
 from model.selection import Proposal, Selection
@@ -35,12 +36,13 @@ def queries(number: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((number, sum(WIDTHS)), dtype=np.float32)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.multiply.__name__}-{way.together}")
+@pytest.mark.parametrize("way", FLOAT32_WAYS, ids=lambda way: f"{way.multiply.__name__}-{way.together}")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("num_queries", [1, 3, 16])
 def test_every_way_gives_the_products_within_the_stated_errors(
-    way: Way, dtype: torch.dtype, num_queries: int
+    way: Way, dtype: torch.dtype, num_queries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("model.layout.COPIED_ROWS", 200)
     table, query_BX = table_of(500), queries(num_queries)
     layout = Layout(table, table.columns, dtype)
     prepared = way.prepare(torch.from_numpy(query_BX).to(dtype), table.columns)
@@ -77,7 +79,25 @@ def test_tiles_cover_every_candidate_once_after_warming(
 def test_every_size_of_batch_has_a_way_that_suits_it() -> None:
     for size in BATCHES:
         assert any(way.suits(size) for way in WAYS)
+        assert any(way.suits(size) and way not in WAYS for way in FLOAT32_WAYS)
     assert not Way(WAYS[0].multiply, together=True).suits(256)
+
+
+def test_float32_is_multiplied_by_onednn_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine or another: who is slow here is made slow."""
+    table, query_BX = table_of(300), queries(40)
+    slow = {way for way in FLOAT32_WAYS if way in WAYS}
+    seconds = Layout._seconds
+    monkeypatch.setattr(Layout, "_seconds", lambda self, way, rows: (way in slow) + seconds(self, way, rows))
+    layout = layout_of(table, "mean_sigmoid", torch.float32)
+    layout.warm()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        tiles = list(layout.tiles(torch.from_numpy(query_BX)))
+    names = {event.name for event in profiled.events()}
+    assert "mkldnn::_linear_pointwise" in names and "aten::mm" not in names
+    exact_BN = exact_scores(table, query_BX, "sum")
+    found_BN = torch.cat([sum(scores[1:], scores[0]) for _, scores in tiles], dim=1)
+    assert np.allclose(found_BN.numpy(), exact_BN, atol=1e-3)
 
 
 @pytest.mark.parametrize("decision", DECISIONS)

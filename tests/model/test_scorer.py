@@ -173,11 +173,12 @@ def test_a_model_in_training_is_put_into_evaluation(bundle: Bundle, small_model:
 
 def test_a_model_that_gives_no_numbers_is_refused_and_the_next_query_answered(bundle: Bundle) -> None:
     model = Bundle.open(bundle.path).model
-    scorer = Scorer(model, bundle.candidates, bundle.known)
     with torch.no_grad():
         model.get_submodule("inputs.0").get_parameter("weight")[7] = math.nan
-    with pytest.raises(ValueError, match="not finite"):
-        scorer.answer([Query(1, 0, 3), Query(7, 0, 3)])
+    scorer = Scorer(model, bundle.candidates, bundle.known)
+    for batch in ([Query(1, 0, 3), Query(7, 0, 3)], [Query(7, 0, 3)]):
+        with pytest.raises(ValueError, match="not finite"):
+            scorer.answer(batch)
     assert len(scorer.answer([Query(1, 0, 3)])[0].ranking.entities) == 3
 
 
