@@ -114,7 +114,7 @@ class Way:
 WAYS = (Way(_wide), Way(_tall), Way(_one_by_one), Way(_wide, together=True), Way(_tall, together=True))
 """Libraries are slow at one or the other, depending on the size of the batch."""
 
-FLOAT32_WAYS = (Way(_onednn), Way(_onednn, together=True), *WAYS) if _has_onednn() else WAYS
+FLOAT32_WAYS = (*WAYS, Way(_onednn), Way(_onednn, together=True)) if _has_onednn() else WAYS
 """The same for float32 on a CPU."""
 
 
