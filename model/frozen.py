@@ -6,6 +6,7 @@ Each holds the weights as they were when it was made; a layer that changes after
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +104,7 @@ class FrozenExperts:
 class FrozenEntities:
     """What the experts say of entities; kept of all of them where that is ``SAID_BYTES`` at most.
 
+    Else it is made anew for each query, of the tables themselves and not of copies.
     ``tables``: the inputs of all entities in each modality; ``reducers``: the maps that go before, by the
     modality's place.
     """
@@ -111,7 +113,8 @@ class FrozenEntities:
     def __init__(
         self, tables: Sequence[Tensor], reducers: Mapping[int, nn.Module], experts: FrozenExperts
     ) -> None:
-        self._tables, self._reducers, self._experts = tables, reducers, experts
+        self._tables, self._experts = tables, experts
+        self._reducers = {place: deepcopy(reducer) for place, reducer in reducers.items()}
         self._kept: list[Tensor] | None = None
         if len(tables[0]) * experts.entity_bytes <= SAID_BYTES:
             self._kept = self._say(tables)

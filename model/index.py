@@ -28,8 +28,8 @@ PQ_CODES = 256
 """The values of a byte of ``codes=pq``, each learned from at least one vector."""
 
 GPU_FETCHED, GPU_SQ8_FETCHED = 2048, 1023
-"""The most that one search on a GPU fetches, and the most lists that it probes; scalar-quantised lists run
-short of a processor's shared memory before (FAISS 1.15, its issue 3207)."""
+"""The most that one search on a GPU fetches, and the most lists that it probes; from lists with a byte a
+number it fetches less, as its processors' shared memory runs short (FAISS 1.15, its issue 3207)."""
 
 GPU_SCRATCH = 64 << 20
 """Bytes that an index on a GPU works in; FAISS would take 1.5 GB for each."""
@@ -163,4 +163,9 @@ class _GpuIndex(EntityIndex):
 
     def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
         assert allowed_N is None and depth <= self.most_fetched, "Search asks for what the index can do"
-        return super().search(query_BD, depth)
+        try:
+            return super().search(query_BD, depth)
+        except RuntimeError as error:
+            if "out of memory" in str(error):
+                raise MemoryError(str(error)) from None
+            raise

@@ -52,6 +52,10 @@ class OneQuery:
 
     def encode(self, entity: int, relation: int, folded: Folded) -> Encoding:
         """A batch of one. ``folded``: as ``MoMoKQueries`` folds the relation."""
+        with np.errstate(invalid="ignore", divide="ignore"):  # NaN is found, and told of, by the scorer.
+            return self._encode(entity, relation, folded)
+
+    def _encode(self, entity: int, relation: int, folded: Folded) -> Encoding:
         temperature_1 = None if self._temperature_R is None else self._temperature_R[relation : relation + 1]
         inputs, gates_MK = self._mix(entity, temperature_1)
         absent_M = self._absent_NM[entity]

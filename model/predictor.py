@@ -114,7 +114,7 @@ Folded = tuple[Tensor, ...]
 class QuerySide(ABC):
     """A model's query side in evaluation, made once of the weights as they are.
 
-    When they change, make another.
+    When they change, make another: large tables of entities are the model's own, not copies.
     """
 
     @abstractmethod

@@ -7,8 +7,8 @@ comes between: encoding rounds by the batch, so this is what makes two runs agre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, starmap
 from time import perf_counter
 from typing import Any, Literal, Self
 
@@ -29,7 +29,7 @@ QUERIES_AT_ONCE = 512
 """Queries that are encoded and searched together, and a piece where there is no limit."""
 
 FOLDED_AT_ONCE = 16
-"""Relations and ends that are folded together (``Scorer.fold``)."""
+"""Relations and ends that are folded together (``Scorer.fold``), and asked in one batch at the most."""
 
 WORTH_CHOOSING = 10_000
 """For so many queries the engines are timed first, which takes seconds; they answer alike."""
@@ -92,21 +92,19 @@ class Work:
         )
         shifts = {"tail": (0,), "head": (num_relations,), "both": (0, num_relations)}[options.missing]
         self._asked = [relation + shift for relation in self.relations for shift in shifts]
-        self._folded_with = {
-            relation: self._asked[place // FOLDED_AT_ONCE * FOLDED_AT_ONCE :][:FOLDED_AT_ONCE]
-            for place, relation in enumerate(self._asked)
-        }
-        self.num_queries = sum(map(len, self.pieces()))
+        starts = range(0, len(self._asked), FOLDED_AT_ONCE)
+        self._groups = [self._asked[start : start + FOLDED_AT_ONCE] for start in starts]
+        self._group_of = {relation: group for group in self._groups for relation in group}
+        self.num_queries = sum(stop - start for _, start, stop in self._spans())
 
-    def pieces(self) -> Iterator[Int64]:
-        """Those of the shard, in order: queries that are done and recorded together, int64[n, 2] of (entity,
-        relation in [0, 2R))."""
-        index, count = map(int, self.options.shard.split("/"))
-        return islice(self._all_pieces(), index - 1, None, count)
+    def pieces(self, done: int = 0) -> Iterator[Int64]:
+        """Those of the shard, in order, but for the first ``done``: queries that are done and recorded
+        together, int64[n, 2] of (entity, relation in [0, 2R))."""
+        return starmap(self._queries, islice(self._spans(), done, None))
 
-    def folded_with(self, relations: Iterable[int]) -> list[list[int]]:
-        """The relations that are folded together before some of them are asked, always the same ones."""
-        return list({id(group): group for group in map(self._folded_with.__getitem__, relations)}.values())
+    def folded_with(self, relation: int) -> list[int]:
+        """The relations that are folded together before this one is asked, and all others of its piece."""
+        return self._group_of[relation]
 
     def num_candidates(self) -> tuple[int, int]:
         """The fewest and the most that a query of this work chooses from, known answers included."""
@@ -115,18 +113,30 @@ class Work:
         counts = [len(self._known.observed(relation)) for relation in self._asked] or [0]
         return min(counts), max(counts)
 
-    def _all_pieces(self) -> Iterator[Int64]:
-        begun_Q2 = np.empty((0, 2), dtype=np.int64)
-        for relation in self._asked:
+    def _spans(self) -> Iterator[tuple[list[int], int, int]]:
+        """The pieces of the shard: relations, and which of their queries, one relation after the other.
+
+        None goes on beyond the relations that are folded together: those of a batch should fit into memory.
+        """
+        index, count = map(int, self.options.shard.split("/"))
+        return islice(self._all_spans(), index - 1, None, count)
+
+    def _all_spans(self) -> Iterator[tuple[list[int], int, int]]:
+        whole = self.options.limit is not None
+        for relations in [[relation] for relation in self._asked] if whole else self._groups:
+            total = sum(len(self._entities(relation)) for relation in relations)
+            size = max(total, 1) if whole else QUERIES_AT_ONCE
+            for start in range(0, total, size):
+                yield relations, start, min(start + size, total)
+
+    def _queries(self, relations: Sequence[int], start: int, stop: int) -> Int64:
+        parts = []
+        for relation in relations:
             entities = self._entities(relation)
-            asked_Q2 = np.stack([entities, np.full_like(entities, relation)], axis=1)
-            begun_Q2 = np.concatenate([begun_Q2, asked_Q2])
-            size = QUERIES_AT_ONCE if self.options.limit is None else max(len(begun_Q2), 1)
-            whole = len(begun_Q2) // size * size
-            yield from (begun_Q2[start : start + size] for start in range(0, whole, size))
-            begun_Q2 = begun_Q2[whole:]
-        if len(begun_Q2):
-            yield begun_Q2
+            part = entities[max(start, 0) : max(stop, 0)]
+            parts.append(np.stack([part, np.full_like(part, relation)], axis=1))
+            start, stop = start - len(entities), stop - len(entities)
+        return np.concatenate(parts)
 
     def _entities(self, relation: int) -> Int64:
         num_relations = self._known.num_relations
@@ -158,7 +168,7 @@ def discover(
         _warm_up(scorer, work)
         with _Meter(work.num_queries, asked_before, show, show_progress) as meter:
             finder = _Finder(scorer, work, stop, meter)
-            for piece in islice(work.pieces(), output.progress.pieces, None):
+            for piece in work.pieces(output.progress.pieces):
                 found = finder.facts(piece)
                 if found is None:
                     return None
@@ -193,8 +203,7 @@ def _warm_up(scorer: Scorer, work: Work) -> None:
 
 def _ask(scorer: Scorer, work: Work, asked_B2: Int64) -> list[Answer]:
     """The answers to queries (entity, relation), int64[B, 2], in one batch."""
-    for relations in work.folded_with(asked_B2[:, 1].tolist()):
-        scorer.fold(relations)
+    scorer.fold(work.folded_with(int(asked_B2[0, 1])))
     k, candidates = work.options.k, None if work.options.candidates == "all" else work.options.candidates
     return scorer.answer(
         [Query(entity, relation, k, candidates=candidates) for entity, relation in asked_B2.tolist()]

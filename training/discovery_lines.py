@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, Literal, Self
 
@@ -77,10 +77,16 @@ class Facts:
         return self._taken(np.argsort(-self.scores, kind="stable")[:number])
 
     def _taken(self, place_P: Int64) -> Facts:
-        """Answers that nothing is taken of are let go, as they hold all arrays of their batch."""
+        """Answers that nothing is taken of are let go, and of others their lists, parts of a batch's."""
         rows, row_P = np.unique(self.rows[place_P], return_inverse=True)
-        answers = [self.answers[row] for row in rows.tolist()]
+        answers = [_without_list(self.answers[row]) for row in rows.tolist()]
         return Facts(answers, row_P, self.ranks[place_P], self.entities[place_P], self.scores[place_P])
+
+
+def _without_list(answer: Answer) -> Answer:
+    nobody, nothing = np.empty(0, dtype=np.int64), np.empty(0)
+    ranking = replace(answer.ranking, entities=nobody, scores=nothing, branch_values=nothing)
+    return replace(answer, ranking=ranking)
 
 
 class Lines:

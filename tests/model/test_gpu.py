@@ -152,6 +152,19 @@ def test_without_a_gpu_or_without_memory_on_it_an_index_stays(
     assert index.on_gpu(0) is index
 
 
+def test_a_search_that_runs_short_of_memory_says_so(
+    table: EntityTable, query: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, copied: list[OnGpu]
+) -> None:
+    on_gpu = EntityIndex.build(table.joined_NX[:100], FLAT).on_gpu(0)
+
+    def too_little(*_: object, **__: object) -> None:
+        raise RuntimeError("Error: 'err == cudaSuccess' failed: cudaMalloc error out of memory")
+
+    monkeypatch.setattr(copied[0], "search", too_little)
+    with pytest.raises(MemoryError):
+        on_gpu.search(table.join(query), 10)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("decision", ["sum", "mean_sigmoid"])
 @pytest.mark.parametrize("engine", ["scan", "scan-bfloat16", "faiss"])

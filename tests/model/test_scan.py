@@ -79,10 +79,11 @@ def test_tiles_cover_every_candidate_once_after_warming(
 def test_every_size_of_batch_has_a_way_that_suits_it() -> None:
     for size in BATCHES:
         assert any(way.suits(size) for way in WAYS)
-        assert any(way.suits(size) and way not in WAYS for way in FLOAT32_WAYS)
+        assert FLOAT32_WAYS is WAYS or any(way.suits(size) and way not in WAYS for way in FLOAT32_WAYS)
     assert not Way(WAYS[0].multiply, together=True).suits(256)
 
 
+@pytest.mark.skipif(FLOAT32_WAYS is WAYS, reason="this build of torch has no oneDNN")
 def test_float32_is_multiplied_by_onednn_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     """On this machine or another: who is slow here is made slow."""
     table, query_BX = table_of(300), queries(40)

@@ -99,6 +99,25 @@ def test_others_have_their_turn_between_the_answers_of_a_batch(make: Callable[..
     assert "answered,answered" not in ",".join(turns)
 
 
+def test_what_is_scored_in_time_is_answered_however_long_answers_take(
+    make: Callable[..., MicroBatcher],
+) -> None:
+    recorder, batcher = Recorder(), make()
+
+    async def asking(query: int) -> None:
+        await batcher.submit(recorder.score, [query], timeout_s=0.5)
+        sleep(0.05)  # The event loop writes the answer: twenty of them take longer than each may.
+
+    async def together() -> list[BaseException | None]:
+        recorder.gate.clear()
+        asked = [asyncio.create_task(asking(query)) for query in range(20)]
+        await asyncio.sleep(0.01)
+        recorder.gate.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert run(together()) == [None] * 20
+
+
 def test_a_free_thread_waits_for_nobody(make: Callable[..., MicroBatcher]) -> None:
     recorder, batcher = Recorder(), make()
 

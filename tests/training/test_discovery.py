@@ -336,8 +336,13 @@ def test_parquet_holds_the_same(bundle: Bundle, tmp_path: Path, monkeypatch: pyt
 def test_pieces_go_on_over_relations(bundle: Bundle, missing: str) -> None:
     work = Work(bundle, DiscoveryOptions.of(missing=missing))
     pieces = list(work.pieces())
-    assert [len(piece) for piece in pieces[:-1]] == [5] * (len(pieces) - 1)
-    assert any(len(set(piece[:, 1].tolist())) > 1 for piece in pieces)
+    short = [place for place, piece in enumerate(pieces) if len(piece) != 5]
+    asked_together = [set(piece[:, 1].tolist()) for piece in pieces]
+    # Only where the relations that are folded together end.
+    assert all(place == len(pieces) - 1 or 3 in asked_together[place + 1] for place in short)
+    assert any(len(relations) > 1 for relations in asked_together)
+    assert not any({1, 3} <= relations or {0, 3} <= relations for relations in asked_together)
+    assert [piece.tolist() for piece in work.pieces(2)] == [piece.tolist() for piece in pieces[2:]]
     asked = np.concatenate(pieces).tolist()
     expected = []
     for relation in (0, 2, 1, 3) if missing == "both" else (2, 3):
@@ -360,7 +365,20 @@ def test_the_same_relations_are_folded_together_in_every_shard(
 
     monkeypatch.setattr(FoldedRelations, "_fold", seen)
     found(bundle, tmp_path, shard=shard)
-    assert folded == ([[0, 2, 1]] if shard == "8/40" else [[0, 2, 1], [3]])
+    pieces = Work(bundle, DiscoveryOptions.of(shard=shard)).pieces()
+    asked = set(np.concatenate(list(pieces))[:, 1].tolist())
+    assert folded == [group for group in ([0, 2, 1], [3]) if asked.intersection(group)]
+    assert shard != "8/40" or asked != {0, 2, 1}, "some of those that are folded are not asked"
+
+
+def test_kept_facts_do_not_keep_the_lists_of_their_batch() -> None:
+    scores = np.linspace(1, 0, 1000)
+    ranking = Ranking(np.arange(1000), scores, scores[:, None], True, "scan")
+    answer = Answer(Query(0, 0, 1000), ranking, np.ones(1, np.float32), {}, None)
+    kept = (Facts.of([answer]) + Facts.of([answer])).best(3)
+    assert kept.entities.tolist() == [0, 0, 1]
+    assert [len(left.ranking.scores) + len(left.ranking.entities) for left in kept.answers] == [0, 0]
+    assert kept.entities.base is None and kept.scores.base is None
 
 
 @pytest.mark.parametrize("num_shards", [2, 3, 40])
