@@ -9,22 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from threading import Condition, Thread
 from time import monotonic
-from typing import Any, Generic, TypeVar
-
-import torch
+from typing import Any, TypeVar
 
 from model.errors import UserError
+from service.job import Job, Scored, deliver
+from service.trial import Trial
 
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")
 
-OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
-ATTEMPTS = 32
-"""Failing calls spent on finding the guilty queries of one batch; who is not cleared by then fails too."""
 SMOOTHING = 0.2
 """Weight of the last batch in the mean time of a query."""
 
@@ -51,42 +47,6 @@ class ClosedError(BatcherError):
     """Nothing more is taken."""
 
 
-@dataclass(frozen=True)
-class Scored(Generic[AnswerT]):
-    """Answers in the order of the queries, and how long they waited for their batch to begin."""
-
-    answers: list[AnswerT]
-    wait_s: float
-
-
-@dataclass(eq=False)
-class _Job:
-    """One request; ``deadline`` is of ``monotonic``, ``size`` what it counts for in queries."""
-
-    score: Callable[[Sequence[Any]], Sequence[Any]]
-    queries: Sequence[Any]
-    size: int
-    deadline: float
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Scored[Any]]
-    admitted: float = field(default_factory=monotonic)
-    waiting: bool = True
-    timer: asyncio.TimerHandle | None = None
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-
-    def settle(self, outcome: Scored[Any] | BaseException) -> None:
-        """On its event loop only."""
-        if self.future.done():
-            return
-        if isinstance(outcome, BaseException):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
-
-
 class MicroBatcher:
     """``max_batch`` queries are scored together at the most, except where one request has more.
 
@@ -109,7 +69,7 @@ class MicroBatcher:
         self._max_batch, self._max_queue = max_batch, max_queue
         self._stuck_s, self._max_failures = stuck_s, max_failures
         self._check, self._on_batch = check, on_batch
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._changed = Condition()
         self._closed = False
         self._busy_since: float | None = None
@@ -134,7 +94,7 @@ class MicroBatcher:
         """
         loop = asyncio.get_running_loop()
         size = len(queries) if size is None else size
-        job = _Job(score, queries, size, monotonic() + timeout_s, loop, loop.create_future())
+        job = Job(score, queries, size, monotonic() + timeout_s, loop, loop.create_future())
         self._admit(job, timeout_s)
         # Not before the other requests that the event loop has at hand are admitted too: they go together.
         loop.call_soon(self._wake)
@@ -184,7 +144,7 @@ class MicroBatcher:
         if self.queued + size > self._max_queue or self.delay_s > timeout_s:
             raise QueueFullError(self.delay_s)
 
-    def _admit(self, job: _Job, timeout_s: float) -> None:
+    def _admit(self, job: Job, timeout_s: float) -> None:
         with self._changed:
             if self._closed:
                 raise ClosedError("no more work is taken")
@@ -199,7 +159,7 @@ class MicroBatcher:
             if self._jobs:
                 self._changed.notify()
 
-    def _withdraw(self, job: _Job) -> None:
+    def _withdraw(self, job: Job) -> None:
         """Nothing where its batch has begun."""
         with self._changed:
             if job.waiting:
@@ -214,7 +174,7 @@ class MicroBatcher:
             self._busy_since = None
             num_queries = sum(job.size for job in batch)
             waits_s = [started - job.admitted for job in batch]
-            self._deliver(batch, outcomes, waits_s)
+            deliver(_outcomes(batch, outcomes, waits_s))
             if self._on_batch is not None:
                 self._on_batch(num_queries, waits_s)
             # From one end to the next: what passes between batches is part of the pace.
@@ -224,9 +184,9 @@ class MicroBatcher:
             since = ended if self.queued else None
             del batch, outcomes  # A thread that waits must not keep what they refer to.
 
-    def _take(self) -> list[_Job]:
+    def _take(self) -> list[Job]:
         """The next batch, empty when all is done."""
-        batch: list[_Job] = []
+        batch: list[Job] = []
         size = 0
         with self._changed:
             while not batch:
@@ -243,13 +203,13 @@ class MicroBatcher:
                         size += job.size
         return batch
 
-    def _fits(self, job: _Job, batch: list[_Job], size: int) -> bool:
+    def _fits(self, job: Job, batch: list[Job], size: int) -> bool:
         return not batch or (size + job.size <= self._max_batch and job.score == batch[0].score)
 
-    def _score(self, batch: list[_Job]) -> list[Any]:
+    def _score(self, batch: list[Job]) -> list[Any]:
         """An answer or an exception for each query."""
         queries = [query for job in batch for query in job.queries]
-        outcomes = _Trial(batch[0].score).outcomes(queries)
+        outcomes = Trial(batch[0].score).outcomes(queries)
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if len(errors) < len(outcomes) or any(isinstance(error, UserError) for error in errors):
             self.failures = 0
@@ -270,58 +230,14 @@ class MicroBatcher:
         else:
             self.failures = 0
 
-    def _deliver(self, batch: list[_Job], outcomes: list[Any], waits_s: list[float]) -> None:
-        """One call into each event loop, as waking one up is what costs."""
-        settled: dict[asyncio.AbstractEventLoop, deque[tuple[_Job, Any]]] = {}
-        start = 0
-        for job, wait_s in zip(batch, waits_s, strict=True):
-            part = outcomes[start : start + len(job.queries)]
-            start += len(part)
-            error = next((outcome for outcome in part if isinstance(outcome, Exception)), None)
-            settled.setdefault(job.loop, deque()).append((job, error or Scored(part, wait_s)))
-        for loop, jobs in settled.items():
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_hand_over, jobs)
 
-
-class _Trial:
-    """Scoring that finds out, by halving, which queries of a batch cannot be scored."""
-
-    def __init__(self, score: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
-        self._score = score
-        self._left = ATTEMPTS
-
-    def outcomes(self, queries: Sequence[Any], *, halved: bool = False) -> list[Any]:
-        """Answers, or the exception of each query that has none; ``halved``: memory was short before."""
-        try:
-            answers = list(self._score(queries))
-            assert len(answers) == len(queries), "one answer a query"
-        except Exception as error:
-            self._left -= 1
-            short = isinstance(error, OUT_OF_MEMORY)
-            if len(queries) == 1 or self._left <= 0 or (short and halved):
-                return [error] * len(queries)
-            half = len(queries) // 2
-        else:
-            return answers
-        # Outside of the handler, whose exception would keep what the failed attempt held.
-        return [
-            outcome
-            for part in (queries[:half], queries[half:])
-            for outcome in self.outcomes(part, halved=halved or short)
-        ]
-
-
-def _hand_over(jobs: deque[tuple[_Job, Any]]) -> None:
-    """What is scored in time is answered, however long the answers before it take to be written."""
-    for job, _ in jobs:
-        job.stop_timer()
-    _settle(jobs)
-
-
-def _settle(jobs: deque[tuple[_Job, Any]]) -> None:
-    """One in each round of the event loop: others should not wait until a whole batch has been written."""
-    job, outcome = jobs.popleft()
-    if jobs:
-        job.loop.call_soon(_settle, jobs)
-    job.settle(outcome)
+def _outcomes(
+    batch: list[Job], outcomes: list[Any], waits_s: list[float]
+) -> Iterator[tuple[Job, Scored[Any] | Exception]]:
+    """What becomes of each job, of the outcomes of its queries: one exception spoils the others."""
+    start = 0
+    for job, wait_s in zip(batch, waits_s, strict=True):
+        part = outcomes[start : start + len(job.queries)]
+        start += len(part)
+        error = next((outcome for outcome in part if isinstance(outcome, Exception)), None)
+        yield job, error or Scored(part, wait_s)

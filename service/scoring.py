@@ -8,8 +8,10 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
-from service.batcher import OUT_OF_MEMORY, ClosedError, DeadlineError, MicroBatcher, QueueFullError, Scored
+from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
 from service.errors import DeadlineExceeded, Draining, OutOfMemory, QueueFull
+from service.job import Scored
+from service.trial import OUT_OF_MEMORY
 
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")

@@ -1,0 +1,40 @@
+"""Trial: scoring that finds out, by halving, which queries of a batch cannot be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+ATTEMPTS = 32
+"""Failing calls spent on finding the guilty queries of one batch; who is not cleared by then fails too."""
+
+
+class Trial:
+    """Of one batch; ``score`` gives one answer a query, or raises."""
+
+    def __init__(self, score: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+        self._score = score
+        self._left = ATTEMPTS
+
+    def outcomes(self, queries: Sequence[Any], *, halved: bool = False) -> list[Any]:
+        """Answers, or the exception of each query that has none; ``halved``: memory was short before."""
+        try:
+            answers = list(self._score(queries))
+            assert len(answers) == len(queries), "one answer a query"
+        except Exception as error:
+            self._left -= 1
+            short = isinstance(error, OUT_OF_MEMORY)
+            if len(queries) == 1 or self._left <= 0 or (short and halved):
+                return [error] * len(queries)
+            half = len(queries) // 2
+        else:
+            return answers
+        # Outside of the handler, whose exception would keep what the failed attempt held.
+        return [
+            outcome
+            for part in (queries[:half], queries[half:])
+            for outcome in self.outcomes(part, halved=halved or short)
+        ]
