@@ -22,7 +22,7 @@ class Scored(Generic[AnswerT]):
 
 @dataclass(eq=False)
 class Job:
-    """``deadline`` is of ``monotonic``, ``timer`` tells it; ``size`` is what the job counts for in queries."""
+    """``deadline`` is of ``monotonic``, ``timer`` tells it; ``size`` is what this counts for in queries."""
 
     score: Callable[[Sequence[Any]], Sequence[Any]]
     queries: Sequence[Any]
