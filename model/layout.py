@@ -68,10 +68,6 @@ def _onednn(query_BD: Tensor, table_CD: Tensor) -> Tensor:
     return scores_BC
 
 
-def _has_onednn() -> bool:
-    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
 def _widened(query_BD: Tensor, table_CD: Tensor) -> Tensor:
     """In float32 all through; a GPU would else add up parts of a long product in bfloat16."""
     return torch.mm(query_BD, table_CD.T, out_dtype=torch.float32)
@@ -114,8 +110,10 @@ class Way:
 WAYS = (Way(_wide), Way(_tall), Way(_one_by_one), Way(_wide, together=True), Way(_tall, together=True))
 """Libraries are slow at one or the other, depending on the size of the batch."""
 
-FLOAT32_WAYS = (*WAYS, Way(_onednn), Way(_onednn, together=True)) if _has_onednn() else WAYS
-"""The same for float32 on a CPU."""
+FLOAT32_WAYS: tuple[Way, ...] = WAYS
+"""The same for float32 on a CPU; the operation by oneDNN has no public name, and may not be there."""
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    FLOAT32_WAYS = (*WAYS, Way(_onednn), Way(_onednn, together=True))
 
 
 def spaces_of(table: EntityTable, decision: Decision) -> list[slice]:
