@@ -4,16 +4,15 @@
 
 Needs wrk, which saturates; latencies are of an open loop: requests leave at a fixed rate, whatever has been
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
-too. ``online_over_offline``: saturated queries a second over those of the scorer alone, in the
-largest batches that the server makes.
-``null_over_raw``: requests a second, of one query each, with a scorer that takes no time, over those of a
-bare reply of as many bytes by the same event loop and parser. ``p50_ms`` unloaded; ``offline_single_ms`` is
-the scorer's for such a request, asked without a pause, and ``offline_paced_ms`` when it is asked as seldom.
-``p99_over_unloaded`` at 70 % of saturation. At twice the saturation: ``goodput_at_2x`` (answered in time,
-over saturation), ``reject_p99_ms``, and ``late_at_2x`` (neither answered in time nor told to come back).
-``livez_p99_ms`` while saturated. ``goodput_impatient``: of 250 clients that ask again at once when refused,
-over saturation. ``pykeen_single_ms``: one query by PyKEEN's ``predict_target``
-(``peer.py``; with the extra ``bench``).
+too. ``online_over_offline``: saturated queries a second over those of the scorer alone, in the largest
+batches that the server makes. ``null_over_raw``: requests a second, of one query each, with a scorer that
+takes no time, over those of a bare reply of as many bytes by the same event loop and parser. ``p50_ms``
+unloaded; ``offline_single_ms`` is the scorer's for such a request, asked without a pause, and
+``offline_paced_ms`` when it is asked as seldom. ``p99_over_unloaded`` at 70 % of saturation. At twice the
+saturation: ``goodput_at_2x`` (answered in time, over saturation), ``reject_p99_ms``, and ``late_at_2x``
+(neither answered in time nor told to come back). ``livez_p99_ms`` while saturated. ``goodput_impatient``: of
+250 clients that ask again at once when refused, over saturation. ``pykeen_single_ms``: one query by PyKEEN's
+``predict_target`` (``peer.py``; with the extra ``bench``).
 """
 
 from __future__ import annotations

@@ -113,20 +113,18 @@ class EntityIndex:
     def on_gpu(self, device: int) -> EntityIndex:
         """A copy on a GPU; this one where FAISS has none there.
 
-        That is: it was built without GPUs or sees none, knows none of this kind, or finds too little memory.
+        That is: it was built without GPUs or sees none, knows no such kind or effort, or lacks the memory.
         """
         library = cast(Any, faiss)
-        if self.spec.kind == "hnsw" or device >= library.get_num_gpus():
+        if not _suits_gpu(self.spec) or device >= library.get_num_gpus():
             return self
         # For each index its own: two threads must not use the same at a time, as in a reload they would.
         resources = library.StandardGpuResources()
         resources.setTempMemory(GPU_SCRATCH)
         try:
-            made = _GpuIndex(library.index_cpu_to_gpu(resources, device, self._index), self.spec, resources)
+            return _GpuIndex(library.index_cpu_to_gpu(resources, device, self._index), self.spec, resources)
         except RuntimeError:
             return self
-        asked = (self.spec.fetched, self.spec.probes) if self.spec.kind == "ivf" else (0, 0)
-        return made if asked[0] <= made.most_fetched and asked[1] <= GPU_FETCHED else self
 
     def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
         """The ``depth`` best inner products of each query, descending, and their entity ids.
@@ -150,6 +148,16 @@ class EntityIndex:
         return library.SearchParameters(**given)
 
 
+def _suits_gpu(spec: IndexSpec) -> bool:
+    if spec.kind == "ivf":
+        return spec.fetched <= _most_on_gpu(spec) and spec.probes <= GPU_FETCHED
+    return spec.kind == "flat"
+
+
+def _most_on_gpu(spec: IndexSpec) -> int:
+    return GPU_SQ8_FETCHED if spec.kind == "ivf" and spec.codes == "sq8" else GPU_FETCHED
+
+
 class _GpuIndex(EntityIndex):
     """One that lies on a GPU, where FAISS would ignore a selector, and fetches not too many."""
 
@@ -157,8 +165,7 @@ class _GpuIndex(EntityIndex):
 
     def __init__(self, index: Any, spec: IndexSpec, resources: Any) -> None:
         super().__init__(index, spec)
-        quantised = spec.kind == "ivf" and spec.codes == "sq8"
-        self.most_fetched = GPU_SQ8_FETCHED if quantised else GPU_FETCHED
+        self.most_fetched = _most_on_gpu(spec)
         self._resources = resources  # The index works in them for as long as it is there.
 
     def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:

@@ -137,6 +137,7 @@ def test_what_a_gpu_cannot_hold_or_search_stays(
 ) -> None:
     index = EntityIndex.build(table.joined_NX[:5000], spec)
     assert index.on_gpu(0) is index
+    assert not copied, "nothing is copied that would not be used"
 
 
 def test_without_a_gpu_or_without_memory_on_it_an_index_stays(
