@@ -22,8 +22,9 @@ from model.decision import SCORE_KINDS
 from model.known import Int64, KnownAnswers
 from model.predictor import describe
 from model.scorer import Answer, Query, Scorer
+from training.discovered import Facts
 from training.discovery_file import DiscoveryError, DiscoveryFile
-from training.discovery_lines import Facts, Lines
+from training.discovery_lines import Lines
 
 QUERIES_AT_ONCE = 512
 """Queries that are encoded and searched together, and a piece where there is no limit."""

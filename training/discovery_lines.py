@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import orjson
 
 from model.bundle import Bundle
-from model.known import Int64
 from model.names import Names
 from model.scorer import Answer
 from model.table import Float64
 from model.trust import DECIMALS
+from training.discovered import Facts
 
 Format = Literal["jsonl", "tsv"]
 
@@ -27,66 +26,6 @@ COLUMNS = (
 
 PARTS = 12
 """Texts that a line is joined from."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Candidates that answers offer, as columns.
-
-    ``rows`` int64[P]: the place in ``answers`` of the one that offers it; ``ranks`` int64[P], from 1;
-    ``entities`` int64[P]; ``scores`` float64[P].
-    """
-
-    answers: Sequence[Answer]
-    rows: Int64
-    ranks: Int64
-    entities: Int64
-    scores: Float64
-
-    @classmethod
-    def of(cls, answers: Sequence[Answer]) -> Self:
-        """All that they offer; at least one answer."""
-        counts = np.array([len(answer.ranking.entities) for answer in answers])
-        row_P = np.repeat(np.arange(len(answers)), counts)
-        return cls(
-            answers,
-            row_P,
-            np.arange(1, len(row_P) + 1) - np.repeat(np.cumsum(counts) - counts, counts),
-            np.concatenate([answer.ranking.entities for answer in answers]),
-            np.concatenate([answer.ranking.scores for answer in answers]),
-        )
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __add__(self, other: Facts) -> Facts:
-        return Facts(
-            [*self.answers, *other.answers],
-            np.concatenate([self.rows, other.rows + len(self.answers)]),
-            np.concatenate([self.ranks, other.ranks]),
-            np.concatenate([self.entities, other.entities]),
-            np.concatenate([self.scores, other.scores]),
-        )
-
-    def least(self, score: float) -> Facts:
-        """Those that score at least so much."""
-        return self._taken(np.flatnonzero(self.scores >= score))
-
-    def best(self, number: int) -> Facts:
-        """So many of them, best first; of equal scores the query that was asked first stays."""
-        return self._taken(np.argsort(-self.scores, kind="stable")[:number])
-
-    def _taken(self, place_P: Int64) -> Facts:
-        """Answers that nothing is taken of are let go, and of others their lists, parts of a batch's."""
-        rows, row_P = np.unique(self.rows[place_P], return_inverse=True)
-        answers = [_without_list(self.answers[row]) for row in rows.tolist()]
-        return Facts(answers, row_P, self.ranks[place_P], self.entities[place_P], self.scores[place_P])
-
-
-def _without_list(answer: Answer) -> Answer:
-    nobody, nothing = np.empty(0, dtype=np.int64), np.empty(0)
-    ranking = replace(answer.ranking, entities=nobody, scores=nothing, branch_values=nothing)
-    return replace(answer, ranking=ranking)
 
 
 class Lines:
@@ -103,15 +42,15 @@ class Lines:
             (f'{"," if place else "{"}"{name}":' if self._json else "\t" * (place > 0)).encode()
             for place, name in enumerate(COLUMNS)
         ]
-        self._head, relation, tail, self._head_label, relation_label, tail_label, missing, *rest = leads
+        self._head, relation, tail, self._head_label, relation_label, tail_label, *others = leads
+        missing, rank, self._score, *_ = others
         # What stands between two names of entities, by relation in [0, 2R).
         keys, labels = self._encoded(vocabulary.relations)
         self._between_keys = 2 * [relation + key + tail for key in keys]
         self._between_labels = 2 * [relation_label + label + tail_label for label in labels]
         self._missing = [
-            missing + self._text(end) + rest[0] for end in ("tail", "head") for _ in range(len(keys))
+            missing + self._text(end) + rank for end in ("tail", "head") for _ in range(len(keys))
         ]
-        self._score = rest[1]
         self._explanations: dict[object, bytes] = {}
 
     @property

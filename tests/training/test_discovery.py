@@ -24,9 +24,10 @@ from model.scorer import Answer, Query, Scorer
 from model.trust import DECIMALS, trust_out
 from tests.training.builders import CPU, NUM_ENTITIES, make_dataset, make_recipe, start
 from training import discovery, discovery_file
+from training.discovered import Facts
 from training.discovery import DiscoveryOptions, Work, discover, summary_line
 from training.discovery_file import DiscoveryError, DiscoveryFile
-from training.discovery_lines import COLUMNS, Facts, Lines, compact
+from training.discovery_lines import COLUMNS, Lines, compact
 from training.export import export_run
 from training.recipe import Recipe
 
