@@ -6,9 +6,9 @@ Needs wrk, which saturates; latencies are of an open loop: requests leave at a f
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
 too. ``online_over_offline``: saturated queries a second over those of the scorer alone, in the largest
 batches that the server makes. ``null_over_raw``: requests a second, of one query each, with a scorer that
-takes no time, over those of a bare reply of as many bytes by the same event loop and parser. ``p50_ms``
-unloaded; ``offline_single_ms`` is the scorer's for such a request, asked without a pause, and
-``offline_paced_ms`` when it is asked as seldom. ``p99_over_unloaded`` at 70 % of saturation. At twice the
+takes no time (``null_worker.py``), over those of a bare reply of as many bytes by the same event loop and
+parser. ``p50_ms`` unloaded; ``offline_single_ms`` is the scorer's for such a request, asked without a pause,
+and ``offline_paced_ms`` when it is asked as seldom. ``p99_over_unloaded`` at 70 % of saturation. At twice the
 saturation: ``goodput_at_2x`` (answered in time, over saturation), ``reject_p99_ms``, and ``late_at_2x``
 (neither answered in time nor told to come back). ``livez_p99_ms`` while saturated. ``goodput_impatient``: of
 250 clients that ask again at once when refused, over saturation. ``pykeen_single_ms``: one query by PyKEEN's
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import statistics
@@ -37,6 +38,7 @@ import numpy as np
 import uvicorn
 from load import lua, open_loop, percentile, wrk, wrk_command
 
+import service.scorer_process
 from model.bundle import is_bundle, read_manifest
 from service.answerer import Answerer
 from service.schemas import PredictRequest
@@ -206,23 +208,11 @@ def started(*command: object) -> Iterator[str]:
 
 
 def serve_null(bundle: Path) -> None:
-    """The server, whose scorer has its answers ready once it has loaded."""
-
-    def announce(url: str) -> None:
-        kept: dict[Any, Any] = {}
-        score = Answerer.score
-
-        def ready(self: Answerer, queries: Sequence[Any]) -> list[Any]:
-            asked = [(query.entity, query.relation) for query in queries]
-            for key, query in zip(asked, queries, strict=True):
-                if key not in kept:
-                    kept[key] = score(self, [query])[0]
-            return [kept[key] for key in asked]
-
-        Answerer.score = ready  # type: ignore[method-assign]
-        print(url, flush=True)
-
-    serve(Settings(bundle=bundle, port=0, device="cpu", log_level="warning"), announce)
+    """The server, whose scoring process has its answers ready."""
+    service.scorer_process.WORKER = "null_worker"
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    settings = Settings(bundle=bundle, port=0, device="cpu", log_level="warning")
+    serve(settings, lambda url: print(url, flush=True))
 
 
 def serve_raw(size: int) -> None:
@@ -237,6 +227,7 @@ def serve_raw(size: int) -> None:
 
     config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off")
     listener = config.bind_socket()
+    listener.listen(128)  # Whoever reads the address may connect at once.
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -23,13 +23,14 @@ from safetensors.numpy import save as arrays_as_bytes
 from safetensors.torch import load_file
 from safetensors.torch import save as tensors_as_bytes
 
+from model.described import Described
 from model.directory import new_directory
 from model.errors import UserError
 from model.index import EntityIndex
 from model.known import KnownAnswers
 from model.manifest import FORMAT_VERSION, BranchShape, FileDigest, Manifest, digest_of
 from model.pictures import FOLDER, Picture, entity_of, media_type_of, name_of, read_picture
-from model.predictor import Candidates, LinkPredictor, build_model, describe, parse_config
+from model.predictor import Candidates, LinkPredictor, ModelConfig, build_model, describe, parse_config
 from model.search import BRANCH, CONCAT
 from model.vocabulary import Vocabulary, VocabularyError
 
@@ -67,13 +68,21 @@ class Bundle:
     @cached_property
     def pictures(self) -> dict[int, Picture]:
         """The pictures by entity id."""
-        # Of the directory that was verified, also where ``path`` is a link that may be turned to another.
-        directory = self.path.resolve()
-        return {
-            entity: Picture(directory / name, media_type_of(name), digest.sha256)
-            for name, digest in self.manifest.files.items()
-            if (entity := entity_of(name)) is not None
-        }
+        return _pictures_of(self.path, self.manifest)
+
+    def described(self) -> Described:
+        """All but what scores."""
+        return Described(
+            self.path,
+            self.manifest,
+            self.model.config,
+            self.model.present.cpu().numpy(),
+            self.candidates.modality_weights.cpu().numpy(),
+            {name: rows.cpu().numpy() for name, rows in self.candidates.expert_gates.items()},
+            self.known,
+            self.vocabulary,
+            self.pictures,
+        )
 
     def indexes(self) -> dict[str, EntityIndex] | None:
         """Space -> its index, read from the bundle; None where exact ones are made of the table.
@@ -102,16 +111,7 @@ class Bundle:
             model.load_state_dict(load_file(path / WEIGHTS))
         with _explained(path, ENTITIES):
             candidates = _read_candidates(path / ENTITIES, model)
-        with _explained(path, KNOWN):
-            known = KnownAnswers(
-                num_entities=model.config.num_entities,
-                num_relations=model.config.num_relations,
-                **load_arrays(path / KNOWN),
-            )
-        try:
-            vocabulary = Vocabulary.open(path / VOCABULARY)
-        except VocabularyError as error:
-            raise BundleError(str(error)) from None
+        known, vocabulary = _read_known(path, model.config), _open_names(path)
         bundle = cls(path, manifest, model.eval().to(device), candidates, known, vocabulary)
         bundle._check_agreement()
         return bundle
@@ -174,6 +174,26 @@ def read_manifest(path: Path) -> Manifest:
     if listed != expected:
         raise BundleError(f"{file}: lists {sorted(listed)}, expected {sorted(expected)}; export again")
     return manifest
+
+
+def read_described(path: Path) -> Described:
+    """All but what scores, of a bundle that another process has verified. Raises ``BundleError``."""
+    manifest = read_manifest(path)
+    with _explained(path, ENTITIES), safe_open(path / ENTITIES, "numpy") as file:
+        config = parse_config(manifest.model)
+        written = set(file.keys())
+        gated = [_GATES + shape.name for shape in config.modalities if _GATES + shape.name in written]
+        return Described(
+            path,
+            manifest,
+            config,
+            file.get_tensor(_PRESENT),
+            file.get_tensor(_MODALITY_WEIGHTS),
+            {name.removeprefix(_GATES): file.get_tensor(name) for name in gated},
+            _read_known(path, config),
+            _open_names(path),
+            _pictures_of(path, manifest),
+        )
 
 
 def save_bundle(
@@ -249,6 +269,32 @@ def _verify(path: Path, digest: FileDigest) -> None:
         raise BundleError(f"{path}: missing; copy the whole bundle or export it again") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); may this user read it?") from None
+
+
+def _pictures_of(path: Path, manifest: Manifest) -> dict[int, Picture]:
+    # Of the directory that was verified, also where ``path`` is a link that may be turned to another.
+    directory = path.resolve()
+    return {
+        entity: Picture(directory / name, media_type_of(name), digest.sha256)
+        for name, digest in manifest.files.items()
+        if (entity := entity_of(name)) is not None
+    }
+
+
+def _read_known(path: Path, config: ModelConfig) -> KnownAnswers:
+    with _explained(path, KNOWN):
+        return KnownAnswers(
+            num_entities=config.num_entities,
+            num_relations=config.num_relations,
+            **load_arrays(path / KNOWN),
+        )
+
+
+def _open_names(path: Path) -> Vocabulary:
+    try:
+        return Vocabulary.open(path / VOCABULARY)
+    except VocabularyError as error:
+        raise BundleError(str(error)) from None
 
 
 def _read_candidates(path: Path, model: LinkPredictor) -> Candidates:

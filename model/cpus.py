@@ -16,6 +16,10 @@ import torch
 
 GROUPS = Path("/proc/self/cgroup")
 ROOT = Path("/sys/fs/cgroup")
+THREADS = "OMP_NUM_THREADS"
+
+_followed: dict[str, str] = {}
+"""What was set here, and not by an operator."""
 
 
 def follow_cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> None:
@@ -23,12 +27,20 @@ def follow_cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> None:
 
     To be called before anything is computed and before FAISS, which has an OpenMP of its own, is imported.
     """
-    if "OMP_NUM_THREADS" in os.environ:
+    if THREADS in os.environ:
         return
     threads = usable_cpus(groups, root)
     if threads < torch.get_num_threads():
         torch.set_num_threads(threads)
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+        os.environ[THREADS] = _followed[THREADS] = str(threads)
+
+
+def threads_beside_another() -> int:
+    """For a process that computes while this one needs a processor; what an operator has set stays."""
+    given = os.environ.get(THREADS)
+    if given is not None and given != _followed.get(THREADS):
+        return torch.get_num_threads()
+    return max(1, usable_cpus() - 1)
 
 
 def usable_cpus(groups: Path = GROUPS, root: Path = ROOT) -> int:

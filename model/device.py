@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -18,3 +18,17 @@ def choose_device(name: DeviceName) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+class GpuMemory(NamedTuple):
+    """What torch holds of a GPU's memory, and what the GPU has, in bytes; 0 without one."""
+
+    held_bytes: int = 0
+    total_bytes: int = 0
+
+
+def gpu_memory() -> GpuMemory:
+    """Of this process. Who computes on the CPU does not begin to use a GPU in order to tell its size."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return GpuMemory()
+    return GpuMemory(torch.cuda.memory_reserved(), torch.cuda.mem_get_info()[1])

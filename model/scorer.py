@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.decision import Decision
+from model.device import GpuMemory, gpu_memory
 from model.engine import EngineName, Engines
 from model.fact_scores import FactScores, Placement
 from model.folding import FoldedRelations
@@ -107,8 +107,18 @@ class Scorer:
         self._facts = FactScores(table, model.decision, self.engines.scan.layout, known)
 
     @property
-    def decision(self) -> Decision:
-        return self._model.decision
+    def device(self) -> str:
+        """Where queries are encoded."""
+        return str(self._model.present.device)
+
+    @property
+    def engine_choices(self) -> Mapping[int, str]:
+        """Batch size -> the engine that answers from there on."""
+        return self.engines.choices
+
+    @property
+    def gpu_memory(self) -> GpuMemory:
+        return gpu_memory()
 
     def warm(self) -> None:
         """Fold the relations that are asked most, and choose the engine for each size of batch."""

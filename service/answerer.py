@@ -15,11 +15,11 @@ import numpy as np
 
 from model.bundle import Bundle, BundleError
 from model.decision import SCORE_KINDS
-from model.device import DeviceName, choose_device
+from model.described import Described
+from model.device import DeviceName, GpuMemory, choose_device
 from model.engine import EngineName
-from model.index import EntityIndex
 from model.known import Int64
-from model.scorer import Answer, Query, Scorer
+from model.scorer import Answer, Query
 from service.facts import Facts
 from service.graph import Graph
 from service.lookup import Lookup
@@ -31,6 +31,7 @@ from service.schemas import (
     PredictRequest,
     PredictResponse,
 )
+from service.scorers import AnyScorer, scorer_of
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -42,17 +43,16 @@ GOLDEN_TOLERANCE = 1e-3
 class Answerer:
     """Answers from one bundle. ``score`` may run in one thread at a time; everything else in any.
 
-    ``graph`` reads what the bundle holds, ``facts`` scores whole facts.
+    ``graph`` reads what the bundle holds, ``facts`` scores whole facts. ``scorer`` scores with this bundle,
+    in this process or in the one of ``scorer_pid``.
     """
 
-    def __init__(self, bundle: Bundle, engine: EngineName = "auto", min_recall: float = 0.0) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Described, scorer: AnyScorer, scorer_pid: int | None = None) -> None:
+        self.bundle, self.scorer_pid = bundle, scorer_pid
         self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary
-        self._num_relations = bundle.model.config.num_relations
-        indexes = None if engine.startswith("scan") else _indexes(bundle, min_recall)
-        self._scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes)
-        self._present_NM = bundle.model.present.cpu().numpy()
+        self._num_relations = bundle.num_relations
+        self._scorer = scorer
         self._renderer = Renderer(bundle)
         self.graph = Graph(bundle)
         self.facts = Facts(bundle, self._scorer, self._reference)
@@ -69,13 +69,18 @@ class Answerer:
 
         Raises ``BundleError``, also where its index finds less than ``min_recall`` of the best ten.
         """
-        answerer = cls(Bundle.open(path, choose_device(device)), engine, min_recall)
+        bundle = Bundle.open(path, choose_device(device))
+        answerer = cls(bundle.described(), scorer_of(bundle, engine, min_recall))
         answerer.verify()
         return answerer
 
     @property
     def modality_names(self) -> tuple[str, ...]:
-        return self.bundle.model.modality_names
+        return self.bundle.modality_names
+
+    @property
+    def gpu_memory(self) -> GpuMemory:
+        return self._scorer.gpu_memory
 
     def warm(self) -> None:
         """Make ready for many queries; a single one would not earn the seconds that this takes."""
@@ -142,24 +147,24 @@ class Answerer:
 
     def describe(self, settings: Settings) -> ModelOut:
         """What is being served, and within which limits."""
-        manifest, model = self.bundle.manifest, self.bundle.model
+        manifest, decision = self.bundle.manifest, self.bundle.decision
         return ModelOut(
             **self.reference().model_dump(),
-            kind=model.config.model,
+            kind=self.bundle.config.model,
             created_at=manifest.created_at,
             fingerprint=manifest.fingerprint,
             counts=manifest.counts,
             modalities=list(self.modality_names),
-            branches={branch.name: branch.width for branch in model.branches},
-            decision=model.decision,
-            score_kind=SCORE_KINDS[model.decision],
+            branches={branch.name: branch.width for branch in manifest.branches},
+            decision=decision,
+            score_kind=SCORE_KINDS[decision],
             index=IndexOut(**manifest.index.model_dump()),
-            engines={str(size): name for size, name in self._scorer.engines.choices.items()},
+            engines={str(size): name for size, name in self._scorer.engine_choices.items()},
             metrics={split: report["metrics"] for split, report in manifest.metrics.items()},
             protocol=next((report["protocol"] for report in manifest.metrics.values()), None),
             provenance=manifest.provenance,
             limits=settings.model_dump(include={"max_queries", "max_k", "max_candidates"}),
-            device=str(model.present.device),
+            device=self._scorer.device,
         )
 
     def _resolve_candidates(
@@ -169,14 +174,3 @@ class Answerer:
             return given
         ids = [lookup.entity(name, ("candidates", index)) for index, name in enumerate(given)]
         return np.array(ids, dtype=np.int64)
-
-
-def _indexes(bundle: Bundle, min_recall: float) -> dict[str, EntityIndex] | None:
-    """The indexes that a bundle ships, good enough. Raises ``BundleError``."""
-    recall = bundle.manifest.index.recall.get("10", 1.0)
-    if recall < min_recall:
-        raise BundleError(
-            f"{bundle.path}: its index finds {recall:.4f} of the best ten, --min-recall asks {min_recall}; "
-            "export it with more effort, or serve it with --engine scan"
-        )
-    return bundle.indexes()

@@ -23,6 +23,7 @@ from service.limiter import Limiter
 from service.limits import Guard
 from service.metrics import Metrics
 from service.middleware import Observation
+from service.opening import Open, open_here
 from service.routes import admin, documentation, facts, graph, neighbors, operations, picture, predict
 from service.routes.context import Context, context_of
 from service.routes.context import problems as problem_responses
@@ -43,7 +44,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     return app
 
 
-def unloaded_app(settings: Settings) -> FastAPI:
+def unloaded_app(settings: Settings, open_bundle: Open = open_here) -> FastAPI:
     """An app that answers its probes, and other requests once its ``deployment`` has started.
 
     Raises ``UserError`` for keys that cannot be read.
@@ -53,7 +54,9 @@ def unloaded_app(settings: Settings) -> FastAPI:
     )
     app = build_api()
     metrics = Metrics(_routes(app))
-    deployment = Deployment(settings, metrics.serve, lambda result: metrics.reloads[result].inc())
+    deployment = Deployment(
+        settings, open_bundle, metrics.serve, lambda result: metrics.reloads[result].inc()
+    )
     scorer = MicroBatcher(
         max_batch=settings.max_batch,
         max_queue=settings.max_queue,
@@ -63,13 +66,15 @@ def unloaded_app(settings: Settings) -> FastAPI:
         on_batch=metrics.batch,
     )
     metrics.queue_limit.set(settings.max_queue)
+    limiter = Limiter(settings.rate_limit, settings.rate_burst)
+    app.state.context = context = Context(settings, metrics, deployment, scorer, limiter)
     metrics.watch(
         queued=lambda: scorer.queued,
-        alive=lambda: scorer.trouble is None,
-        ready=lambda: deployment.is_ready and scorer.trouble is None,
+        alive=lambda: context.trouble is None,
+        ready=lambda: deployment.is_ready and context.trouble is None,
+        gpu_memory=lambda: deployment.gpu_memory,
+        scorer_pid=lambda: deployment.scorer_pid,
     )
-    limiter = Limiter(settings.rate_limit, settings.rate_burst)
-    app.state.context = Context(settings, metrics, deployment, scorer, limiter)
     _surround(app, rings)
     return app
 

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from model.errors import UserError
-from service.job import Job, Scored, deliver
+from service.job import Job, Scored, ScorerEnded, deliver
 from service.trial import Trial
 
 QueryT = TypeVar("QueryT")
@@ -23,6 +23,12 @@ AnswerT = TypeVar("AnswerT")
 
 SMOOTHING = 0.2
 """Weight of the last batch in the mean time of a query."""
+
+GATHERED_ROUNDS = 64
+"""Rounds of the event loop, some 50 us each, that may bring more before the thread is woken."""
+
+EXCUSES = (UserError, ScorerEnded)
+"""What a batch may fail by without a word against the scorer."""
 
 logger = logging.getLogger("momok.scorer")
 
@@ -72,6 +78,7 @@ class MicroBatcher:
         self._jobs: deque[Job] = deque()
         self._changed = Condition()
         self._closed = False
+        self._admitted, self._gathering = 0, False
         self._busy_since: float | None = None
         self._query_s = 0.0
         self.queued = 0
@@ -96,8 +103,7 @@ class MicroBatcher:
         size = len(queries) if size is None else size
         job = Job(score, queries, size, monotonic() + timeout_s, loop, loop.create_future())
         self._admit(job, timeout_s)
-        # Not before the other requests that the event loop has at hand are admitted too: they go together.
-        loop.call_soon(self._wake)
+        self._gather(loop)
         if timeout_s < float("inf"):
             job.timer = loop.call_later(timeout_s, job.settle, DeadlineError())
         try:
@@ -154,7 +160,19 @@ class MicroBatcher:
             self._jobs.append(job)
             self.queued += job.size
 
-    def _wake(self) -> None:
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the thread woken once the event loop has admitted what it has at hand: that goes together."""
+        self._admitted += 1
+        if not self._gathering:
+            self._gathering = True
+            loop.call_soon(self._wake, loop, self._admitted, GATHERED_ROUNDS)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop, admitted: int, rounds: int) -> None:
+        """Not in a round of the event loop that has brought more."""
+        if admitted < self._admitted and rounds:
+            loop.call_soon(self._wake, loop, self._admitted, rounds - 1)
+            return
+        self._gathering = False
         with self._changed:
             if self._jobs:
                 self._changed.notify()
@@ -211,7 +229,7 @@ class MicroBatcher:
         queries = [query for job in batch for query in job.queries]
         outcomes = Trial(batch[0].score).outcomes(queries)
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if len(errors) < len(outcomes) or any(isinstance(error, UserError) for error in errors):
+        if len(errors) < len(outcomes) or any(isinstance(error, EXCUSES) for error in errors):
             self.failures = 0
         else:
             self.failures += 1

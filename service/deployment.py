@@ -2,12 +2,14 @@
 
 A new bundle is verified, loaded, warmed and asked its golden queries beside the old one, in a thread of its
 own; then the two are exchanged at once. Requests keep the answerer that they began with, and when the last of
-them is done the old bundle's memory is free. Whatever goes wrong, the old one stays.
+them is done the old bundle's memory is free. Whatever goes wrong, the old one stays. Where the process that
+scores ends of itself, the same bundle is loaded again; nothing is answered meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,33 +18,37 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 
+from model.device import GpuMemory
 from model.errors import UserError
 from service.answerer import Answerer
 from service.errors import BundleRefused, Draining, NotAlive, ReloadBusy, Starting
 from service.memory import give_back
+from service.opening import Open, open_here
 from service.schemas import ModelRef
+from service.scoring import RETRY_AFTER_S
 from service.settings import Settings
 
 WATCH_S = 1.0
 """Between two looks at where the bundle's path leads."""
-RETRY_AFTER_S = 2.0
-"""What a client of a server that is loading is told."""
 
 logger = logging.getLogger("momok.service")
 
 
 class Deployment:
-    """``on_swap(answerer)`` is called when a bundle begins to be served, ``on_reload(result)`` after each
-    attempt to exchange it: ``swapped``, ``refused``, ``failed`` or ``busy``."""
+    """``open_bundle`` opens what is served (``service/opening.py``). ``on_swap(answerer)`` is called when a
+    bundle begins to be served, ``on_reload(result)`` after each attempt to exchange it: ``swapped``,
+    ``refused``, ``failed`` or ``busy``; or ``revived``, when the same one is served again."""
 
     def __init__(
         self,
         settings: Settings,
+        open_bundle: Open = open_here,
         on_swap: Callable[[Answerer], object] = lambda answerer: None,
         on_reload: Callable[[str], object] = lambda result: None,
     ) -> None:
         self.draining = False
-        self._settings = settings
+        self.trouble: str | None = None
+        self._settings, self._open = settings, open_bundle
         self._on_swap, self._on_reload = on_swap, on_reload
         self._answerer: Answerer | None = None
         self._path: Path | None = None
@@ -62,6 +68,17 @@ class Deployment:
     @property
     def is_ready(self) -> bool:
         return self._answerer is not None and not self.draining
+
+    @property
+    def gpu_memory(self) -> GpuMemory:
+        """Of the process that scores."""
+        return GpuMemory() if self._answerer is None else self._answerer.gpu_memory
+
+    @property
+    def scorer_pid(self) -> int:
+        """The process that scores; this one where there is no other."""
+        pid = None if self._answerer is None else self._answerer.scorer_pid
+        return os.getpid() if pid is None else pid
 
     def check_ready(self, trouble: str | None) -> None:
         """Raises ``Draining``, ``Starting``, or ``NotAlive`` for the scorer's ``trouble``."""
@@ -137,12 +154,27 @@ class Deployment:
 
     def _load(self, path: Path) -> Answerer:
         """Golden queries are asked again after warming, which chooses what answers."""
-        answerer = Answerer.open(
-            path, self._settings.device, self._settings.engine, self._settings.min_recall
-        )
+        answerer = self._open(self._settings, path, self._revive)
         answerer.warm()
         answerer.verify()
         return answerer
+
+    def _revive(self, pid: int) -> None:
+        """Serve the same bundle again if its scorer was this process, which has ended."""
+        if self.scorer_pid != pid or self._closed.is_set():
+            return
+        logger.error("the scoring process %d has ended; starting another", pid)
+        with self._loading:
+            if self.scorer_pid != pid or self._path is None:
+                return  # Another bundle has just taken its place.
+            self._answerer = None
+            try:
+                self._serve(self._loader.load(self._path), self._path)
+            except Exception as error:
+                logger.exception("no other scoring process can be started")
+                self.trouble = f"the scoring process has ended, and no other can be started: {error}"
+                raise
+            self._on_reload("revived")
 
     def _serve(self, answerer: Answerer, path: Path) -> ModelRef:
         self._on_swap(answerer)

@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from model.bundle import Bundle
 from model.decision import SCORE_KINDS
+from model.described import Described
 from model.known import Int64, Split, first_split
-from model.scorer import PlacedFact, Scorer
+from model.scorer import PlacedFact
 from model.trust import trust_out
 from service.fact_schemas import (
     EndOut,
@@ -31,6 +31,7 @@ from service.fact_schemas import (
 )
 from service.lookup import Lookup
 from service.schemas import EntityOut, ModelRef, RelationOut
+from service.scorers import AnyScorer
 
 Float64 = npt.NDArray[np.float64]
 
@@ -55,12 +56,12 @@ class RelationScores:
 
 
 class Facts:
-    def __init__(self, bundle: Bundle, scorer: Scorer, reference: ModelRef) -> None:
+    def __init__(self, bundle: Described, scorer: AnyScorer, reference: ModelRef) -> None:
         self._known = bundle.known
         self._vocabulary = bundle.vocabulary
-        self._branches = [branch.name for branch in bundle.model.branches]
-        self._modalities = bundle.model.modality_names
-        self._num_relations = bundle.model.config.num_relations
+        self._branches, self._modalities = bundle.branch_names, bundle.modality_names
+        self._num_relations = bundle.num_relations
+        self._score_kind = SCORE_KINDS[bundle.decision]
         self._scorer = scorer
         self._reference = reference
 
@@ -92,7 +93,7 @@ class Facts:
                 self._scored(fact, pair, request.explain)
                 for fact, pair in zip(fact_F3.tolist(), placed, strict=True)
             ],
-            score_kind=SCORE_KINDS[self._scorer.decision],
+            score_kind=self._score_kind,
         )
 
     def resolve_pair(self, request: RankRelationsRequest) -> tuple[int, int]:
@@ -134,7 +135,7 @@ class Facts:
                 )
                 for rank, relation in enumerate(order, start=1)
             ],
-            score_kind=SCORE_KINDS[self._scorer.decision],
+            score_kind=self._score_kind,
         )
 
     def _both_ways(self, fact_F3: Int64) -> tuple[Int64, Int64, Int64]:

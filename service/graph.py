@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from model.bundle import Bundle
+from model.described import Described
 from model.known import Int64, Split, first_split
 from model.names import UnresolvedName, shorten
 from model.pictures import Picture
@@ -29,13 +29,11 @@ Direction = Literal["both", "outgoing", "incoming"]
 
 
 class Graph:
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Described) -> None:
         self._bundle = bundle
         self._vocabulary = bundle.vocabulary
-        self._num_relations = bundle.model.config.num_relations
-        self._modalities = bundle.model.modality_names
-        self._present_NM = bundle.model.present.cpu().numpy()
-        bundle.pictures  # noqa: B018 (where the directory is now, before a link to it may turn)
+        self._num_relations = bundle.num_relations
+        self._modalities, self._present_NM = bundle.modality_names, bundle.present
 
     def entities(self, search: str, limit: int, offset: int) -> EntitiesOut:
         """One page of the entities whose label or key holds ``search``."""

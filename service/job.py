@@ -12,6 +12,10 @@ from typing import Any, Generic, TypeVar
 AnswerT = TypeVar("AnswerT")
 
 
+class ScorerEnded(Exception):
+    """What scores is gone, and another is made ready: no query is to blame, nor is the thread that asks."""
+
+
 @dataclass(frozen=True)
 class Scored(Generic[AnswerT]):
     """Answers in the order of the queries, and how long they waited for their batch to begin."""

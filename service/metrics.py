@@ -7,7 +7,6 @@ from datetime import datetime
 from time import time
 from typing import Any, get_args
 
-import torch
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -17,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from model.device import GpuMemory
 from model.index_spec import IndexKind
 from model.scorer import Answer
 from service.answerer import Answerer
@@ -29,7 +29,7 @@ SCORES = (-50, -20, -10, -5, -2, -1, -0.5, 0, *(step / 10 for step in range(1, 1
 """Of probabilities and of logits: finer between 0 and 1."""
 STAGES = ("resolve", "encode", "search", "rescore", "serialise")
 ENGINES = ("gather", "scan", "scan-bfloat16", *(f"faiss-{kind}" for kind in get_args(IndexKind)))
-RELOADS = ("swapped", "refused", "failed", "busy")
+RELOADS = ("swapped", "refused", "failed", "busy", "revived")
 REJECTIONS = (
     "too-large", "request-timeout", "slow-header", "queue-full", "rate-limited", "deadline-exceeded",
     "out-of-memory", "client-gone", "starting", "draining", "too-many-connections",
@@ -74,9 +74,7 @@ class Metrics:
         self.queue_limit = self._gauge("queue_limit_queries", "Queries that may wait.")
         self.scorer_alive = self._gauge("scorer_alive", "1 while the scorer is well.")
         self.gpu_memory = self._gauge("gpu_memory_bytes", "Memory that torch holds on the GPU.")
-        self.gpu_memory.set_function(_gpu_memory)
-        gpu_memory_limit = self._gauge("gpu_memory_limit_bytes", "Memory that the GPU has.")
-        gpu_memory_limit.set_function(_gpu_memory_limit)
+        self.gpu_memory_limit = self._gauge("gpu_memory_limit_bytes", "Memory that the GPU has.")
 
     def _of_answers(self) -> None:
         self.queries = self._counter("queries", "Queries answered.")
@@ -109,9 +107,17 @@ class Metrics:
         )
 
     def watch(
-        self, queued: Callable[[], float], alive: Callable[[], bool], ready: Callable[[], bool]
+        self,
+        queued: Callable[[], float],
+        alive: Callable[[], bool],
+        ready: Callable[[], bool],
+        gpu_memory: Callable[[], GpuMemory],
+        scorer_pid: Callable[[], int],
     ) -> None:
-        """What is asked at each scrape."""
+        """What is asked at each scrape; once only. ``scorer_pid``: of the process that scores."""
+        ProcessCollector("momok_scorer", scorer_pid, registry=self.registry)
+        self.gpu_memory.set_function(lambda: gpu_memory().held_bytes)
+        self.gpu_memory_limit.set_function(lambda: gpu_memory().total_bytes)
         self.queue.set_function(queued)
         self.scorer_alive.set_function(alive)
         self.ready.set_function(ready)
@@ -173,16 +179,6 @@ class Metrics:
     ) -> Histogram:
         options: dict[str, Any] = {"buckets": buckets, "registry": self.registry}
         return Histogram(f"momok_{name}", text, labels, **options)
-
-
-def _gpu_memory() -> float:
-    return float(torch.cuda.memory_reserved()) if torch.cuda.is_available() else 0.0
-
-
-def _gpu_memory_limit() -> float:
-    # A server that computes on the CPU does not begin to use a GPU in order to tell its size.
-    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return float(torch.cuda.mem_get_info()[1]) if used else 0.0
 
 
 def _timestamp(created_at: str) -> float:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from model.bundle import Bundle
 from model.decision import SCORE_KINDS
+from model.described import Described
 from model.known import first_split
 from model.scorer import Answer
 from model.trust import trust_out
@@ -39,21 +39,19 @@ class _Entity(NamedTuple):
 class Renderer:
     """Writes answers from one bundle; any number of threads may use one."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        model, names, manifest = bundle.model, bundle.vocabulary, bundle.manifest
+    def __init__(self, bundle: Described) -> None:
+        names, manifest = bundle.vocabulary, bundle.manifest
         self._known = bundle.known
-        self._entities, self._num_relations = names.entities, model.config.num_relations
+        self._entities, self._num_relations = names.entities, bundle.num_relations
         self._relations = [
             _named(key, label)
             for key, label in zip(names.relations.keys, names.relations.labels, strict=True)
         ]
-        self._modalities = model.modality_names
-        self._branches = [branch.name for branch in model.branches]
-        self._present_NM = model.present.cpu().numpy()
-        self._weights_NM = bundle.candidates.modality_weights.cpu().numpy()
-        self._gates = {name: rows.cpu().numpy() for name, rows in bundle.candidates.expert_gates.items()}
+        self._modalities, self._branches = bundle.modality_names, bundle.branch_names
+        self._present_NM = bundle.present
+        self._weights_NM, self._gates = bundle.modality_weights, bundle.expert_gates
         self._model = {"name": manifest.name, "version": manifest.version}
-        self._score_kind = SCORE_KINDS[model.decision]
+        self._score_kind = SCORE_KINDS[bundle.decision]
         self._kept: dict[int, _Entity] = {}
 
     def render(self, request: PredictRequest, answers: Iterable[Answer]) -> bytes:

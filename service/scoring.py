@@ -9,13 +9,16 @@ from typing import TypeVar
 from starlette.types import Receive
 
 from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
-from service.errors import DeadlineExceeded, Draining, OutOfMemory, QueueFull
-from service.job import Scored
+from service.errors import DeadlineExceeded, Draining, OutOfMemory, QueueFull, Starting
+from service.job import Scored, ScorerEnded
 from service.trial import OUT_OF_MEMORY
 
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")
 
+
+RETRY_AFTER_S = 2.0
+"""What a client of a server that is loading is told."""
 
 WATCH_AFTER_S = 0.5
 """Watching costs more than a short wait in the queue could save."""
@@ -35,7 +38,7 @@ async def score(
 ) -> Scored[AnswerT]:
     """``receive`` tells when the client leaves; ``size`` is what the queries count for (``MicroBatcher``).
 
-    Raises ``QueueFull``, ``DeadlineExceeded``, ``OutOfMemory``, ``Draining``, ``ClientGone``.
+    Raises ``QueueFull``, ``DeadlineExceeded``, ``OutOfMemory``, ``Starting``, ``Draining``, ``ClientGone``.
     """
     try:
         return await _while_there(receive, batcher.submit(function, queries, timeout_s, size))
@@ -47,6 +50,8 @@ async def score(
         ) from None
     except ClosedError:
         raise Draining("no more work is taken; ask another server") from None
+    except ScorerEnded as error:
+        raise Starting(f"{error}; another is being started", retry_after_s=RETRY_AFTER_S) from None
     except OUT_OF_MEMORY:
         raise OutOfMemory("ask for less at a time, or again later", retry_after_s=1) from None
 

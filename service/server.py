@@ -21,6 +21,7 @@ from model.errors import UserError
 from service import logs
 from service.app import unloaded_app
 from service.deployment import Deployment
+from service.opening import open_apart, open_here
 from service.protocol import guarded
 from service.routes.context import Context, context_of
 from service.settings import Settings
@@ -52,7 +53,7 @@ def serve(
     _check_tls(settings)
     read_manifest(settings.bundle)  # What is no bundle at all is told before anyone can connect.
     logs.configure(settings.log_format, settings.log_level)
-    app = unloaded_app(settings)
+    app = unloaded_app(settings, open_apart if settings.scorer == "process" else open_here)
     context = context_of(app)
     listener = _listen(settings.host, settings.port)
     scheme = "http" if settings.tls_cert is None else "https"

@@ -38,6 +38,11 @@ class Settings(BaseModel):
     engine: Literal["auto", "faiss", "scan", "scan-bfloat16"] = Field(
         "auto", description="What finds candidates; auto measures, batch size by batch size."
     )
+    scorer: Literal["process", "thread"] = Field(
+        "process",
+        description="Where the scorer runs: in a process of its own, or, with less memory and fewer answers "
+        "a second, in a thread of the server.",
+    )
     min_recall: float = Field(
         0.9, ge=0, le=1, description="Least recall@10 of a bundle's approximate index that is served."
     )

@@ -41,6 +41,11 @@ class Context:
         """What answers now, to be asked for once in a request. Raises ``Starting``."""
         return self.deployment.answerer
 
+    @property
+    def trouble(self) -> str | None:
+        """Why this server should be given up, None while all is well."""
+        return self.scorer.trouble or self.deployment.trouble
+
 
 MOST_MS = 86_400_000
 

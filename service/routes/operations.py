@@ -15,7 +15,7 @@ router = APIRouter(tags=["operations"])
 @router.get("/livez", response_class=PlainTextResponse, responses=problems(503))
 async def livez(served: Served) -> str:
     """200 while the scorer is well, however much there is to do; 503 when it is stuck or keeps failing."""
-    if (trouble := served.scorer.trouble) is not None:
+    if (trouble := served.trouble) is not None:
         raise NotAlive(trouble)
     return "alive\n"
 
@@ -24,7 +24,7 @@ async def livez(served: Served) -> str:
 async def readyz(served: Served) -> str:
     """200 while queries are answered: the bundle is loaded, has answered its golden queries, and the server
     is not about to end."""
-    served.deployment.check_ready(served.scorer.trouble)
+    served.deployment.check_ready(served.trouble)
     return "ready\n"
 
 

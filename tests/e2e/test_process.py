@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.chaos.wire import GOOD, Server, answer, get, post, server
+from tests.chaos.wire import GOOD, Server, answer, children_of, get, post, server
 from tests.e2e.processes import MOMOK, ROOT, momok, running, stop, wait_for
 from tests.e2e.test_prometheus import free_port
 from tests.service.builders import Made, make_bundle
 from tests.service.test_deployment import turn
+from tests.service.test_overload import until
 
 
 def made(path: Path, seed: int = 0) -> Made:
@@ -170,3 +172,40 @@ serve(Settings(bundle=Path(sys.argv[1]), port=0, device="cpu"), announce)
     frozen, looked_through, switch_s = map(float, done.stdout.split())
     assert frozen > 2 * looked_through, "what imports have made is out of the collector's sight"
     assert switch_s < 0.001
+
+
+def test_another_scoring_process_takes_the_place_of_one_that_was_killed(tmp_path: Path) -> None:
+    async def killing(to: Server) -> None:
+        first = to.scorer_pid
+        _, expected = await to.predict()
+        os.kill(first, signal.SIGKILL)
+        statuses = set()
+        while True:
+            status, body = await to.predict()
+            assert (await to.ask(get("/livez")))[0] == 200, "it mends itself"
+            statuses.add(status)
+            if status == 200 and first not in children_of(to.process.pid):
+                break
+            await asyncio.sleep(0.01)
+        assert statuses == {200, 503}
+        assert body == expected
+        assert to.scorer_pid != first
+        assert await to.metric('momok_reloads_total{result="revived"}') == 1
+        assert await to.metric('momok_requests_total{method="POST",route="/v1/predict",status="500"}') == 0
+
+    with server(made(tmp_path / "bundle").path, tmp_path) as to:
+        asyncio.run(killing(to))
+
+
+def test_the_scoring_process_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    with server(made(tmp_path / "bundle").path, tmp_path) as to:
+        pid = to.scorer_pid
+        to.process.kill()
+        to.process.wait(30)
+        until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_the_scorer_may_be_a_thread(tmp_path: Path) -> None:
+    with server(made(tmp_path / "bundle").path, tmp_path, "--scorer", "thread") as to:
+        assert children_of(to.process.pid) == []
+        assert asyncio.run(to.predict())[0] == 200

@@ -24,6 +24,7 @@ from model.bundle import (
     Bundle,
     BundleError,
     is_bundle,
+    read_described,
     read_manifest,
     save_bundle,
 )
@@ -91,6 +92,29 @@ def test_opened_it_is_what_was_written_to_the_bit(
         assert getattr(bundle.known, name).tolist() == getattr(known, name).tolist()
     assert bundle.vocabulary.entities.keys == tuple(f"Q{index}" for index in range(40))
     assert bundle.vocabulary.relations.labels == tuple(f"rel {index}" for index in range(4))
+
+
+def test_it_is_described_alike_with_and_without_what_scores(small_bundle: Path) -> None:
+    bundle = Bundle.open(small_bundle)
+    whole, alone = bundle.described(), read_described(small_bundle)
+    for name in ("path", "manifest", "config", "pictures", "num_relations", "modality_names"):
+        assert getattr(alone, name) == getattr(whole, name)
+    assert alone.branch_names == whole.branch_names == [branch.name for branch in bundle.model.branches]
+    assert alone.decision == whole.decision == bundle.model.decision
+    for name in ("present", "modality_weights"):
+        assert np.array_equal(getattr(alone, name), getattr(whole, name))
+    assert list(alone.expert_gates) == list(whole.expert_gates) == list(bundle.model.gated_modalities)
+    for name, gates in alone.expert_gates.items():
+        assert np.array_equal(gates, whole.expert_gates[name])
+    assert np.array_equal(alone.known.answers, whole.known.answers)
+    assert alone.vocabulary.entities.keys == whole.vocabulary.entities.keys
+
+
+@pytest.mark.parametrize("name", [ENTITIES, KNOWN, VOCABULARY])
+def test_what_cannot_be_described_says_which_file(copy: Path, name: str) -> None:
+    (copy / name).write_bytes(b"nonsense")
+    with pytest.raises(BundleError, match=name):
+        read_described(copy)
 
 
 def test_the_same_bundle_written_twice_has_one_version(

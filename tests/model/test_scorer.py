@@ -180,7 +180,3 @@ def test_a_model_that_gives_no_numbers_is_refused_and_the_next_query_answered(bu
         with pytest.raises(ValueError, match="not finite"):
             scorer.answer(batch)
     assert len(scorer.answer([Query(1, 0, 3)])[0].ranking.entities) == 3
-
-
-def test_the_decision_is_the_models(scorer: Scorer) -> None:
-    assert scorer.decision == "mean_sigmoid"

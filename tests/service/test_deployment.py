@@ -16,12 +16,15 @@ import pytest
 from starlette.testclient import TestClient
 
 from model.bundle import MANIFEST, WEIGHTS, Bundle
+from model.errors import UserError
 from model.predictor import LinkPredictor
 from service import deployment as module
 from service.answerer import Answerer
-from service.app import create_app
+from service.app import create_app, unloaded_app
+from service.deployment import Deployment
 from service.routes.context import context_of
 from service.schemas import PredictRequest
+from service.settings import Settings
 from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.test_api import PREDICT, problem
 from tests.service.test_overload import until
@@ -136,7 +139,7 @@ def test_reload_and_rollback(client: TestClient, link: Path, bundles: list[Path]
         assert client.post("/admin/rollback", headers=ADMIN).json()["version"] == expected
         assert served(client) == expected
     assert client.post("/admin/reload", headers=ADMIN).json()["version"] == two, "what the link leads to"
-    assert reloads(client) == {"swapped": 5, "refused": 1, "failed": 0, "busy": 0}
+    assert reloads(client) == {"swapped": 5, "refused": 1, "failed": 0, "busy": 0, "revived": 0}
 
 
 def test_reloading_the_same_bundle_keeps_what_was_before(
@@ -193,7 +196,7 @@ def test_two_reloads_at_once_are_a_conflict(client: TestClient, monkeypatch: pyt
     go.set()
     thread.join(20)
     assert answers[0].status_code == 200
-    assert reloads(client) == {"swapped": 1, "refused": 0, "failed": 0, "busy": 2}
+    assert reloads(client) == {"swapped": 1, "refused": 0, "failed": 0, "busy": 2, "revived": 0}
 
 
 def test_requests_in_work_end_with_the_bundle_they_began_with(
@@ -233,10 +236,10 @@ def test_nothing_of_the_old_bundle_is_left(client: TestClient, link: Path, bundl
     app: Any = client.app
     assert served(client)
     answerer = context_of(app).answerer
-    table = next(iter(answerer.bundle.candidates.vectors.values()))
-    parts: list[Any] = [answerer, answerer.bundle.model, answerer.bundle.vocabulary, table]
-    left = [weakref.ref(part) for part in (*parts, answerer._scorer)]
-    del table, parts
+    scorer: Any = answerer._scorer
+    parts: list[Any] = [answerer, scorer._model, answerer.bundle.vocabulary, scorer._table.joined_NX]
+    left = [weakref.ref(part) for part in (*parts, scorer)]
+    del scorer, parts
     del answerer
     turn(link, bundles[1])
     gc.disable()  # So that its memory is free, and can be handed back, as soon as it serves no more.
@@ -265,7 +268,9 @@ def test_a_turned_link_is_noticed(
         link.unlink()
         turn(link, bundles[1])
         until(lambda: served(client) == two)
-        assert reloads(client) == {"swapped": 3, "refused": 1, "failed": 0, "busy": 0}, "each once"
+        assert reloads(client) == {"swapped": 3, "refused": 1, "failed": 0, "busy": 0, "revived": 0}, (
+            "each once"
+        )
 
 
 def test_a_bundle_replaced_in_its_place_is_noticed(
@@ -311,3 +316,47 @@ def test_a_link_turned_before_a_rollback_is_not_lost(
     app: Any = client.app
     threading.Thread(target=context_of(app).deployment.watch, daemon=True).start()
     until(lambda: served(client) == expected)
+
+
+class Apart:
+    """Opens bundles as if processes of these numbers scored with them."""
+
+    def __init__(self) -> None:
+        self.pid = 100
+
+    def __call__(self, settings: Settings, path: Path, on_end: Any) -> Answerer:
+        self.pid += 1
+        answerer = Answerer.open(path, settings.device)
+        answerer.scorer_pid = self.pid
+        return answerer
+
+
+def test_another_process_scores_where_one_has_ended(link: Path) -> None:
+    results: list[str] = []
+    deployment = Deployment(admin_settings(link), Apart(), on_reload=results.append)
+    deployment.start()
+    assert deployment.scorer_pid == 101
+    deployment._revive(7)
+    assert (deployment.scorer_pid, results) == (101, []), "of a bundle that was exchanged"
+    deployment._revive(101)
+    assert (deployment.scorer_pid, results) == (102, ["revived"])
+    assert deployment.trouble is None
+    deployment.close()
+    deployment._revive(102)
+    assert deployment.scorer_pid == 102, "nothing begins while the server ends"
+
+
+def test_a_server_whose_scorer_cannot_be_replaced_should_be_given_up(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "bundle", decision="sum").path
+    app = unloaded_app(admin_settings(path), Apart())
+    deployment = context_of(app).deployment
+    deployment.start()
+    with TestClient(app) as client:
+        assert client.get("/livez").status_code == 200
+        damage(path)
+        with pytest.raises(UserError):
+            deployment._revive(deployment.scorer_pid)
+        assert "no other can be started" in problem(client.get("/livez"), 503)["detail"]
+        assert problem(client.get("/readyz"), 503)["type"] == "urn:momok:problem:starting"
+        assert problem(client.post(PREDICT, json=GOOD), 503)["type"] == "urn:momok:problem:starting"
+        assert "momok_scorer_alive 0.0" in client.get("/metrics").text

@@ -40,12 +40,12 @@ def ask(answerer: Answerer, key: str) -> Any:
 def test_an_absent_modality_weighs_0_and_has_no_gates(answerer: Answerer, key: str) -> None:
     response = ask(answerer, key)
     (answer,) = response.answers
-    branches = {branch.name for branch in answerer.bundle.model.branches}
+    branches = set(answerer.bundle.branch_names)
     lacking = {offer.entity.key: ABSENT.get(offer.entity.key) for offer in answer.candidates}
     assert len(lacking) == 41
     explained = [(answer, ABSENT[key])]
     explained += [(offer, absent) for offer in answer.candidates if (absent := lacking[offer.entity.key])]
-    gated = bool(answerer.bundle.model.gated_modalities)
+    gated = bool(answerer.bundle.expert_gates)
     for given, absent in explained:
         gates = given.expert_gates or {}
         assert set(gates) == ({"structure", "text", "numeric"} if gated else set())

@@ -30,7 +30,7 @@ def test_what_is_written_is_what_the_model_says(made: Made, explain: bool) -> No
     body = answerer.render(request, scored)
     written = PredictResponse.model_validate_json(body)
     assert json.loads(body) == json.loads(written.model_dump_json()), "no field is missing, none too many"
-    candidates = answerer.bundle.candidates
+    candidates = answerer.bundle
     for answer, out in zip(scored, written.answers, strict=True):
         facts = {name: {tuple(fact) for fact in rows.tolist()} for name, rows in made.facts.items()}
         for rank, (entity, offer) in enumerate(zip(answer.ranking.entities, out.candidates, strict=True)):

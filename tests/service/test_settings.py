@@ -26,6 +26,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "public_metrics": ("true", True),
     "device": ("cpu", "cpu"),
     "engine": ("scan", "scan"),
+    "scorer": ("thread", "thread"),
     "watch": ("true", True),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),

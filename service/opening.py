@@ -1,0 +1,28 @@
+"""Opening a bundle for a server: to be scored in this process, or in one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from model.bundle import read_described
+from service.answerer import Answerer
+from service.scorer_process import Job, ScorerProcess
+from service.settings import Settings
+
+OnEnd = Callable[[int], object]
+"""Called with its number when a scoring process ends of itself."""
+Open = Callable[[Settings, Path, OnEnd], Answerer]
+"""Raises ``UserError`` for a bundle that cannot be served."""
+
+
+def open_here(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
+    return Answerer.open(path, settings.device, settings.engine, settings.min_recall)
+
+
+def open_apart(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
+    """The process verifies and loads; here is only what names, explains and describes."""
+    scorer = ScorerProcess(Job(path, settings.device, settings.engine, settings.min_recall), on_end)
+    answerer = Answerer(read_described(path), scorer, scorer.pid)
+    answerer.verify()
+    return answerer

@@ -1,0 +1,86 @@
+"""The process behind a ``ScorerProcess``: opens a bundle, and answers what comes over its connection.
+
+``python -m service.scorer_worker FD BUNDLE DEVICE ENGINE MIN_RECALL``; the server starts it.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from model.bundle import Bundle
+from model.device import choose_device
+from model.errors import UserError
+from model.scorer import Scorer
+from service.messages import Arrays, Words, answers_as_message, pack, placed_as_message, queries_of, unpack
+from service.scorers import scorer_of
+from service.trial import OUT_OF_MEMORY
+
+
+def main(fd: str, bundle: str, device: Any, engine: Any, min_recall: str) -> None:
+    """Until the other end of the connection is closed."""
+    # Whoever ends the server ends all of its processes at once; it still has requests to answer then.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with Connection(int(fd)) as connection, suppress(EOFError, OSError):
+        try:
+            scorer = scorer_of(Bundle.open(Path(bundle), choose_device(device)), engine, float(min_recall))
+        except UserError as error:
+            connection.send_bytes(pack(_failure(error), {}))
+            return
+        connection.send_bytes(pack({"device": scorer.device} | _engines(scorer), {}))
+        # What there is now stays: to look through it for garbage would only take time.
+        gc.freeze()
+        while True:
+            connection.send_bytes(_reply(scorer, connection.recv_bytes()))
+
+
+def _reply(scorer: Scorer, message: bytes) -> bytes:
+    try:
+        words, arrays = _answer(scorer, *unpack(message))
+    except Exception as error:
+        words, arrays = _failure(error), {}
+    return pack(words | {"gpu_memory": list(scorer.gpu_memory)}, arrays)
+
+
+def _answer(scorer: Scorer, words: Words, arrays: Arrays) -> tuple[Words, Arrays]:
+    match words["call"]:
+        case "warm":
+            scorer.warm()
+            return _engines(scorer), {}
+        case "answer":
+            return answers_as_message(scorer.answer(queries_of(arrays)))
+        case "place":
+            return placed_as_message(scorer.place(**_facts(arrays)))
+        case "score":
+            score_B, value_BS = scorer.score(**_facts(arrays))
+            return {}, {"scores": score_B, "values": value_BS}
+        case call:
+            raise AssertionError(f"no such call: {call}")
+
+
+def _engines(scorer: Scorer) -> Words:
+    return {"engines": list(scorer.engine_choices.items())}
+
+
+def _facts(arrays: Arrays) -> dict[str, Any]:
+    return {f"{name}_B": arrays[name] for name in ("entity", "relation", "answer")}
+
+
+def _failure(error: Exception) -> Words:
+    kind = "refused" if isinstance(error, UserError) else "failed"
+    if isinstance(error, OUT_OF_MEMORY):
+        kind = "memory"
+    text = str(error) if kind == "refused" else f"{type(error).__name__}: {error}"
+    told = "".join(traceback.format_exception(error))
+    return {"failure": {"kind": kind, "text": text, "traceback": told}}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,157 @@
+"""A scorer in another process: it answers as one here does, and its end is told."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+
+from model.errors import UserError
+from model.scorer import Query
+from service import scorer_process
+from service.answerer import Answerer
+from service.fact_schemas import RankRelationsRequest, ScoreRequest
+from service.job import ScorerEnded
+from service.opening import open_apart
+from service.schemas import PredictRequest
+from service.scorer_process import Job, ScorerFailed, ScorerProcess
+from service.scorer_worker import _failure
+from service.settings import Settings
+from tests.service.builders import Made
+from tests.service.test_deployment import damage
+from tests.service.test_overload import until
+
+ASKED = PredictRequest.model_validate(
+    {
+        "queries": [{"head": "e1", "relation": "r0"}, {"relation": "r1", "tail": "e2"}],
+        "k": 7,
+        "exclude_known": False,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def job(made: Made) -> Job:
+    return Job(made.path, "cpu", "scan")
+
+
+@pytest.fixture(scope="module")
+def here(made: Made) -> Answerer:
+    answerer = Answerer.open(made.path, "cpu", "scan")
+    answerer.warm()  # Relations folded in the same company: else their last digits differ.
+    return answerer
+
+
+@pytest.fixture(scope="module")
+def apart(made: Made) -> Iterator[Answerer]:
+    answerer = open_apart(Settings(bundle=made.path, device="cpu", engine="scan"), made.path, lambda _: None)
+    answerer.warm()
+    yield answerer
+
+
+def is_running(pid: int) -> bool:
+    """Also where it has ended and nobody has noticed."""
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_it_answers_as_one_here_does(apart: Answerer, here: Answerer) -> None:
+    assert apart.scorer_pid not in (None, os.getpid())
+    expected = here.predict(ASKED)
+    assert apart.predict(ASKED) == expected
+    named = ASKED.model_copy(update={"candidates": ["e7", "e9", "e1"]})
+    assert apart.predict(named) == here.predict(named)
+    observed = ASKED.model_copy(update={"candidates": "observed"})
+    assert apart.predict(observed) == here.predict(observed)
+
+
+def test_it_scores_facts_as_one_here_does(apart: Answerer, here: Answerer) -> None:
+    asked = ScoreRequest.model_validate({"facts": [{"head": "e1", "relation": "r0", "tail": "e3"}]})
+    ids = here.facts.resolve(asked)
+    first, second = (one.facts.render(asked, ids, one.facts.score(ids)) for one in (apart, here))
+    assert first == second
+    pair = RankRelationsRequest.model_validate({"head": "e1", "tail": "e6"})
+    ranked = [
+        one.facts.render_relations(pair, 1, 6, one.facts.score_relations(1, 6, range(3)))
+        for one in (apart, here)
+    ]
+    assert ranked[0] == ranked[1]
+
+
+def test_everything_else_is_told_as_by_one_here(apart: Answerer, here: Answerer) -> None:
+    settings = Settings(bundle=here.bundle.path)
+    told, expected = apart.describe(settings), here.describe(settings)
+    assert told == expected.model_copy(update={"engines": told.engines})
+    assert set(told.engines.values()) == {"scan"}
+    for name in ("e0", "e1", "e5"):
+        assert apart.graph.entity(name) == here.graph.entity(name)
+    for name in ("modality_weights", "present"):
+        assert np.array_equal(getattr(apart.bundle, name), getattr(here.bundle, name))
+    assert list(apart.bundle.expert_gates) == list(here.bundle.expert_gates)
+
+
+def test_what_it_cannot_answer_leaves_it_well(job: Job) -> None:
+    scorer = ScorerProcess(job)
+    with pytest.raises(ScorerFailed, match="index") as failed:
+        scorer.answer([Query(10**6, 0, 5)])
+    assert "Traceback" in failed.value.__notes__[0], "of where it happened"
+    assert len(scorer.answer([Query(1, 0, 5)])) == 1
+
+
+def test_errors_arrive_as_what_they_are() -> None:
+    for error, kind in ((MemoryError("no room"), MemoryError), (UserError("say it so"), UserError)):
+        raised = scorer_process._raised(**_failure(error)["failure"])
+        assert type(raised) is kind
+        assert str(error) in str(raised)
+    assert type(scorer_process._raised(**_failure(ValueError("odd"))["failure"])) is ScorerFailed
+
+
+def test_a_bundle_that_is_refused(made: Made, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(made.path, bad)
+    damage(bad)
+    with pytest.raises(UserError, match=r"weights\.safetensors: its sha256 is not the manifest's"):
+        ScorerProcess(Job(bad, "cpu"))
+
+
+def test_one_that_ends_while_it_is_loading(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorer_process, "WORKER", "platform")
+    with pytest.raises(UserError, match=r"ended with exit code 0 \(while it was loading\)"):
+        ScorerProcess(job)
+
+
+def test_it_ends_with_its_last_reference(job: Job) -> None:
+    told = Event()
+    scorer = ScorerProcess(job, lambda _: told.set())
+    pid = scorer.pid
+    gc.disable()
+    try:
+        del scorer
+        until(lambda: not is_running(pid))
+    finally:
+        gc.enable()
+    assert not told.wait(0.1), "it did not end of itself"
+
+
+def test_one_that_is_killed_is_missed(job: Job) -> None:
+    ended: list[int] = []
+    scorer = ScorerProcess(job, ended.append)
+    os.kill(scorer.pid, signal.SIGKILL)
+    with pytest.raises(ScorerEnded, match="by signal 9; is there enough memory"):
+        scorer.answer([Query(1, 0, 5)])
+    until(lambda: ended == [scorer.pid])
+    with pytest.raises(ScorerEnded):
+        scorer.score(*(np.array([1]) for _ in range(3)))
+
+
+def test_signals_for_all_processes_leave_it_to_the_server(job: Job) -> None:
+    scorer = ScorerProcess(job)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(scorer.pid, number)
+    assert len(scorer.answer([Query(1, 0, 5)])) == 1
