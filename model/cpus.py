@@ -40,7 +40,7 @@ def threads_beside_another() -> int:
     given = os.environ.get(THREADS)
     if given is not None and given != _followed.get(THREADS):
         return torch.get_num_threads()
-    return max(1, usable_cpus() - 1)
+    return max(1, min(torch.get_num_threads(), usable_cpus() - 1))
 
 
 def usable_cpus(groups: Path = GROUPS, root: Path = ROOT) -> int:

@@ -31,4 +31,6 @@ def gpu_memory() -> GpuMemory:
     """Of this process. Who computes on the CPU does not begin to use a GPU in order to tell its size."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return GpuMemory()
-    return GpuMemory(torch.cuda.memory_reserved(), torch.cuda.mem_get_info()[1])
+    # What the driver would say of it takes a call; this is known.
+    total_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return GpuMemory(torch.cuda.memory_reserved(), total_bytes)

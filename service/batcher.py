@@ -24,11 +24,8 @@ AnswerT = TypeVar("AnswerT")
 SMOOTHING = 0.2
 """Weight of the last batch in the mean time of a query."""
 
-GATHERED_ROUNDS = 64
-"""Rounds of the event loop, some 50 us each, that may bring more before the thread is woken."""
-
-EXCUSES = (UserError, ScorerEnded)
-"""What a batch may fail by without a word against the scorer."""
+GATHERED_S = 1e-3
+"""How long rounds of the event loop may go on to bring more before the thread is woken."""
 
 logger = logging.getLogger("momok.scorer")
 
@@ -78,7 +75,8 @@ class MicroBatcher:
         self._jobs: deque[Job] = deque()
         self._changed = Condition()
         self._closed = False
-        self._admitted, self._gathering = 0, False
+        self._admitted = 0
+        self._gathering: asyncio.AbstractEventLoop | None = None
         self._busy_since: float | None = None
         self._query_s = 0.0
         self.queued = 0
@@ -163,16 +161,16 @@ class MicroBatcher:
     def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the thread woken once the event loop has admitted what it has at hand: that goes together."""
         self._admitted += 1
-        if not self._gathering:
-            self._gathering = True
-            loop.call_soon(self._wake, loop, self._admitted, GATHERED_ROUNDS)
+        if self._gathering is not loop:
+            self._gathering = loop
+            loop.call_soon(self._wake, loop, self._admitted, monotonic() + GATHERED_S)
 
-    def _wake(self, loop: asyncio.AbstractEventLoop, admitted: int, rounds: int) -> None:
+    def _wake(self, loop: asyncio.AbstractEventLoop, admitted: int, latest: float) -> None:
         """Not in a round of the event loop that has brought more."""
-        if admitted < self._admitted and rounds:
-            loop.call_soon(self._wake, loop, self._admitted, rounds - 1)
+        if admitted < self._admitted and monotonic() < latest:
+            loop.call_soon(self._wake, loop, self._admitted, latest)
             return
-        self._gathering = False
+        self._gathering = None
         with self._changed:
             if self._jobs:
                 self._changed.notify()
@@ -229,9 +227,9 @@ class MicroBatcher:
         queries = [query for job in batch for query in job.queries]
         outcomes = Trial(batch[0].score).outcomes(queries)
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if len(errors) < len(outcomes) or any(isinstance(error, EXCUSES) for error in errors):
+        if len(errors) < len(outcomes) or any(isinstance(error, UserError) for error in errors):
             self.failures = 0
-        else:
+        elif not any(isinstance(error, ScorerEnded) for error in errors):  # That is seen to elsewhere.
             self.failures += 1
             if self.failures >= self._max_failures:
                 self._examine()

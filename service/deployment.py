@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
 from threading import Event, Lock, Thread
+from time import monotonic
 
 from model.device import GpuMemory
 from model.errors import UserError
 from service.answerer import Answerer
 from service.errors import BundleRefused, Draining, NotAlive, ReloadBusy, Starting
+from service.loader import Loader
 from service.memory import give_back
 from service.opening import Open, open_here
 from service.schemas import ModelRef
 from service.scoring import RETRY_AFTER_S
 from service.settings import Settings
 
+PAUSES_S = (0.0, 1.0, 5.0)
+"""Before each attempt to replace a scoring process that has ended."""
+MOST_REVIVALS, REVIVALS_S = 5, 300.0
+"""So many in such a time, and something is wrong that another process does not mend."""
 WATCH_S = 1.0
 """Between two looks at where the bundle's path leads."""
 
@@ -37,7 +41,8 @@ logger = logging.getLogger("momok.service")
 class Deployment:
     """``open_bundle`` opens what is served (``service/opening.py``). ``on_swap(answerer)`` is called when a
     bundle begins to be served, ``on_reload(result)`` after each attempt to exchange it: ``swapped``,
-    ``refused``, ``failed`` or ``busy``; or ``revived``, when the same one is served again."""
+    ``refused``, ``failed`` or ``busy``; or ``revived``, when the same one is served again.
+    ``on_trouble(trouble)`` is called when nothing can be served any more."""
 
     def __init__(
         self,
@@ -48,6 +53,9 @@ class Deployment:
     ) -> None:
         self.draining = False
         self.trouble: str | None = None
+        self.on_trouble: Callable[[str], object] = lambda trouble: None
+        self._ended_pid: int | None = None
+        self._revivals = _Revivals()
         self._settings, self._open = settings, open_bundle
         self._on_swap, self._on_reload = on_swap, on_reload
         self._answerer: Answerer | None = None
@@ -55,19 +63,20 @@ class Deployment:
         self._previous: Path | None = None
         self._seen: tuple[Path, int] | None = None
         self._loading = Lock()
-        self._loader = _Loader(self._load)
+        self._loader = Loader(self._load)
         self._closed = Event()
 
     @property
     def answerer(self) -> Answerer:
         """What answers now. Raises ``Starting``."""
-        if self._answerer is None:
+        answerer = self._answerer
+        if answerer is None or self._has_ended:
             raise Starting("ask again when /readyz says 200", retry_after_s=RETRY_AFTER_S)
-        return self._answerer
+        return answerer
 
     @property
     def is_ready(self) -> bool:
-        return self._answerer is not None and not self.draining
+        return self._answerer is not None and not self._has_ended and not self.draining
 
     @property
     def gpu_memory(self) -> GpuMemory:
@@ -76,9 +85,14 @@ class Deployment:
 
     @property
     def scorer_pid(self) -> int:
-        """The process that scores; this one where there is no other."""
-        pid = None if self._answerer is None else self._answerer.scorer_pid
-        return os.getpid() if pid is None else pid
+        """The process that scores, this one where a thread does; 0, which is none, at first."""
+        if self._answerer is None:
+            return 0
+        return self._answerer.scorer_pid or os.getpid()
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._ended_pid is not None and self._ended_pid == self.scorer_pid
 
     def check_ready(self, trouble: str | None) -> None:
         """Raises ``Draining``, ``Starting``, or ``NotAlive`` for the scorer's ``trouble``."""
@@ -96,7 +110,8 @@ class Deployment:
         """Serve ``answerer``, or what is at the settings' bundle. Raises ``UserError``."""
         self._seen = _target(self._settings.bundle)
         path = self._settings.bundle.resolve()
-        self._serve(answerer or self._loader.load(path), path)
+        with self._loading:
+            self._serve(answerer or self._loader.load(path), path)
 
     def reload(self) -> ModelRef:
         """Serve what is at the settings' bundle now. Raises ``ReloadBusy``, ``BundleRefused``."""
@@ -159,26 +174,40 @@ class Deployment:
         answerer.verify()
         return answerer
 
-    def _revive(self, pid: int) -> None:
-        """Serve the same bundle again if its scorer was this process, which has ended."""
-        if self.scorer_pid != pid or self._closed.is_set():
-            return
-        logger.error("the scoring process %d has ended; starting another", pid)
-        with self._loading:
-            if self.scorer_pid != pid or self._path is None:
-                return  # Another bundle has just taken its place.
-            self._answerer = None
-            try:
-                self._serve(self._loader.load(self._path), self._path)
-            except Exception as error:
-                logger.exception("no other scoring process can be started")
-                self.trouble = f"the scoring process has ended, and no other can be started: {error}"
-                raise
-            self._on_reload("revived")
+    def _revive(self, pid: int, how: str) -> None:
+        """Serve again what this process, which has ended, has scored for."""
+        if pid == self.scorer_pid:
+            self._ended_pid = pid
+        with self._loading:  # It may be of a bundle that is about to be served.
+            if pid != self.scorer_pid or self._closed.is_set():
+                return
+            self._ended_pid = pid
+            logger.error("the scoring process %d has ended %s; starting another", pid, how)
+            if self._revivals.too_many():
+                self._give_up(f"the scoring process has ended again, {how}")
+                return
+            for pause_s in PAUSES_S:
+                if self._closed.wait(pause_s):
+                    return
+                try:
+                    path = self._path or self._settings.bundle.resolve()
+                    self._serve(self._loader.load(path), path)
+                except Exception as error:
+                    logger.exception("no other scoring process can be started")
+                    told = f"the scoring process has ended, and no other can be started: {error}"
+                else:
+                    self._on_reload("revived")
+                    give_back()
+                    return
+            self._give_up(told)
+
+    def _give_up(self, trouble: str) -> None:
+        self.trouble = trouble
+        self.on_trouble(trouble)
 
     def _serve(self, answerer: Answerer, path: Path) -> ModelRef:
         self._on_swap(answerer)
-        self._answerer = answerer
+        self._answerer, self._ended_pid, self.trouble = answerer, None, None
         if path != self._path:
             self._path, self._previous = path, self._path
         reference = answerer.reference()
@@ -190,40 +219,18 @@ class Deployment:
             self.reload()
 
 
-class _Loader:
-    """Loads in one thread, always the same: each that multiplies matrices has helpers of its own, and their
-    memory. It does not keep a process that is told to end from ending."""
+class _Revivals:
+    """When the last were."""
 
-    def __init__(self, load: Callable[[Path], Answerer]) -> None:
-        self._load = load
-        self._wanted: SimpleQueue[tuple[Path, Future[Answerer]] | None] = SimpleQueue()
-        Thread(target=self._work, name="loader", daemon=True).start()
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=MOST_REVIVALS)
 
-    def load(self, path: Path) -> Answerer:
-        """Whatever loading raises."""
-        future: Future[Answerer] = Future()
-        self._wanted.put((path, future))
-        return future.result()
-
-    def close(self) -> None:
-        self._wanted.put(None)
-
-    def _work(self) -> None:
-        while wanted := self._wanted.get():
-            path, future = wanted
-            try:
-                future.set_result(self._load(path))
-            except BaseException as error:  # Raised again in the thread that waits.
-                _forget_loaded(error)
-                future.set_exception(error)
-            del wanted, future  # They would keep the bundle while this waits for the next.
-
-
-def _forget_loaded(error: BaseException | None) -> None:
-    """Empty the frames that an error came through: who keeps the error would keep whole tables with it."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__context__
+    def too_many(self) -> bool:
+        """Whether one more now would be; counts it."""
+        now, full = monotonic(), len(self._times) == MOST_REVIVALS
+        refused = full and now - self._times[0] < REVIVALS_S
+        self._times.append(now)
+        return refused
 
 
 def _target(path: Path) -> tuple[Path, int] | None:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from model.bundle import read_described
 from service.answerer import Answerer
-from service.scorer_process import Job, ScorerProcess
+from service.scorer_process import OnEnd, ScorerProcess, ScorerSpec
 from service.settings import Settings
 
-OnEnd = Callable[[int], object]
-"""Called with its number when a scoring process ends of itself."""
 Open = Callable[[Settings, Path, OnEnd], Answerer]
-"""Raises ``UserError`` for a bundle that cannot be served."""
+"""Raises ``UserError`` for a bundle that cannot be served, ``ScorerEnded``."""
 
 
 def open_here(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
@@ -22,7 +20,7 @@ def open_here(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
 
 def open_apart(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
     """The process verifies and loads; here is only what names, explains and describes."""
-    scorer = ScorerProcess(Job(path, settings.device, settings.engine, settings.min_recall), on_end)
+    scorer = ScorerProcess(ScorerSpec(path, settings.device, settings.engine, settings.min_recall), on_end)
     answerer = Answerer(read_described(path), scorer, scorer.pid)
     answerer.verify()
     return answerer

@@ -7,11 +7,11 @@ the few hundred operations of a batch; here it waits for its questions alone (do
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -29,8 +29,17 @@ from service.job import ScorerEnded
 from service.messages import Arrays, Words, answers_of, pack, placed_of, queries_as_arrays, unpack
 
 WORKER = "service.scorer_worker"
-LEAVE_S = 10.0
-"""How long a process that is told to end may take; its batch is nobody's any more."""
+ROOT = Path(__file__).resolve().parents[1]
+"""Where it finds the same code as we have, wherever else some is installed."""
+OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that are often sent to all processes of a service: they are the server's, which has requests to
+answer still."""
+LEAVE_S = 5.0
+"""How long a process that does not speak any more may take to end."""
+
+
+OnEnd = Callable[[int, str], object]
+"""Given the number of a process, and how it ended."""
 
 
 class ScorerFailed(Exception):
@@ -38,7 +47,7 @@ class ScorerFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Job:
+class ScorerSpec:
     """What to serve, and how."""
 
     bundle: Path
@@ -50,14 +59,14 @@ class Job:
 class ScorerProcess:
     """Opens a bundle and answers; ends with its last reference, or with this process.
 
-    ``on_end(pid)`` is called, in a thread of its own, when it ends of itself.
+    ``on_end(pid, how)`` is called, in a thread of its own, when it ends of itself.
     """
 
-    def __init__(self, job: Job, on_end: Callable[[int], object] = lambda pid: None) -> None:
-        """Returns once it can answer. Raises ``UserError`` for a bundle that it refuses."""
+    def __init__(self, spec: ScorerSpec, on_end: OnEnd = lambda pid, how: None) -> None:
+        """Returns once it can answer. Raises ``UserError`` for a bundle that it refuses, ``ScorerEnded``."""
         here, there = Pipe()
         with there:
-            self._process = _start(job, there)
+            self._process = _start(spec, there)
         self.pid = self._process.pid
         self._connection, self._lock = here, Lock()
         self._end = weakref.finalize(self, _end, self._process)
@@ -66,10 +75,7 @@ class ScorerProcess:
             target=_watch, args=(self._process, self._end, on_end), name="scorer-watch", daemon=True
         )
         watch.start()
-        try:
-            words, _ = self._receive()
-        except ScorerEnded as error:
-            raise UserError(f"{job.bundle}: {error} (while it was loading)") from None
+        words, _ = self._receive()
         self.device: str = words["device"]
         self.engine_choices: Mapping[int, str] = dict(words["engines"])
 
@@ -89,10 +95,6 @@ class ScorerProcess:
         _, arrays = self._ask("score", {"entity": entity_B, "relation": relation_B, "answer": answer_B})
         return arrays["scores"], arrays["values"]
 
-    def close(self) -> None:
-        """End it, whatever it is at."""
-        self._end()
-
     def _ask(self, call: str, arrays: Arrays) -> tuple[Words, Arrays]:
         """Raises ``ScorerEnded``, and what the scorer raises."""
         message = pack({"call": call}, arrays)
@@ -108,40 +110,50 @@ class ScorerProcess:
             words, arrays = unpack(self._connection.recv_bytes())
         except (EOFError, OSError):
             raise self._ended() from None
-        self.gpu_memory = GpuMemory(*words.get("gpu_memory", ()))
+        self.gpu_memory = GpuMemory(*words.get("gpu_memory", self.gpu_memory))
         if (failure := words.get("failure")) is not None:
             raise _raised(**failure)
         return words, arrays
 
     def _ended(self) -> ScorerEnded:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(LEAVE_S)
-        code = self._process.returncode
-        if code is None or not self._end.alive:
-            return ScorerEnded("the scoring process has been ended")
-        how = f"by signal {-code}; is there enough memory?" if code < 0 else f"with exit code {code}"
-        return ScorerEnded(f"the scoring process ended {how}")
+        """It does not speak any more. If it does not leave it is made to, so that ``_watch`` sees it."""
+        try:
+            code = self._process.wait(LEAVE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        return ScorerEnded(f"the scoring process has ended {_how(code)}")
 
 
-def _start(job: Job, connection: Connection) -> subprocess.Popen[bytes]:
+def _start(spec: ScorerSpec, connection: Connection) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", WORKER, str(connection.fileno())]
-    command += [str(job.bundle), job.device, job.engine, str(job.min_recall)]
-    environment = os.environ | {THREADS: str(threads_beside_another())}
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,  # Ours is read by those who started us.
-        pass_fds=[connection.fileno()],
-        env=environment,
-    )
+    command += [str(os.getpid()), str(spec.bundle), spec.device, spec.engine, str(spec.min_recall)]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {THREADS: str(threads_beside_another()), "PYTHONPATH": path}
+    # It has the mask of the thread that starts it, from its first instruction on.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # Ours is read by those who started us.
+            pass_fds=[connection.fileno()],
+            env=environment,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _watch(
-    process: subprocess.Popen[bytes], end: weakref.finalize[Any, Any], on_end: Callable[[int], object]
-) -> None:
-    process.wait()
+def _watch(process: subprocess.Popen[bytes], end: weakref.finalize[Any, Any], on_end: OnEnd) -> None:
+    code = process.wait()
     if end.alive:
-        on_end(process.pid)
+        on_end(process.pid, _how(code))
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"with exit code {code}"
+    return f"by signal {-code}" + ("; was there enough memory?" if code == -signal.SIGKILL else "")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,17 +1,20 @@
 """The process behind a ``ScorerProcess``: opens a bundle, and answers what comes over its connection.
 
-``python -m service.scorer_worker FD BUNDLE DEVICE ENGINE MIN_RECALL``; the server starts it.
+``python -m service.scorer_worker FD SERVER BUNDLE DEVICE ENGINE MIN_RECALL``; the server, process SERVER,
+starts it.
 """
 
 from __future__ import annotations
 
 import gc
-import signal
+import os
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from model.bundle import Bundle
@@ -22,16 +25,18 @@ from service.messages import Arrays, Words, answers_as_message, pack, placed_as_
 from service.scorers import scorer_of
 from service.trial import OUT_OF_MEMORY
 
+LOOK_S = 1.0
+"""Between two looks whether the server is still there."""
 
-def main(fd: str, bundle: str, device: Any, engine: Any, min_recall: str) -> None:
-    """Until the other end of the connection is closed."""
-    # Whoever ends the server ends all of its processes at once; it still has requests to answer then.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    with Connection(int(fd)) as connection, suppress(EOFError, OSError):
+
+def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall: str) -> None:
+    """Until the server ends, whatever is being done then."""
+    threading.Thread(target=_leave_with, args=(int(server),), daemon=True).start()
+    # The other end is gone where nothing can be read or written any more.
+    with Connection(int(fd)) as connection, suppress(EOFError, ConnectionError):
         try:
             scorer = scorer_of(Bundle.open(Path(bundle), choose_device(device)), engine, float(min_recall))
-        except UserError as error:
+        except Exception as error:
             connection.send_bytes(pack(_failure(error), {}))
             return
         connection.send_bytes(pack({"device": scorer.device} | _engines(scorer), {}))
@@ -41,12 +46,18 @@ def main(fd: str, bundle: str, device: Any, engine: Any, min_recall: str) -> Non
             connection.send_bytes(_reply(scorer, connection.recv_bytes()))
 
 
+def _leave_with(server: int) -> None:
+    while os.getppid() == server:
+        sleep(LOOK_S)
+    os._exit(0)
+
+
 def _reply(scorer: Scorer, message: bytes) -> bytes:
     try:
         words, arrays = _answer(scorer, *unpack(message))
+        return pack(words | {"gpu_memory": list(scorer.gpu_memory)}, arrays)
     except Exception as error:
-        words, arrays = _failure(error), {}
-    return pack(words | {"gpu_memory": list(scorer.gpu_memory)}, arrays)
+        return pack(_failure(error), {})
 
 
 def _answer(scorer: Scorer, words: Words, arrays: Arrays) -> tuple[Words, Arrays]:

@@ -50,8 +50,8 @@ async def score(
         ) from None
     except ClosedError:
         raise Draining("no more work is taken; ask another server") from None
-    except ScorerEnded as error:
-        raise Starting(f"{error}; another is being started", retry_after_s=RETRY_AFTER_S) from None
+    except ScorerEnded:
+        raise Starting("what scores has ended; it is being replaced", retry_after_s=RETRY_AFTER_S) from None
     except OUT_OF_MEMORY:
         raise OutOfMemory("ask for less at a time, or again later", retry_after_s=1) from None
 

@@ -21,6 +21,7 @@ from model.errors import UserError
 from service import logs
 from service.app import unloaded_app
 from service.deployment import Deployment
+from service.job import ScorerEnded
 from service.opening import open_apart, open_here
 from service.protocol import guarded
 from service.routes.context import Context, context_of
@@ -47,7 +48,8 @@ def serve(
     """Listen, load the bundle, call ``announce(url)``, and serve until SIGINT or SIGTERM.
 
     While it loads, ``/startupz`` and ``/readyz`` say so. ``first_call(url, answerer)`` runs in a thread of
-    its own beside the server. Raises ``BundleError``, or ``UserError`` where the port cannot be had.
+    its own beside the server. Raises ``BundleError``, or ``UserError`` where the port cannot be had or what
+    scores ends again and again.
     """
     _on_signals(_leave)
     _check_tls(settings)
@@ -68,6 +70,7 @@ def serve(
             first_call(url, context.answerer)
 
     start = _Start(context.deployment, server, loaded)
+    context.deployment.on_trouble = start.fail
     # What imports have made stays: to look through it for garbage again would stop everyone for long.
     gc.freeze()
     sys.setswitchinterval(SWITCH_S)
@@ -104,9 +107,17 @@ class _Start:
     def begin(self) -> None:
         threading.Thread(target=self._run, name="start", daemon=True).start()
 
+    def fail(self, reason: str) -> None:
+        """End the server: whoever watches over it can start it again."""
+        self.error = UserError(reason)
+        self._server.should_exit = True
+
     def _run(self) -> None:
         try:
             self._deployment.start()
+        except ScorerEnded as error:
+            self.fail(str(error))
+            return
         except BaseException as error:  # Raised again in the main thread.
             self.error = error
             self._server.should_exit = True

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from service.job import ScorerEnded
+
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 ATTEMPTS = 32
 """Failing calls spent on finding the guilty queries of one batch; who is not cleared by then fails too."""
@@ -27,7 +29,8 @@ class Trial:
         except Exception as error:
             self._left -= 1
             short = isinstance(error, OUT_OF_MEMORY)
-            if len(queries) == 1 or self._left <= 0 or (short and halved):
+            lost = isinstance(error, ScorerEnded)  # No query is to blame.
+            if len(queries) == 1 or self._left <= 0 or (short and halved) or lost:
                 return [error] * len(queries)
             half = len(queries) // 2
         else:

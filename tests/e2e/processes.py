@@ -52,6 +52,14 @@ def refusal(*arguments: object) -> str:
     return said
 
 
+def has_ended(pid: int) -> bool:
+    """Also where nobody has taken notice of it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 @contextmanager
 def running(*command: object, output: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output goes to a file; killed at the end if it has not ended itself."""

@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.wire import GOOD, Server, answer, children_of, get, post, server
-from tests.e2e.processes import MOMOK, ROOT, momok, running, stop, wait_for
+from tests.e2e.processes import MOMOK, ROOT, has_ended, momok, running, stop, wait_for
 from tests.e2e.test_prometheus import free_port
 from tests.service.builders import Made, make_bundle
 from tests.service.test_deployment import turn
@@ -197,12 +199,29 @@ def test_another_scoring_process_takes_the_place_of_one_that_was_killed(tmp_path
         asyncio.run(killing(to))
 
 
-def test_the_scoring_process_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_scoring_process_ends_with_a_server_that_is_killed(tmp_path: Path, stopped: bool) -> None:
     with server(made(tmp_path / "bundle").path, tmp_path) as to:
         pid = to.scorer_pid
+        if stopped:  # As one that is busy: it does not hear that nobody waits any more.
+            os.kill(pid, signal.SIGSTOP)
         to.process.kill()
         to.process.wait(30)
-        until(lambda: not Path(f"/proc/{pid}").exists())
+        if stopped:
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: has_ended(pid))
+
+
+def test_a_server_whose_scorer_cannot_be_replaced_ends_and_says_why(tmp_path: Path) -> None:
+    bundle = made(tmp_path / "bundle").path
+    with server(bundle, tmp_path) as to:
+        bundle.rename(tmp_path / "gone")
+        os.kill(to.scorer_pid, signal.SIGKILL)
+        assert to.process.wait(60) == 2
+        (log,) = tmp_path.glob("*log*")
+        last = log.read_text(encoding="utf-8").splitlines()[-1]
+        assert last.startswith("momok: the scoring process has ended, and no other can be started: ")
+        assert "no such directory" in last
 
 
 def test_the_scorer_may_be_a_thread(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
+import shutil
 import threading
 import weakref
 from collections.abc import Iterator
@@ -16,18 +18,18 @@ import pytest
 from starlette.testclient import TestClient
 
 from model.bundle import MANIFEST, WEIGHTS, Bundle
-from model.errors import UserError
 from model.predictor import LinkPredictor
 from service import deployment as module
 from service.answerer import Answerer
 from service.app import create_app, unloaded_app
 from service.deployment import Deployment
+from service.errors import Starting
 from service.routes.context import context_of
 from service.schemas import PredictRequest
 from service.settings import Settings
 from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.test_api import PREDICT, problem
-from tests.service.test_overload import until
+from tests.service.test_overload import broken, until
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 
@@ -228,22 +230,50 @@ def test_requests_in_work_end_with_the_bundle_they_began_with(
     assert answers[0].content == expected.render(request(), expected.score(queries))
 
 
+def with_memory_of_it(client: TestClient, answerer: Answerer, before: str) -> None:
+    """Ask ``answerer`` once: an error that was raised keeps what it went through."""
+    gc.disable()
+    if before == "answered":
+        assert served(client)
+        return
+    score = answerer.score
+    if before == "failed":
+        answerer.score = broken  # type: ignore[method-assign]
+        assert client.post(PREDICT, json=GOOD).status_code == 500
+    else:
+        go = threading.Event()
+
+        def slowly(queries: Any) -> Any:
+            assert go.wait(20)
+            return score(queries)
+
+        answerer.score = slowly  # type: ignore[method-assign]
+        assert client.post(PREDICT, json=GOOD, headers={"X-Request-Timeout-Ms": "50"}).status_code == 504
+        go.set()
+    del answerer.score
+    assert served(client)
+
+
 def request() -> PredictRequest:
     return PredictRequest.model_validate(GOOD)
 
 
-def test_nothing_of_the_old_bundle_is_left(client: TestClient, link: Path, bundles: list[Path]) -> None:
+@pytest.mark.parametrize("before", ["answered", "failed", "late"])
+def test_nothing_of_the_old_bundle_is_left(
+    client: TestClient, link: Path, bundles: list[Path], before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pytest keeps what is logged, and so the errors.
+    monkeypatch.setattr(logging.getLogger("momok.service"), "disabled", True)
     app: Any = client.app
-    assert served(client)
     answerer = context_of(app).answerer
+    with_memory_of_it(client, answerer, before)
     scorer: Any = answerer._scorer
     parts: list[Any] = [answerer, scorer._model, answerer.bundle.vocabulary, scorer._table.joined_NX]
     left = [weakref.ref(part) for part in (*parts, scorer)]
     del scorer, parts
     del answerer
     turn(link, bundles[1])
-    gc.disable()  # So that its memory is free, and can be handed back, as soon as it serves no more.
-    try:
+    try:  # Its memory is free, and can be handed back, as soon as it serves no more.
         assert client.post("/admin/reload", headers=ADMIN).status_code == 200
         assert served(client)
         assert [reference() for reference in left] == [None] * 5
@@ -336,17 +366,67 @@ def test_another_process_scores_where_one_has_ended(link: Path) -> None:
     deployment = Deployment(admin_settings(link), Apart(), on_reload=results.append)
     deployment.start()
     assert deployment.scorer_pid == 101
-    deployment._revive(7)
+    deployment._revive(7, "by signal 9")
     assert (deployment.scorer_pid, results) == (101, []), "of a bundle that was exchanged"
-    deployment._revive(101)
+    deployment._revive(101, "by signal 9")
     assert (deployment.scorer_pid, results) == (102, ["revived"])
     assert deployment.trouble is None
     deployment.close()
-    deployment._revive(102)
+    deployment._revive(102, "by signal 9")
     assert deployment.scorer_pid == 102, "nothing begins while the server ends"
 
 
-def test_a_server_whose_scorer_cannot_be_replaced_should_be_given_up(tmp_path: Path) -> None:
+def test_a_process_that_ends_before_its_bundle_is_served_is_replaced_too(link: Path) -> None:
+    ended: list[threading.Thread] = []
+
+    def end(answerer: Answerer) -> None:
+        pid = answerer.scorer_pid
+        ended.append(threading.Thread(target=deployment._revive, args=(pid, "by signal 11")))
+        if pid == 101:
+            ended[0].start()
+
+    deployment = Deployment(admin_settings(link), Apart(), on_swap=end)
+    deployment.start()
+    ended[0].join(20)
+    assert deployment.scorer_pid == 102
+    assert deployment.is_ready
+
+
+def test_nobody_is_sent_to_a_process_that_has_ended(link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment = Deployment(admin_settings(link), Apart())
+    deployment.start()
+    begun, go = slow_loading(monkeypatch)
+    reload = threading.Thread(target=deployment.reload)
+    reload.start()
+    assert begun.wait(20)
+    revive = threading.Thread(target=deployment._revive, args=(101, "by signal 9"))
+    revive.start()  # Waits for the reload, but says so at once.
+    until(lambda: not deployment.is_ready)
+    with pytest.raises(Starting):
+        assert deployment.answerer
+    go.set()
+    for thread in (reload, revive):
+        thread.join(20)
+    assert deployment.is_ready
+    assert deployment.scorer_pid == 102, "that of the reload; none is started in vain"
+
+
+def test_processes_that_end_again_and_again_are_not_replaced_for_ever(link: Path) -> None:
+    deployment = Deployment(admin_settings(link), Apart())
+    troubles: list[str] = []
+    deployment.on_trouble = troubles.append
+    deployment.start()
+    for _ in range(module.MOST_REVIVALS):
+        deployment._revive(deployment.scorer_pid, "by signal 11")
+    assert troubles == []
+    deployment._revive(deployment.scorer_pid, "by signal 11")
+    assert troubles == ["the scoring process has ended again, by signal 11"] == [deployment.trouble]
+
+
+def test_a_server_whose_scorer_cannot_be_replaced_should_be_given_up(
+    tmp_path: Path, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSES_S", (0, 0))
     path = make_bundle(tmp_path / "bundle", decision="sum").path
     app = unloaded_app(admin_settings(path), Apart())
     deployment = context_of(app).deployment
@@ -354,9 +434,12 @@ def test_a_server_whose_scorer_cannot_be_replaced_should_be_given_up(tmp_path: P
     with TestClient(app) as client:
         assert client.get("/livez").status_code == 200
         damage(path)
-        with pytest.raises(UserError):
-            deployment._revive(deployment.scorer_pid)
+        deployment._revive(deployment.scorer_pid, "by signal 9")
         assert "no other can be started" in problem(client.get("/livez"), 503)["detail"]
         assert problem(client.get("/readyz"), 503)["type"] == "urn:momok:problem:starting"
         assert problem(client.post(PREDICT, json=GOOD), 503)["type"] == "urn:momok:problem:starting"
         assert "momok_scorer_alive 0.0" in client.get("/metrics").text
+        shutil.rmtree(path)
+        shutil.copytree(bundles[0], path)
+        assert client.post("/admin/reload", headers=ADMIN).status_code == 200
+        assert {client.get(path).status_code for path in ("/livez", "/readyz")} == {200}

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
+from time import sleep
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +23,10 @@ from service.fact_schemas import RankRelationsRequest, ScoreRequest
 from service.job import ScorerEnded
 from service.opening import open_apart
 from service.schemas import PredictRequest
-from service.scorer_process import Job, ScorerFailed, ScorerProcess
+from service.scorer_process import ScorerFailed, ScorerProcess, ScorerSpec
 from service.scorer_worker import _failure
 from service.settings import Settings
+from tests.e2e.processes import has_ended
 from tests.service.builders import Made
 from tests.service.test_deployment import damage
 from tests.service.test_overload import until
@@ -38,8 +41,8 @@ ASKED = PredictRequest.model_validate(
 
 
 @pytest.fixture(scope="module")
-def job(made: Made) -> Job:
-    return Job(made.path, "cpu", "scan")
+def spec(made: Made) -> ScorerSpec:
+    return ScorerSpec(made.path, "cpu", "scan")
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +54,9 @@ def here(made: Made) -> Answerer:
 
 @pytest.fixture(scope="module")
 def apart(made: Made) -> Iterator[Answerer]:
-    answerer = open_apart(Settings(bundle=made.path, device="cpu", engine="scan"), made.path, lambda _: None)
+    answerer = open_apart(Settings(bundle=made.path, device="cpu", engine="scan"), made.path, lambda *_: None)
     answerer.warm()
     yield answerer
-
-
-def is_running(pid: int) -> bool:
-    """Also where it has ended and nobody has noticed."""
-    return Path(f"/proc/{pid}").exists()
 
 
 def test_it_answers_as_one_here_does(apart: Answerer, here: Answerer) -> None:
@@ -96,8 +94,8 @@ def test_everything_else_is_told_as_by_one_here(apart: Answerer, here: Answerer)
     assert list(apart.bundle.expert_gates) == list(here.bundle.expert_gates)
 
 
-def test_what_it_cannot_answer_leaves_it_well(job: Job) -> None:
-    scorer = ScorerProcess(job)
+def test_what_it_cannot_answer_leaves_it_well(spec: ScorerSpec) -> None:
+    scorer = ScorerProcess(spec)
     with pytest.raises(ScorerFailed, match="index") as failed:
         scorer.answer([Query(10**6, 0, 5)])
     assert "Traceback" in failed.value.__notes__[0], "of where it happened"
@@ -117,41 +115,75 @@ def test_a_bundle_that_is_refused(made: Made, tmp_path: Path) -> None:
     shutil.copytree(made.path, bad)
     damage(bad)
     with pytest.raises(UserError, match=r"weights\.safetensors: its sha256 is not the manifest's"):
-        ScorerProcess(Job(bad, "cpu"))
+        ScorerProcess(ScorerSpec(bad, "cpu"))
 
 
-def test_one_that_ends_while_it_is_loading(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_ends_while_it_is_loading(spec: ScorerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorer_process, "WORKER", "platform")
-    with pytest.raises(UserError, match=r"ended with exit code 0 \(while it was loading\)"):
-        ScorerProcess(job)
+    with pytest.raises(ScorerEnded, match="ended with exit code 0"):
+        ScorerProcess(spec)
 
 
-def test_it_ends_with_its_last_reference(job: Job) -> None:
+def test_it_ends_with_its_last_reference(spec: ScorerSpec) -> None:
     told = Event()
-    scorer = ScorerProcess(job, lambda _: told.set())
+    scorer = ScorerProcess(spec, lambda *_: told.set())
     pid = scorer.pid
     gc.disable()
     try:
         del scorer
-        until(lambda: not is_running(pid))
+        until(lambda: has_ended(pid))
     finally:
         gc.enable()
     assert not told.wait(0.1), "it did not end of itself"
 
 
-def test_one_that_is_killed_is_missed(job: Job) -> None:
-    ended: list[int] = []
-    scorer = ScorerProcess(job, ended.append)
+def test_one_that_is_killed_is_missed(spec: ScorerSpec) -> None:
+    ended: list[tuple[int, str]] = []
+    scorer = ScorerProcess(spec, lambda *told: ended.append(told))
     os.kill(scorer.pid, signal.SIGKILL)
-    with pytest.raises(ScorerEnded, match="by signal 9; is there enough memory"):
+    with pytest.raises(ScorerEnded, match=r"by signal 9; was there enough memory\?"):
         scorer.answer([Query(1, 0, 5)])
-    until(lambda: ended == [scorer.pid])
+    until(lambda: ended == [(scorer.pid, "by signal 9; was there enough memory?")])
     with pytest.raises(ScorerEnded):
         scorer.score(*(np.array([1]) for _ in range(3)))
 
 
-def test_signals_for_all_processes_leave_it_to_the_server(job: Job) -> None:
-    scorer = ScorerProcess(job)
-    for number in (signal.SIGINT, signal.SIGTERM):
+def test_signals_for_all_processes_leave_it_to_the_server(
+    spec: ScorerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = scorer_process._start
+
+    def signalled(*arguments: Any) -> Any:
+        process = start(*arguments)
+        for _ in range(5):  # From its first moment on.
+            for number in scorer_process.OURS:
+                process.send_signal(number)
+            sleep(0.02)
+        return process
+
+    monkeypatch.setattr(scorer_process, "_start", signalled)
+    scorer = ScorerProcess(spec)
+    for number in scorer_process.OURS:
         os.kill(scorer.pid, number)
     assert len(scorer.answer([Query(1, 0, 5)])) == 1
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set(), "we still hear them"
+
+
+def test_one_that_only_stops_speaking_is_ended(spec: ScorerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorer_process, "LEAVE_S", 0.1)
+    told = Event()
+    scorer = ScorerProcess(spec, lambda *_: told.set())
+    scorer._connection.close()
+    with pytest.raises(ScorerEnded):
+        scorer.answer([Query(1, 0, 5)])
+    assert told.wait(20), "so that it is replaced"
+
+
+def test_it_runs_the_same_code_as_the_server(
+    spec: ScorerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").write_text("raise SystemExit(77)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert len(ScorerProcess(spec).answer([Query(1, 0, 5)])) == 1
