@@ -35,7 +35,10 @@ trap clean_up EXIT
 
 innermost() {
   local pid=$1 child
-  while child=$(pgrep --oldest --parent "$pid"); do pid=$child; done
+  # Process 1 of its namespace: below it there may be others, such as the one that scores.
+  while [ "$(awk '/^NSpid:/ {print $NF}' "/proc/$pid/status")" != 1 ] && child=$(pgrep --oldest --parent "$pid"); do
+    pid=$child
+  done
   echo "$pid"
 }
 
