@@ -6,7 +6,7 @@ thread), ``render`` (ids to names).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +31,7 @@ from service.schemas import (
     PredictRequest,
     PredictResponse,
 )
+from service.scorer_process import ScorerProcess
 from service.scorers import AnyScorer, scorer_of
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ GOLDEN_TOLERANCE = 1e-3
 class Answerer:
     """Answers from one bundle. ``score`` may run in one thread at a time; everything else in any.
 
-    ``graph`` reads what the bundle holds, ``facts`` scores whole facts. ``scorer`` scores with this bundle,
-    in this process or in the one of ``scorer_pid``.
+    ``graph`` reads what the bundle holds, ``facts`` scores whole facts. ``scorer`` scores with this bundle;
+    where it is a process, that is ``scorer_pid``.
     """
 
-    def __init__(self, bundle: Described, scorer: AnyScorer, scorer_pid: int | None = None) -> None:
-        self.bundle, self.scorer_pid = bundle, scorer_pid
+    def __init__(self, bundle: Described, scorer: AnyScorer) -> None:
+        self.bundle = bundle
+        self.scorer_pid = scorer.pid if isinstance(scorer, ScorerProcess) else None
         self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary
         self._num_relations = bundle.num_relations
@@ -81,6 +83,11 @@ class Answerer:
     @property
     def gpu_memory(self) -> GpuMemory:
         return self._scorer.gpu_memory
+
+    @property
+    def scoring(self) -> Callable[[Sequence[Query]], list[Answer] | Awaitable[list[Answer]]]:
+        """``score``, or a coroutine function in its place where no thread is needed."""
+        return self._scorer.answer_soon if isinstance(self._scorer, ScorerProcess) else self.score
 
     def warm(self) -> None:
         """Make ready for many queries; a single one would not earn the seconds that this takes."""

@@ -129,7 +129,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context.deployment.draining = True
     lag.cancel()
     context.deployment.close()
-    await asyncio.to_thread(context.scorer.close, CLOSE_S)
+    await context.scorer.close(CLOSE_S)
 
 
 async def _measure_lag(lag: Histogram) -> None:

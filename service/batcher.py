@@ -1,4 +1,4 @@
-"""MicroBatcher: one thread that scores, fed with batches of whatever waits when it is free.
+"""MicroBatcher: what scores is given batches of whatever waits when it is free.
 
 It knows queries and functions that answer lists of them; not what they are, nor who asks. Requests whose
 function is the same are scored together, in the order in which they came.
@@ -9,23 +9,35 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from threading import Condition, Thread
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from inspect import iscoroutinefunction
+from itertools import islice
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from model.errors import UserError
 from service.job import Job, Scored, ScorerEnded, deliver
+from service.one_thread import OneThread
 from service.trial import Trial
 
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")
 
+Score = Callable[[Sequence[QueryT]], Sequence[AnswerT] | Awaitable[Sequence[AnswerT]]]
+"""Answers queries: a coroutine function, or one that is called in a thread."""
+
 SMOOTHING = 0.2
 """Weight of the last batch in the mean time of a query."""
 
 GATHERED_S = 1e-3
-"""How long rounds of the event loop may go on to bring more before the thread is woken."""
+"""How long rounds of the event loop may go on to bring more before the first batch is made."""
+
+MOST_SENT = 4
+"""Batches that are under way at a time, all but one of them full: where the event loop has hundreds of
+requests to refuse, it is a while before it sees that one is done and could send the next."""
 
 logger = logging.getLogger("momok.scorer")
 
@@ -50,13 +62,34 @@ class ClosedError(BatcherError):
     """Nothing more is taken."""
 
 
-class MicroBatcher:
-    """``max_batch`` queries are scored together at the most, except where one request has more.
+@dataclass(eq=False)
+class _Batch:
+    """Jobs of one function; ``began`` when it was sent, or when all that were sent before it were done."""
 
-    ``max_queue`` counts the queries that wait. ``on_batch(num_queries, waits_s)`` is called in the scoring
-    thread for each batch. After ``max_failures`` batches in a row without one answer it is not ``alive``
-    until one succeeds, unless ``check`` (a question whose answer is known) finds that the queries are to
-    blame; nor is it while a batch takes longer than ``stuck_s``.
+    jobs: list[Job]
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def score(self) -> Score[Any, Any]:
+        return self.jobs[0].score
+
+    @property
+    def size(self) -> int:
+        return sum(job.size for job in self.jobs)
+
+    @property
+    def waits_s(self) -> list[float]:
+        return [self.began - job.admitted for job in self.jobs]
+
+
+class MicroBatcher:
+    """Of one event loop. ``max_batch`` queries are scored together at the most, except where one request has
+    more; batches are scored one after the other.
+
+    ``max_queue`` counts the queries that wait. ``on_batch(num_queries, waits_s)`` is called for each batch.
+    After ``max_failures`` batches in a row without one answer it is not ``alive`` until one succeeds, unless
+    ``check`` (a question whose answer is known, asked in a thread) finds that the queries are to blame; nor
+    is it while a batch takes longer than ``stuck_s``.
     """
 
     def __init__(
@@ -73,20 +106,18 @@ class MicroBatcher:
         self._stuck_s, self._max_failures = stuck_s, max_failures
         self._check, self._on_batch = check, on_batch
         self._jobs: deque[Job] = deque()
-        self._changed = Condition()
-        self._closed = False
+        self._sent: deque[_Batch] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gathering = self._closed = False
+        self._thread = OneThread("scorer")
         self._admitted = 0
-        self._gathering: asyncio.AbstractEventLoop | None = None
-        self._busy_since: float | None = None
         self._query_s = 0.0
         self.queued = 0
         self.failures = 0
-        self._thread = Thread(target=self._work, name="scorer", daemon=True)
-        self._thread.start()
 
     async def submit(
         self,
-        score: Callable[[Sequence[QueryT]], Sequence[AnswerT]],
+        score: Score[QueryT, AnswerT],
         queries: Sequence[QueryT],
         timeout_s: float = float("inf"),
         size: int | None = None,
@@ -99,9 +130,13 @@ class MicroBatcher:
         """
         loop = asyncio.get_running_loop()
         size = len(queries) if size is None else size
-        job = Job(score, queries, size, monotonic() + timeout_s, loop, loop.create_future())
+        job = Job(score, queries, size, monotonic() + timeout_s, loop.create_future())
         self._admit(job, timeout_s)
-        self._gather(loop)
+        if self._sent:
+            self._send()
+        elif not self._gathering:
+            self._gathering = True
+            self._begin(self._gather())
         if timeout_s < float("inf"):
             job.timer = loop.call_later(timeout_s, job.settle, DeadlineError())
         try:
@@ -110,25 +145,24 @@ class MicroBatcher:
             job.stop_timer()
             self._withdraw(job)
 
-    def close(self, timeout_s: float | None = None) -> bool:
+    async def close(self, timeout_s: float | None = None) -> bool:
         """Finish what was admitted; nothing more is taken. False if that took longer than ``timeout_s``."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        self._thread.close()
+        return not self._tasks
 
     @property
     def busy_s(self) -> float:
         """How long the present batch has taken, 0 where there is none."""
-        since = self._busy_since
-        return 0.0 if since is None else monotonic() - since
+        return monotonic() - self._sent[0].began if self._sent else 0.0
 
     @property
     def trouble(self) -> str | None:
-        """Why this thread should be given up, None while it is alive."""
-        if not self._thread.is_alive():
-            return "the scorer has ended"
+        """Why what scores should be given up, None while it is alive."""
         if self.busy_s > self._stuck_s:
             return f"the scorer has been at one batch for more than {self._stuck_s:g} s"
         if self.failures >= self._max_failures:
@@ -138,7 +172,8 @@ class MicroBatcher:
     @property
     def delay_s(self) -> float:
         """When what is asked now should have its turn, by the recent pace."""
-        return self.queued * self._query_s
+        ahead = sum(batch.size for batch in islice(self._sent, 1, None))
+        return (self.queued + ahead) * self._query_s
 
     def check_room(self, size: int, timeout_s: float) -> None:
         """Raises ``QueueFullError`` for what would find no room now.
@@ -149,98 +184,110 @@ class MicroBatcher:
             raise QueueFullError(self.delay_s)
 
     def _admit(self, job: Job, timeout_s: float) -> None:
-        with self._changed:
-            if self._closed:
-                raise ClosedError("no more work is taken")
-            if timeout_s <= 0:
-                raise DeadlineError
-            self.check_room(job.size, timeout_s)
-            self._jobs.append(job)
-            self.queued += job.size
-
-    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the thread woken once the event loop has admitted what it has at hand: that goes together."""
+        if self._closed:
+            raise ClosedError("no more work is taken")
+        if timeout_s <= 0:
+            raise DeadlineError
+        self.check_room(job.size, timeout_s)
+        self._jobs.append(job)
         self._admitted += 1
-        if self._gathering is not loop:
-            self._gathering = loop
-            loop.call_soon(self._wake, loop, self._admitted, monotonic() + GATHERED_S)
-
-    def _wake(self, loop: asyncio.AbstractEventLoop, admitted: int, latest: float) -> None:
-        """Not in a round of the event loop that has brought more."""
-        if admitted < self._admitted and monotonic() < latest:
-            loop.call_soon(self._wake, loop, self._admitted, latest)
-            return
-        self._gathering = None
-        with self._changed:
-            if self._jobs:
-                self._changed.notify()
+        self.queued += job.size
 
     def _withdraw(self, job: Job) -> None:
         """Nothing where its batch has begun."""
-        with self._changed:
-            if job.waiting:
-                self._jobs.remove(job)
-                self.queued -= job.size
+        if job.waiting:
+            self._jobs.remove(job)
+            self._leave(job)
 
-    def _work(self) -> None:
-        since: float | None = None  # When the batch before ended, if others were waiting already.
-        while batch := self._take():
-            self._busy_since = started = monotonic()
-            outcomes = self._score(batch)
-            self._busy_since = None
-            num_queries = sum(job.size for job in batch)
-            waits_s = [started - job.admitted for job in batch]
-            deliver(_outcomes(batch, outcomes, waits_s))
-            if self._on_batch is not None:
-                self._on_batch(num_queries, waits_s)
-            # From one end to the next: what passes between batches is part of the pace.
-            ended = monotonic()
-            query_s = (ended - (started if since is None else since)) / num_queries
-            self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
-            since = ended if self.queued else None
-            del batch, outcomes  # A thread that waits must not keep what they refer to.
+    def _leave(self, job: Job) -> None:
+        job.waiting = False
+        self.queued -= job.size
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _gather(self) -> None:
+        """What the event loop has at hand goes together."""
+        try:
+            latest, admitted = monotonic() + GATHERED_S, 0
+            while admitted < self._admitted and monotonic() < latest:
+                admitted = self._admitted
+                await asyncio.sleep(0)
+        finally:
+            self._gathering = False
+        self._send()
+
+    def _send(self) -> None:
+        """The next batch where none is under way, and those that go ahead."""
+        while self._jobs and (not self._sent or self._goes_ahead(self._jobs[0])):
+            if jobs := self._take():
+                self._sent.append(_Batch(jobs))
+                self._begin(self._score_batch(self._sent[-1]))
+
+    def _goes_ahead(self, job: Job) -> bool:
+        """Whether a batch that begins with it is sent while others are under way: one that would be full."""
+        full = self.queued >= self._max_batch
+        return full and len(self._sent) < MOST_SENT and job.score == self._sent[-1].score
+
+    async def _score_batch(self, batch: _Batch) -> None:
+        try:
+            outcomes = await self._score(batch)
+        finally:
+            self._sent.remove(batch)
+        ended = monotonic()
+        if self._sent:
+            self._sent[0].began = ended
+        self._send()
+        query_s = (ended - batch.began) / batch.size
+        self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
+        waits_s = batch.waits_s
+        deliver(_outcomes(batch.jobs, outcomes, waits_s))
+        if self._on_batch is not None:
+            self._on_batch(batch.size, waits_s)
 
     def _take(self) -> list[Job]:
-        """The next batch, empty when all is done."""
-        batch: list[Job] = []
+        """Of the next batch, empty when nothing waits."""
+        jobs: list[Job] = []
         size = 0
-        with self._changed:
-            while not batch:
-                while not self._jobs and not self._closed:
-                    self._changed.wait()
-                if not self._jobs:
-                    return []
-                while self._jobs and self._fits(self._jobs[0], batch, size):
-                    job = self._jobs.popleft()
-                    job.waiting = False
-                    self.queued -= job.size
-                    if monotonic() < job.deadline:
-                        batch.append(job)
-                        size += job.size
-        return batch
+        while self._jobs and self._fits(self._jobs[0], jobs, size):
+            job = self._jobs.popleft()
+            self._leave(job)
+            if monotonic() < job.deadline:
+                jobs.append(job)
+                size += job.size
+        return jobs
 
-    def _fits(self, job: Job, batch: list[Job], size: int) -> bool:
-        return not batch or (size + job.size <= self._max_batch and job.score == batch[0].score)
+    def _fits(self, job: Job, jobs: list[Job], size: int) -> bool:
+        return not jobs or (size + job.size <= self._max_batch and job.score == jobs[0].score)
 
-    def _score(self, batch: list[Job]) -> list[Any]:
+    async def _score(self, batch: _Batch) -> list[Any]:
         """An answer or an exception for each query."""
-        queries = [query for job in batch for query in job.queries]
-        outcomes = Trial(batch[0].score).outcomes(queries)
+        queries = [query for job in batch.jobs for query in job.queries]
+        outcomes = await Trial(self._awaited(batch.score)).outcomes(queries)
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if len(errors) < len(outcomes) or any(isinstance(error, UserError) for error in errors):
             self.failures = 0
         elif not any(isinstance(error, ScorerEnded) for error in errors):  # That is seen to elsewhere.
             self.failures += 1
             if self.failures >= self._max_failures:
-                self._examine()
+                await self._examine()
         return outcomes
 
-    def _examine(self) -> None:
+    def _awaited(self, score: Score[Any, Any]) -> Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]:
+        """What is no coroutine function is called in the thread."""
+        if iscoroutinefunction(score):
+            return score
+        call = cast(Callable[[Sequence[Any]], Sequence[Any]], score)
+        return lambda queries: asyncio.wrap_future(self._thread.submit(partial(call, queries)))
+
+    async def _examine(self) -> None:
         """Are the queries to blame, or are we?"""
         if self._check is None:
             return
         try:
-            self._check()
+            await asyncio.wrap_future(self._thread.submit(self._check))
         except Exception:
             logger.exception("the scorer does not answer what it should know either")
         else:
@@ -248,11 +295,11 @@ class MicroBatcher:
 
 
 def _outcomes(
-    batch: list[Job], outcomes: list[Any], waits_s: list[float]
+    jobs: list[Job], outcomes: list[Any], waits_s: list[float]
 ) -> Iterator[tuple[Job, Scored[Any] | Exception]]:
     """What becomes of each job, of the outcomes of its queries: one exception spoils the others."""
     start = 0
-    for job, wait_s in zip(batch, waits_s, strict=True):
+    for job, wait_s in zip(jobs, waits_s, strict=True):
         part = outcomes[start : start + len(job.queries)]
         start += len(part)
         error = next((outcome for outcome in part if isinstance(outcome, Exception)), None)

@@ -1,4 +1,4 @@
-"""Job: one request's queries, from the event loop that waits for them to the thread that scores, and back."""
+"""Job: one request's queries, on their way to be scored with others, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AnswerT = TypeVar("AnswerT")
 
 
 class ScorerEnded(Exception):
-    """What scores is gone, and another is made ready: no query is to blame, nor is the thread that asks."""
+    """What scores is gone, and another is made ready: no query is to blame, nor is who asks."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,16 @@ class Scored(Generic[AnswerT]):
 class Job:
     """``deadline`` is of ``monotonic``, ``timer`` tells it; ``size`` is what this counts for in queries."""
 
-    score: Callable[[Sequence[Any]], Sequence[Any]]
+    score: Callable[[Sequence[Any]], Any]
     queries: Sequence[Any]
     size: int
     deadline: float
-    loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Scored[Any]]
     admitted: float = field(default_factory=monotonic)
     waiting: bool = True
     timer: asyncio.TimerHandle | None = None
 
     def stop_timer(self) -> None:
-        """On its event loop only, as is ``settle``."""
         if self.timer is not None:
             self.timer.cancel()
 
@@ -54,25 +52,16 @@ class Job:
 
 
 def deliver(outcomes: Iterable[tuple[Job, Scored[Any] | BaseException]]) -> None:
-    """From any thread. One call into each event loop, as waking one up is what costs."""
-    of_loops: dict[asyncio.AbstractEventLoop, deque[tuple[Job, Scored[Any] | BaseException]]] = {}
-    for job, outcome in outcomes:
-        of_loops.setdefault(job.loop, deque()).append((job, outcome))
-    for loop, jobs in of_loops.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_hand_over, jobs)
-
-
-def _hand_over(jobs: deque[tuple[Job, Any]]) -> None:
     """What is scored in time is answered, however long the answers before it take to be written."""
-    for job, _ in jobs:
+    waiting = deque(outcomes)
+    for job, _ in waiting:
         job.stop_timer()
-    _settle(jobs)
+    _settle(waiting, asyncio.get_running_loop())
 
 
-def _settle(jobs: deque[tuple[Job, Any]]) -> None:
+def _settle(waiting: deque[tuple[Job, Scored[Any] | BaseException]], loop: asyncio.AbstractEventLoop) -> None:
     """One in each round of the event loop: others should not wait until a whole batch has been written."""
-    job, outcome = jobs.popleft()
-    if jobs:
-        job.loop.call_soon(_settle, jobs)
+    job, outcome = waiting.popleft()
+    if waiting:
+        loop.call_soon(_settle, waiting, loop)
     job.settle(outcome)

@@ -1,44 +1,34 @@
-"""Loader: the thread that opens bundles."""
+"""Loader: opens bundles, all in the same thread."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 
 from service.answerer import Answerer
+from service.one_thread import OneThread
 
 
 class Loader:
-    """Loads in one thread, always the same: each that multiplies matrices has helpers of its own, and their
-    memory. It does not keep a process that is told to end from ending."""
-
     def __init__(self, load: Callable[[Path], Answerer]) -> None:
         self._load = load
-        self._wanted: SimpleQueue[tuple[Path, Future[Answerer]] | None] = SimpleQueue()
-        Thread(target=self._work, name="loader", daemon=True).start()
+        self._thread = OneThread("loader")
 
     def load(self, path: Path) -> Answerer:
         """Whatever loading raises."""
-        future: Future[Answerer] = Future()
-        self._wanted.put((path, future))
-        return future.result()
+        return self._thread.submit(partial(self._loaded, path)).result()
 
     def close(self) -> None:
-        self._wanted.put(None)
+        self._thread.close()
 
-    def _work(self) -> None:
-        while wanted := self._wanted.get():
-            path, future = wanted
-            try:
-                future.set_result(self._load(path))
-            except BaseException as error:  # Raised again in the thread that waits.
-                _forget_loaded(error)
-                future.set_exception(error)
-            del wanted, future  # They would keep the bundle while this waits for the next.
+    def _loaded(self, path: Path) -> Answerer:
+        try:
+            return self._load(path)
+        except BaseException as error:
+            _forget_loaded(error)
+            raise
 
 
 def _forget_loaded(error: BaseException | None) -> None:

@@ -23,6 +23,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 Trust = tuple[Float32, dict[str, Float32 | None], float | None]
 """Modality weights, expert gates and relation temperature, as in ``Answer``."""
 
+SIZE_BYTES = 8
 _WORDS = "words"
 _GATES, _GATED = "gates.", "gated."
 _EVERYONE, _OBSERVED = -1, -2
@@ -33,6 +34,16 @@ def pack(words: Words, arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """``words``: what JSON can say."""
     packed: bytes = save({**arrays, _WORDS: np.frombuffer(orjson.dumps(words), dtype=np.uint8)})
     return packed
+
+
+def framed(message: bytes) -> bytes:
+    """As it travels: after its size."""
+    return len(message).to_bytes(SIZE_BYTES, "little") + message
+
+
+def size_of(beginning: bytes | bytearray) -> int:
+    """How many bytes come after these first ``SIZE_BYTES``."""
+    return int.from_bytes(beginning[:SIZE_BYTES], "little")
 
 
 def unpack(message: bytes) -> tuple[Words, Arrays]:

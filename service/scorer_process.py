@@ -1,4 +1,4 @@
-"""ScorerProcess: a scorer in a process of its own, asked as if it were here.
+"""ScorerProcess: a scorer in a process of its own, asked as if it were here, or from an event loop.
 
 Python runs one thread of a process at a time. A scorer beside the event loop would wait for it after each of
 the few hundred operations of a batch; here it waits for its questions alone (docs/LOG.md).
@@ -6,16 +6,18 @@ the few hundred operations of a batch; here it waits for its questions alone (do
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any
 
 from model.cpus import THREADS, threads_beside_another
@@ -26,7 +28,18 @@ from model.known import Int64
 from model.scorer import Answer, PlacedFact, Query
 from model.table import Float64
 from service.job import ScorerEnded
-from service.messages import Arrays, Words, answers_of, pack, placed_of, queries_as_arrays, unpack
+from service.messages import (
+    SIZE_BYTES,
+    Arrays,
+    Words,
+    answers_of,
+    framed,
+    pack,
+    placed_of,
+    queries_as_arrays,
+    size_of,
+    unpack,
+)
 
 WORKER = "service.scorer_worker"
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +49,10 @@ OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 answer still."""
 LEAVE_S = 5.0
 """How long a process that does not speak any more may take to end."""
+
+
+RECEIVED_BYTES = 1 << 18
+"""At a time: most answers come in one piece."""
 
 
 OnEnd = Callable[[int, str], object]
@@ -57,25 +74,29 @@ class ScorerSpec:
 
 
 class ScorerProcess:
-    """Opens a bundle and answers; ends with its last reference, or with this process.
+    """Opens a bundle and answers one question after the other; ends with its last reference, or with this
+    process. One event loop, or one thread without any, may ask at a time.
 
     ``on_end(pid, how)`` is called, in a thread of its own, when it ends of itself.
     """
 
     def __init__(self, spec: ScorerSpec, on_end: OnEnd = lambda pid, how: None) -> None:
         """Returns once it can answer. Raises ``UserError`` for a bundle that it refuses, ``ScorerEnded``."""
-        here, there = Pipe()
+        self._socket, there = socket.socketpair()
+        self._socket.setblocking(False)
         with there:
             self._process = _start(spec, there)
         self.pid = self._process.pid
-        self._connection, self._lock = here, Lock()
-        self._end = weakref.finalize(self, _end, self._process)
+        self._end = weakref.finalize(self, _end, self._process, self._socket)
         self.gpu_memory = GpuMemory()
+        # It answers in the order in which it was asked: questions may be sent ahead.
+        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
+        self._received = bytearray()
         watch = Thread(
             target=_watch, args=(self._process, self._end, on_end), name="scorer-watch", daemon=True
         )
         watch.start()
-        words, _ = self._receive()
+        words, _ = asyncio.run(self._receive())
         self.device: str = words["device"]
         self.engine_choices: Mapping[int, str] = dict(words["engines"])
 
@@ -84,8 +105,11 @@ class ScorerProcess:
         self.engine_choices = dict(words["engines"])
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        words, arrays = self._ask("answer", queries_as_arrays(queries))
-        return answers_of(queries, words, arrays)
+        return asyncio.run(self.answer_soon(queries))
+
+    async def answer_soon(self, queries: Sequence[Query]) -> list[Answer]:
+        """As ``answer``; the event loop goes on meanwhile."""
+        return answers_of(queries, *await self._ask_soon("answer", queries_as_arrays(queries)))
 
     def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]:
         facts = {"entity": entity_B, "relation": relation_B, "answer": answer_B}
@@ -96,24 +120,43 @@ class ScorerProcess:
         return arrays["scores"], arrays["values"]
 
     def _ask(self, call: str, arrays: Arrays) -> tuple[Words, Arrays]:
-        """Raises ``ScorerEnded``, and what the scorer raises."""
-        message = pack({"call": call}, arrays)
-        with self._lock:
-            try:
-                self._connection.send_bytes(message)
-            except OSError:
-                raise self._ended() from None
-            return self._receive()
+        """Not in a thread whose event loop runs."""
+        return asyncio.run(self._ask_soon(call, arrays))
 
-    def _receive(self) -> tuple[Words, Arrays]:
-        try:
-            words, arrays = unpack(self._connection.recv_bytes())
-        except (EOFError, OSError):
-            raise self._ended() from None
+    async def _ask_soon(self, call: str, arrays: Arrays) -> tuple[Words, Arrays]:
+        """Raises ``ScorerEnded``, and what the scorer raises."""
+        message = framed(pack({"call": call}, arrays))
+        async with self._sending:
+            with suppress(OSError):  # That it does not speak any more is found in reading.
+                await asyncio.get_running_loop().sock_sendall(self._socket, message)
+        return await self._receive()
+
+    async def _receive(self) -> tuple[Words, Arrays]:
+        async with self._receiving:
+            message = await self._read()
+        if message is None:
+            raise await asyncio.to_thread(self._ended)
+        words, arrays = unpack(message)
         self.gpu_memory = GpuMemory(*words.get("gpu_memory", self.gpu_memory))
         if (failure := words.get("failure")) is not None:
             raise _raised(**failure)
         return words, arrays
+
+    async def _read(self) -> bytes | None:
+        """The next message; None where it does not speak any more."""
+        received, loop = self._received, asyncio.get_running_loop()
+        while len(received) < SIZE_BYTES or len(received) < SIZE_BYTES + size_of(received):
+            try:
+                part = await loop.sock_recv(self._socket, RECEIVED_BYTES)
+            except OSError:
+                return None
+            if not part:
+                return None
+            received += part
+        end = SIZE_BYTES + size_of(received)
+        message = bytes(memoryview(received)[SIZE_BYTES:end])
+        del received[:end]
+        return message
 
     def _ended(self) -> ScorerEnded:
         """It does not speak any more. If it does not leave it is made to, so that ``_watch`` sees it."""
@@ -125,7 +168,7 @@ class ScorerProcess:
         return ScorerEnded(f"the scoring process has ended {_how(code)}")
 
 
-def _start(spec: ScorerSpec, connection: Connection) -> subprocess.Popen[bytes]:
+def _start(spec: ScorerSpec, connection: socket.socket) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", WORKER, str(connection.fileno())]
     command += [str(os.getpid()), str(spec.bundle), spec.device, spec.engine, str(spec.min_recall)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -156,10 +199,11 @@ def _how(code: int) -> str:
     return f"by signal {-code}" + ("; was there enough memory?" if code == -signal.SIGKILL else "")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
     """Without waiting: giving back much memory takes a while, and ``_watch`` waits. Who still reads from it
     will find that it has ended."""
     process.kill()
+    connection.close()
 
 
 def _raised(kind: str, text: str, traceback: str) -> Exception:

@@ -12,16 +12,27 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
+from socket import socket
 from time import sleep
-from typing import Any
+from typing import Any, BinaryIO
 
 from model.bundle import Bundle
 from model.device import choose_device
 from model.errors import UserError
 from model.scorer import Scorer
-from service.messages import Arrays, Words, answers_as_message, pack, placed_as_message, queries_of, unpack
+from service.messages import (
+    SIZE_BYTES,
+    Arrays,
+    Words,
+    answers_as_message,
+    framed,
+    pack,
+    placed_as_message,
+    queries_of,
+    size_of,
+    unpack,
+)
 from service.scorers import scorer_of
 from service.trial import OUT_OF_MEMORY
 
@@ -32,18 +43,23 @@ LOOK_S = 1.0
 def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall: str) -> None:
     """Until the server ends, whatever is being done then."""
     threading.Thread(target=_leave_with, args=(int(server),), daemon=True).start()
-    # The other end is gone where nothing can be read or written any more.
-    with Connection(int(fd)) as connection, suppress(EOFError, ConnectionError):
+    with socket(fileno=int(fd)) as connection, suppress(ConnectionError):  # The other end is gone.
         try:
             scorer = scorer_of(Bundle.open(Path(bundle), choose_device(device)), engine, float(min_recall))
         except Exception as error:
-            connection.send_bytes(pack(_failure(error), {}))
+            connection.sendall(framed(pack(_failure(error), {})))
             return
-        connection.send_bytes(pack({"device": scorer.device} | _engines(scorer), {}))
+        connection.sendall(framed(pack({"device": scorer.device} | _engines(scorer), {})))
         # What there is now stays: to look through it for garbage would only take time.
         gc.freeze()
-        while True:
-            connection.send_bytes(_reply(scorer, connection.recv_bytes()))
+        with connection.makefile("rb") as stream:
+            while message := _read(stream):
+                connection.sendall(framed(_reply(scorer, message)))
+
+
+def _read(stream: BinaryIO) -> bytes:
+    """The next message, empty where no more come."""
+    return stream.read(size_of(stream.read(SIZE_BYTES)))
 
 
 def _leave_with(server: int) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from starlette.types import Receive
 
-from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
+from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError, Score
 from service.errors import DeadlineExceeded, Draining, OutOfMemory, QueueFull, Starting
 from service.job import Scored, ScorerEnded
 from service.trial import OUT_OF_MEMORY
@@ -31,7 +31,7 @@ class ClientGone(Exception):
 async def score(
     batcher: MicroBatcher,
     receive: Receive,
-    function: Callable[[Sequence[QueryT]], Sequence[AnswerT]],
+    function: Score[QueryT, AnswerT],
     queries: Sequence[QueryT],
     timeout_s: float,
     size: int | None = None,

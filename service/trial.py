@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,14 @@ ATTEMPTS = 32
 class Trial:
     """Of one batch; ``score`` gives one answer a query, or raises."""
 
-    def __init__(self, score: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+    def __init__(self, score: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]) -> None:
         self._score = score
         self._left = ATTEMPTS
 
-    def outcomes(self, queries: Sequence[Any], *, halved: bool = False) -> list[Any]:
+    async def outcomes(self, queries: Sequence[Any], *, halved: bool = False) -> list[Any]:
         """Answers, or the exception of each query that has none; ``halved``: memory was short before."""
         try:
-            answers = list(self._score(queries))
+            answers = list(await self._score(queries))
             assert len(answers) == len(queries), "one answer a query"
         except Exception as error:
             self._left -= 1
@@ -39,5 +39,5 @@ class Trial:
         return [
             outcome
             for part in (queries[:half], queries[half:])
-            for outcome in self.outcomes(part, halved=halved or short)
+            for outcome in await self.outcomes(part, halved=halved or short)
         ]

@@ -104,7 +104,7 @@ async def _predict(
     check_room(served.scorer, len(body.queries), timeout_s)
     queries = await _resolve(body, served, answerer)
     found = perf_counter()
-    scored = await score(served.scorer, receive, answerer.score, queries, timeout_s + started - found)
+    scored = await score(served.scorer, receive, answerer.scoring, queries, timeout_s + started - found)
     answers, received = scored.answers, perf_counter()
     if len(queries) * body.k <= INLINE_CANDIDATES:
         content = answerer.render(body, answers)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from model.errors import UserError
 from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
+from service.job import Scored
 
 
 class Recorder:
@@ -45,7 +46,7 @@ def make() -> Iterator[Callable[..., MicroBatcher]]:
 
     yield build
     for batcher in made:
-        assert batcher.close(10)
+        assert run(batcher.close(10)), "nothing is left to do"
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -118,7 +119,7 @@ def test_what_is_scored_in_time_is_answered_however_long_answers_take(
     assert run(together()) == [None] * 20
 
 
-def test_a_free_thread_waits_for_nobody(make: Callable[..., MicroBatcher]) -> None:
+def test_what_is_free_waits_for_nobody(make: Callable[..., MicroBatcher]) -> None:
     recorder, batcher = Recorder(), make()
 
     async def one_by_one() -> None:
@@ -259,7 +260,7 @@ def test_only_the_guilty_fail(poison: set[int], sizes: list[int]) -> None:
             assert len(str(result).split(",")) == 1, "told of one query alone"
         else:
             assert result == [2 * query for query in request]
-    assert batcher.close(10)
+    assert run(batcher.close(10))
 
 
 def test_a_function_that_always_fails_is_not_asked_for_ever(make: Callable[..., MicroBatcher]) -> None:
@@ -299,6 +300,41 @@ def test_answers_of_another_number_are_a_failure(make: Callable[..., MicroBatche
         run(make().submit(lambda queries: [], [1, 2]))
 
 
+def test_a_coroutine_function_needs_no_thread(make: Callable[..., MicroBatcher]) -> None:
+    batcher, batches = make(), []
+
+    async def score(queries: Sequence[int]) -> list[int]:
+        batches.append(list(queries))
+        await asyncio.sleep(0.02)
+        if 3 in queries:
+            raise ArithmeticError("poison")
+        return [2 * query for query in queries]
+
+    async def together() -> list[Any]:
+        first = asyncio.create_task(batcher.submit(score, [0]))
+        await asyncio.sleep(0.01)
+        assert batcher.busy_s > 0
+        rest = [asyncio.create_task(batcher.submit(score, [query])) for query in (1, 2, 3, 4)]
+        return await asyncio.gather(first, *rest, return_exceptions=True)
+
+    results = run(together())
+    assert [r.answers if isinstance(r, Scored) else type(r) for r in results] == [
+        [0], [2], [4], ArithmeticError, [8],
+    ]  # fmt: skip
+    assert batches == [[0], [1, 2, 3, 4], [1, 2], [3, 4], [3], [4]]
+    assert "scorer" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_what_is_admitted_in_the_same_moment_goes_together(make: Callable[..., MicroBatcher]) -> None:
+    recorder, batcher = Recorder(), make()
+
+    async def together() -> None:
+        await asyncio.gather(*(batcher.submit(recorder.score, [query]) for query in range(9)))
+
+    run(together())
+    assert recorder.batches == [list(range(9))]
+
+
 def test_calls_share_the_thread(make: Callable[..., MicroBatcher]) -> None:
     batcher = make()
     assert run(batcher.submit(lambda _: [threading.current_thread().name], [None])).answers == ["scorer"]
@@ -313,7 +349,7 @@ def test_close_finishes_what_was_admitted(make: Callable[..., MicroBatcher]) -> 
         recorder.gate.clear()
         tasks = [asyncio.create_task(batcher.submit(recorder.score, [query])) for query in range(3)]
         await asyncio.sleep(0.01)
-        closed = asyncio.create_task(asyncio.to_thread(batcher.close, 10))
+        closed = asyncio.create_task(batcher.close(10))
         await asyncio.sleep(0.01)
         with pytest.raises(ClosedError):
             await batcher.submit(recorder.score, [9])
@@ -331,7 +367,7 @@ def test_closing_gives_up_on_a_thread_that_is_stuck() -> None:
         recorder.gate.clear()
         task = asyncio.create_task(batcher.submit(recorder.score, [1]))
         await asyncio.sleep(0.01)
-        assert not await asyncio.to_thread(batcher.close, 0.02)
+        assert not await batcher.close(0.02)
         recorder.gate.set()
         await task
 
@@ -394,7 +430,6 @@ def test_each_batch_is_reported_with_its_waits(make: Callable[..., MicroBatcher]
     reports: list[tuple[int, int]] = []
     batcher = make(on_batch=lambda size, waits_s: reports.append((size, len(waits_s))))
     run(behind(batcher, Recorder(), [1, 2], [3]))
-    assert batcher.close(10)
     assert reports == [(1, 1), (3, 2)]
 
 
