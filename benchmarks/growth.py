@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SHOWN = {"bare": "bare product", "scan": "scan", "scan-bfloat16": "scan in bfloat16", "index": "index"}
+SCANS = {"scan": "scan", "scan-bfloat16": "scan in bfloat16", "scan-int8": "scan in int8"}
+SHOWN = {"bare": "bare product", **SCANS, "index": "index"}
 BATCHES = (1, 256)
 
 
@@ -38,7 +39,7 @@ def main() -> None:
 
 def _run(number: int, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, str(Path(__file__).with_name("retrieval.py")), "--json", "--index", "ivf"]
-    command += ["--entities", str(number), "--rounds", arguments.rounds, "--engines", "scan", "scan-bfloat16"]
+    command += ["--entities", str(number), "--rounds", arguments.rounds, "--engines", *SCANS]
     command += ["--decision", arguments.decision, "--table", arguments.table]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout)

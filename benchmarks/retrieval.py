@@ -34,7 +34,7 @@ import torch
 
 from model.bundle import Bundle
 from model.decision import Decision
-from model.engine import EngineName, Engines
+from model.engine import COARSE, EngineName, Engines
 from model.index_spec import IndexSpec
 from model.predictor import Branch
 from model.retrieval import Retriever
@@ -45,7 +45,7 @@ from model.table import EntityTable
 from training.indexing import build_indexes
 
 BRANCHES = [Branch(name, 256) for name in ("structure", "text", "image", "joint")]
-ENGINES: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "faiss")
+ENGINES: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "scan-int8", "faiss")
 TABLES = ("gaussian", "clustered", "correlated", "adversarial")
 BATCHES = (1, 32, 256)
 K = 10
@@ -73,7 +73,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     result |= {"device": str(device), "threads": torch.get_num_threads()}
     rotates = isinstance(table, RotationTable)
-    chosen = [name for name in arguments.engines if not (rotates and name == "scan-bfloat16")]
+    chosen = [name for name in arguments.engines if not (rotates and name in COARSE)]
     engines = {name: Engines(table, decision, device=device, engine=name) for name in chosen}
     retrievers = {name: Retriever(table, decision, made) for name, made in engines.items()}
     if arguments.index:

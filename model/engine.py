@@ -11,14 +11,18 @@ import torch
 from model.decision import Decision
 from model.errors import UserError
 from model.index import EntityIndex
-from model.layout import Layout, spaces_of
+from model.int8_layout import Int8Layout, multiplies
+from model.layout import AnyLayout, Layout, spaces_of
 from model.rotation_scan import RotationLayout, RotationSearch, RotationTable
 from model.scan import Scan
 from model.search import Search
 from model.table import EntityTable
 
-EngineName = Literal["auto", "faiss", "scan", "scan-bfloat16"]
+EngineName = Literal["auto", "faiss", "scan", "scan-bfloat16", "scan-int8"]
 """``auto`` takes what is measured to be the quickest, batch size by batch size."""
+
+COARSE: dict[str, torch.dtype] = {"scan-bfloat16": torch.bfloat16, "scan-int8": torch.int8}
+"""Scans of fewer bytes, which ask the one in float32 where rounding leaves a row open."""
 
 MEASURED_SIZES = (1, 4, 16, 64, 256)
 """Batch sizes at which the engines are timed; others do as the next smaller one."""
@@ -58,15 +62,15 @@ class Engines:
         self._indexes = indexes
         self._rotates = isinstance(table, RotationTable)
         self.scan = Scan(table, decision, self._layout(torch.float32))
-        self._coarse: Scan | None = None
+        self._coarse: dict[str, Scan] = {}
         self._search: Search | None = None
         self.choices: dict[int, str] = {1: self.scan.name}
         if engine == "faiss":
             self.choices = {1: self.search.name}
-        elif engine == "scan-bfloat16":
-            if self._rotates:
-                raise UserError("scores that are distances have no scan in bfloat16; take engine scan")
-            self.choices = {1: self.coarse.name}
+        elif engine in COARSE:
+            if engine not in self._possible:
+                raise UserError(f"there is no {engine} {self._impossible}; take engine scan")
+            self.choices = {1: self.coarse(engine).name}
 
     @property
     def search(self) -> Search:
@@ -78,34 +82,58 @@ class Engines:
             self._search = kind(self._table, self._decision, self._indexes, gpu)
         return self._search
 
-    @property
-    def coarse(self) -> Scan:
-        """The scan of half the bytes, which asks the other where rounding leaves a row open."""
-        if self._coarse is None:
-            layout = self._layout(torch.bfloat16)
-            self._coarse = Scan(self._table, self._decision, layout, finer=self.scan)
-        return self._coarse
+    def coarse(self, name: str) -> Scan:
+        """One of ``COARSE``; its copy of the table is made here if there is none yet."""
+        if name not in self._coarse:
+            layout = self._layout(COARSE[name])
+            self._coarse[name] = Scan(self._table, self._decision, layout, finer=self.scan)
+        return self._coarse[name]
 
     @property
     def made(self) -> list[str]:
         """The names of those that stand ready."""
-        return [engine.name for engine in (self.scan, self._coarse, self._search) if engine is not None]
+        return [engine.name for engine in self._ready]
 
     def of(self, num_queries: int) -> Scan | Search:
         """What answers a batch of so many."""
         name = self.choices[max(size for size in self.choices if size <= num_queries)]
-        return next(e for e in (self.scan, self._coarse, self._search) if e is not None and e.name == name)
+        return next(engine for engine in self._ready if engine.name == name)
+
+    @property
+    def _ready(self) -> list[Scan | Search]:
+        search = [] if self._search is None else [self._search]
+        return [self.scan, *self._coarse.values(), *search]
+
+    @property
+    def _impossible(self) -> str:
+        """Where not every scan of ``COARSE`` can be."""
+        if self._rotates:
+            return "for scores that are distances"
+        return "on a GPU" if self._on_gpu else "on this machine, which does not add up whole numbers exactly"
+
+    @property
+    def _possible(self) -> list[str]:
+        """Those of ``COARSE`` that can score this table here."""
+        if self._rotates:
+            return []
+        widths = {columns.stop - columns.start for columns in spaces_of(self._table, self._decision)}
+        whole = not self._on_gpu and all(map(multiplies, widths))
+        return [name for name in COARSE if whole or name != "scan-int8"]
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._device is not None and self._device.type == "cuda"
 
     def measure(self, answer: Callable[[int], object]) -> None:
         """Choose for each size of batch, where the choice is ours: ``answer`` answers so many queries."""
         self.scan.warm()
-        coarse = not self._rotates and self.wanted in ("auto", "scan-bfloat16")
-        if coarse:
-            self.coarse.warm()
+        coarse = self._possible if self.wanted == "auto" else [*self._coarse]
+        for name in coarse:
+            self.coarse(name).warm()
         if self.wanted != "auto":
             return
         choices: dict[int, str] = {}
-        racing = [self.scan.name, *([self.coarse.name] if coarse else [])]
+        racing = [self.scan.name, *coarse]
         if self._indexes is not None or self._table.joined_NX.nbytes <= COPIED_BYTES:
             racing.append(self.search.name)
         started = perf_counter()
@@ -120,7 +148,9 @@ class Engines:
         self.choices = choices
         self._forget(set(choices.values()))
 
-    def _layout(self, dtype: torch.dtype) -> Layout:
+    def _layout(self, dtype: torch.dtype) -> AnyLayout:
+        if dtype == torch.int8:
+            return Int8Layout(self._table, spaces_of(self._table, self._decision))
         kind = RotationLayout if self._rotates else Layout
         return kind(self._table, spaces_of(self._table, self._decision), dtype, self._device)
 
@@ -135,8 +165,7 @@ class Engines:
         """Give back the copies of the table that nobody reads."""
         if self._search is not None and self._search.name not in chosen:
             self._search = self._indexes = None
-        if self._coarse is not None and self._coarse.name not in chosen:
-            self._coarse = None
+        self._coarse = {name: scan for name, scan in self._coarse.items() if name in chosen}
 
     def _seconds(self, answer: Callable[[int], object], size: int, name: str) -> float:
         """The shorter of two runs, the first of which may have to wake up what it needs."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.decision import Decision, branch_values, decide, decide_exactly
 from model.known import KnownAnswers
-from model.layout import Layout
+from model.layout import AnyLayout
 from model.scan import errors_of_sigmoids
 from model.table import EntityTable, Float32, Float64, Int64
 
@@ -40,7 +40,9 @@ class Placement:
 class FactScores:
     """Scores facts by one table of candidates; one thread at a time may use it."""
 
-    def __init__(self, table: EntityTable, decision: Decision, layout: Layout, known: KnownAnswers) -> None:
+    def __init__(
+        self, table: EntityTable, decision: Decision, layout: AnyLayout, known: KnownAnswers
+    ) -> None:
         """``layout``: the candidates in float32."""
         assert layout.dtype == torch.float32, "one rounding of a score too many"
         self._table = table

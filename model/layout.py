@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -136,6 +137,22 @@ class Errors:
     def of(self, rows: Int64) -> Errors:
         """Those of some queries."""
         return Errors(self.absolute[rows], self.relative, self.together[rows])
+
+
+class AnyLayout(Protocol):
+    """What a ``Scan`` asks of one."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def warm(self) -> None: ...
+
+    def tiles(self, query_BX: Tensor) -> Iterator[tuple[int, list[Tensor]]]: ...
+
+    def errors(self, query_BX: Float32) -> Errors: ...
 
 
 class Layout:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.decision import Decision, decide, decide_exactly
-from model.layout import Errors, Layout, spaces_of
+from model.layout import AnyLayout, Errors, Layout, spaces_of
 from model.selection import Proposal, Selection, excluded_pairs
 from model.table import EntityTable, Float32, Float64, Int64
 
@@ -32,9 +32,13 @@ class Scan:
     """
 
     def __init__(
-        self, table: EntityTable, decision: Decision, layout: Layout | None = None, finer: Scan | None = None
+        self,
+        table: EntityTable,
+        decision: Decision,
+        layout: AnyLayout | None = None,
+        finer: Scan | None = None,
     ) -> None:
-        self.layout = layout or Layout(table, spaces_of(table, decision))
+        self.layout: AnyLayout = layout or Layout(table, spaces_of(table, decision))
         dtype = self.layout.dtype
         self.name = "scan" if dtype == torch.float32 else f"scan-{str(dtype).removeprefix('torch.')}"
         self._entities, self._finer = table, finer

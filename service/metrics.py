@@ -17,6 +17,7 @@ from prometheus_client import (
 )
 
 from model.device import GpuMemory
+from model.engine import COARSE
 from model.index_spec import IndexKind
 from model.scorer import Answer
 from service.answerer import Answerer
@@ -28,7 +29,7 @@ SHARES = tuple(step / 20 for step in range(1, 21))
 SCORES = (-50, -20, -10, -5, -2, -1, -0.5, 0, *(step / 10 for step in range(1, 10)), 1, 2, 5, 10, 20, 50)
 """Of probabilities and of logits: finer between 0 and 1."""
 STAGES = ("resolve", "encode", "search", "rescore", "serialise")
-ENGINES = ("gather", "scan", "scan-bfloat16", *(f"faiss-{kind}" for kind in get_args(IndexKind)))
+ENGINES = ("gather", "scan", *COARSE, *(f"faiss-{kind}" for kind in get_args(IndexKind)))
 RELOADS = ("swapped", "refused", "failed", "busy", "revived")
 REJECTIONS = (
     "too-large", "request-timeout", "slow-header", "queue-full", "rate-limited", "deadline-exceeded",

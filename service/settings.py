@@ -35,7 +35,7 @@ class Settings(BaseModel):
     public_docs: bool = Field(False, description="Show /docs and /openapi.json to those without a key.")
     public_metrics: bool = Field(False, description="Show /metrics to those without a key.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where queries are encoded.")
-    engine: Literal["auto", "faiss", "scan", "scan-bfloat16"] = Field(
+    engine: Literal["auto", "faiss", "scan", "scan-bfloat16", "scan-int8"] = Field(
         "auto", description="What finds candidates; auto measures, batch size by batch size."
     )
     scorer: Literal["process", "thread"] = Field(

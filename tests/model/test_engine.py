@@ -42,7 +42,7 @@ def test_before_anything_is_measured_everyone_is_scanned(table: EntityTable) -> 
     assert [engines.of(size).name for size in (1, 5, 1000)] == ["scan"] * 3
 
 
-@pytest.mark.parametrize("engine", ["faiss", "scan", "scan-bfloat16"])
+@pytest.mark.parametrize("engine", ["faiss", "scan", "scan-bfloat16", "scan-int8"])
 def test_what_was_asked_for_stays_whatever_it_takes(table: EntityTable, engine: EngineName) -> None:
     engines = Engines(table, "sum", engine=engine)
     named = {1: engines.of(1).name}
@@ -52,7 +52,7 @@ def test_what_was_asked_for_stays_whatever_it_takes(table: EntityTable, engine: 
 
 
 def test_each_size_takes_the_quickest_for_it(table: EntityTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    costs = {"scan": 3e-3, "scan-bfloat16": 2e-3, "faiss-flat": 1e-3}
+    costs = {"scan": 3e-3, "scan-bfloat16": 2e-3, "scan-int8": 4e-3, "faiss-flat": 1e-3}
 
     def cost(name: str, size: int) -> float:
         return 2e-3 if name == "faiss-flat" and size >= 64 else costs[name] / (4 if size >= 64 else 1)
@@ -70,13 +70,13 @@ def test_each_size_takes_the_quickest_for_it(table: EntityTable, monkeypatch: py
 def test_a_scan_must_be_clearly_quicker_than_the_indexes(
     table: EntityTable, times: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    costs = {"scan": 1e-3, "scan-bfloat16": 2e-3, "faiss-flat": times * 1e-3}
+    costs = {"scan": 1e-3, "scan-bfloat16": 2e-3, "scan-int8": 2e-3, "faiss-flat": times * 1e-3}
     engines, _ = measured(table, lambda name, _: costs[name], monkeypatch)
     assert set(engines.choices.values()) == {expected}
 
 
 def test_the_hopeless_are_not_timed_again(table: EntityTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    costs = {"scan": 1e-3, "scan-bfloat16": 0.9e-3, "faiss-flat": (HOPELESS + 1) * 1e-3}
+    costs = {"scan": 1e-3, "scan-bfloat16": 0.9e-3, "scan-int8": 1e-3, "faiss-flat": (HOPELESS + 1) * 1e-3}
     engines, asked = measured(table, lambda name, _: costs[name], monkeypatch)
     assert {size for name, size in asked if name == "faiss-flat"} == {1}
     assert {size for name, size in asked if name == "scan"} == set(MEASURED_SIZES)
@@ -115,7 +115,7 @@ def test_an_engine_that_is_slow_to_build_leaves_none_without_a_choice(
         clock[0] += 0.1 * MEASURING_S
 
     engines.measure(answer)
-    assert asked == [1] * 6 + [4] * 6, "two runs of three engines, until the time is over"
+    assert asked == [1] * 8 + [4] * 8, "two runs of four engines, until the time is over"
     assert list(engines.choices) == [1, 4]
     assert engines.of(1000).name in engines.made
 

@@ -23,7 +23,7 @@ from model.selection import Selection
 from model.table import EntityTable
 
 DECISIONS: list[Decision] = ["mean_sigmoid", "sum"]
-ENGINES: list[EngineName] = ["faiss", "scan", "scan-bfloat16"]
+ENGINES: list[EngineName] = ["faiss", "scan", "scan-bfloat16", "scan-int8"]
 NONE = np.empty(0, dtype=np.int64)
 Vectors = dict[str, np.ndarray]
 Attack = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]

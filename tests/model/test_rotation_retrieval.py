@@ -200,9 +200,11 @@ def test_a_scorer_answers_as_the_model_scores(
             np.testing.assert_allclose(answer.modality_weights, encoding.modality_weights[0], rtol=1e-5)
 
 
-def test_there_is_no_scan_in_bfloat16_for_distances() -> None:
-    with pytest.raises(UserError, match="have no scan in bfloat16; take engine scan"):
-        retriever_of(np.ones((10, 4)), "scan-bfloat16")
+@pytest.mark.parametrize("engine", ["scan-bfloat16", "scan-int8"])
+def test_there_is_no_coarse_scan_for_distances(engine: EngineName) -> None:
+    told = f"there is no {engine} for scores that are distances; take engine scan"
+    with pytest.raises(UserError, match=told):
+        retriever_of(np.ones((10, 4)), engine)
     retriever = retriever_of(np.random.default_rng(0).standard_normal((300, 4)), "auto")
     retriever.measure({"joint": np.ones((2, 4), np.float32)})
-    assert "scan-bfloat16" not in retriever.engines.choices.values()
+    assert engine not in retriever.engines.choices.values()

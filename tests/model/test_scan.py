@@ -10,7 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from model.decision import Decision
-from model.layout import BATCHES, FLOAT32_WAYS, WAYS, Layout, Way, spaces_of
+from model.int8_layout import Int8Layout
+from model.layout import BATCHES, FLOAT32_WAYS, WAYS, AnyLayout, Layout, Way, spaces_of
 from model.predictor import Branch
 from model.scan import CROWD, Scan
 from model.selection import Proposal, Selection
@@ -29,8 +30,9 @@ def table_of(num_entities: int, seed: int = 0) -> EntityTable:
     return EntityTable(branches, rows)
 
 
-def layout_of(table: EntityTable, decision: Decision, dtype: torch.dtype) -> Layout:
-    return Layout(table, spaces_of(table, decision), dtype)
+def layout_of(table: EntityTable, decision: Decision, dtype: torch.dtype) -> AnyLayout:
+    spaces = spaces_of(table, decision)
+    return Int8Layout(table, spaces) if dtype == torch.int8 else Layout(table, spaces, dtype)
 
 
 def queries(number: int) -> np.ndarray:
@@ -92,7 +94,7 @@ def test_float32_is_multiplied_by_onednn_where_that_is_quicker(monkeypatch: pyte
     slow = {way for way in FLOAT32_WAYS if way in WAYS}
     seconds = Layout._seconds
     monkeypatch.setattr(Layout, "_seconds", lambda self, way, rows: (way in slow) + seconds(self, way, rows))
-    layout = layout_of(table, "mean_sigmoid", torch.float32)
+    layout = Layout(table, spaces_of(table, "mean_sigmoid"))
     layout.warm()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         tiles = list(layout.tiles(torch.from_numpy(query_BX)))
@@ -104,7 +106,7 @@ def test_float32_is_multiplied_by_onednn_where_that_is_quicker(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
 @pytest.mark.parametrize("k", [1, 10, 900])
 def test_tiles_change_nothing(
     decision: Decision, dtype: torch.dtype, k: int, monkeypatch: pytest.MonkeyPatch
@@ -115,7 +117,8 @@ def test_tiles_change_nothing(
     table.joined_NX[:] = table.joined_NX[order]  # The best of the first query come last.
     selections = [Selection(k, np.arange(row)) for row in range(40)]
     whole = Scan(table, decision, layout_of(table, decision, dtype)).propose(query_BX, selections)
-    monkeypatch.setattr("model.layout.CELLS", {"cpu": 1})
+    for module in ("model.layout", "model.int8_layout"):
+        monkeypatch.setattr(f"{module}.CELLS", {"cpu": 1})
     apart = Scan(table, decision, layout_of(table, decision, dtype)).propose(query_BX, selections)
     exact_BN = exact_scores(table, query_BX, decision)
     for proposal in (whole, apart):
@@ -145,18 +148,20 @@ class Watched(Scan):
         return super().propose(query_BX, selections)
 
 
-def test_bfloat16_settles_ordinary_rows_itself_with_few_in_contention() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+def test_coarse_scans_settle_ordinary_rows_themselves_with_few_in_contention(dtype: torch.dtype) -> None:
     table, query_BX = table_of(20_000), queries(32)
     finer = Watched(table, "sum")
-    coarse = Scan(table, "sum", layout_of(table, "sum", torch.bfloat16), finer)
-    assert coarse.name == "scan-bfloat16"
+    coarse = Scan(table, "sum", layout_of(table, "sum", dtype), finer)
+    assert coarse.name == f"scan-{str(dtype).removeprefix('torch.')}"
     proposal = coarse.propose(query_BX, [Selection(10, NOBODY)] * 32)
     assert finer.asked == 0
     assert np.bincount(proposal.rows).max() < 200
 
 
-def test_where_a_crowd_ties_for_bfloat16_the_finer_scan_tells_them_apart() -> None:
-    """3,000 candidates differ only beyond bfloat16; two of 32 rows see anything else."""
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+def test_where_a_crowd_ties_for_a_coarse_scan_the_finer_one_tells_them_apart(dtype: torch.dtype) -> None:
+    """3,000 candidates differ only beyond bfloat16 and int8; two of 32 rows see anything else."""
     branches = [Branch("only", 16)]
     random = np.random.default_rng(3)
     rows_NX = np.zeros((3000, 16), dtype=np.float32)
@@ -167,7 +172,7 @@ def test_where_a_crowd_ties_for_bfloat16_the_finer_scan_tells_them_apart() -> No
     query_BX[:, 0] = 1
     query_BX[5] = query_BX[9] = np.eye(16, dtype=np.float32)[1]
     finer = Watched(table, "sum")
-    coarse = Scan(table, "sum", layout_of(table, "sum", torch.bfloat16), finer)
+    coarse = Scan(table, "sum", layout_of(table, "sum", dtype), finer)
     proposal = coarse.propose(query_BX, [Selection(3, NOBODY)] * 32)
     assert finer.asked == 30
     best = np.argsort(-rows_NX[:, 0], kind="stable")[:3]

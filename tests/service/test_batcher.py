@@ -325,6 +325,88 @@ def test_a_coroutine_function_needs_no_thread(make: Callable[..., MicroBatcher])
     assert "scorer" not in [thread.name for thread in threading.enumerate()]
 
 
+class Slow:
+    """Answers queries in batches, one after the other, each when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[int]] = []
+        self.steps = asyncio.Semaphore(0)
+        self._turn = asyncio.Lock()
+
+    async def score(self, queries: Sequence[int]) -> list[int]:
+        self.sent.append(list(queries))
+        async with self._turn:
+            await self.steps.acquire()
+        return [2 * query for query in queries]
+
+
+def test_full_batches_are_sent_ahead_and_no_others(make: Callable[..., MicroBatcher]) -> None:
+    waits: list[list[float]] = []
+    batcher = make(max_batch=2, on_batch=lambda _, waits_s: waits.append(waits_s))
+
+    async def work() -> list[list[int]]:
+        slow = Slow()
+        asked = [asyncio.create_task(batcher.submit(slow.score, [query])) for query in range(3)]
+        await asyncio.sleep(0.01)
+        assert slow.sent == [[0, 1]], "the third would go alone"
+        asked += [asyncio.create_task(batcher.submit(slow.score, [query])) for query in range(3, 12)]
+        await asyncio.sleep(0.05)
+        assert slow.sent == [[0, 1], [2, 3], [4, 5], [6, 7]], "four at a time"
+        assert batcher.queued == 4
+        slow.steps.release()
+        await asyncio.sleep(0.01)
+        assert slow.sent[4:] == [[8, 9]]
+        assert batcher.delay_s == pytest.approx(8 * batcher._query_s), "what was sent ahead waits too"
+        assert 0 < batcher.busy_s < 0.04, "of the batch whose turn it is"
+        for _ in range(9):
+            slow.steps.release()
+        return [(await task).answers for task in asked]
+
+    assert run(work()) == [[2 * query] for query in range(12)]
+    assert batcher.queued == 0 and batcher.busy_s == 0
+    assert len(waits) == 6
+    assert min(waits[1]) > 0.04, "what is sent ahead still waits for its turn"
+
+
+def test_another_function_is_not_sent_ahead(make: Callable[..., MicroBatcher]) -> None:
+    batcher = make(max_batch=2)
+
+    async def work() -> None:
+        one, other = Slow(), Slow()
+        asked = [asyncio.create_task(batcher.submit(one.score, [query])) for query in range(2)]
+        await asyncio.sleep(0.01)
+        asked += [asyncio.create_task(batcher.submit(other.score, [query])) for query in range(4)]
+        asked += [asyncio.create_task(batcher.submit(one.score, [query])) for query in range(2, 6)]
+        await asyncio.sleep(0.01)
+        assert (one.sent, other.sent) == ([[0, 1]], [])
+        one.steps.release()
+        await asyncio.sleep(0.01)
+        assert (one.sent, other.sent) == ([[0, 1]], [[0, 1], [2, 3]])
+        for slow in (one, other):
+            for _ in range(4):
+                slow.steps.release()
+        await asyncio.gather(*asked)
+
+    run(work())
+
+
+def test_a_batch_sent_ahead_fails_for_itself(make: Callable[..., MicroBatcher]) -> None:
+    batcher = make(max_batch=2)
+
+    async def score(queries: Sequence[int]) -> list[int]:
+        await asyncio.sleep(0.005)
+        if 2 in queries:
+            raise ArithmeticError("poison")
+        return list(queries)
+
+    async def work() -> list[Any]:
+        asked = [asyncio.create_task(batcher.submit(score, [query])) for query in range(8)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    results = run(work())
+    assert [type(result) for result in results] == [Scored] * 2 + [ArithmeticError] + [Scored] * 5
+
+
 def test_what_is_admitted_in_the_same_moment_goes_together(make: Callable[..., MicroBatcher]) -> None:
     recorder, batcher = Recorder(), make()
 

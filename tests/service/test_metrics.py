@@ -194,7 +194,7 @@ def test_limits_stand_beside_what_they_limit(made: Made) -> None:
 
 def test_every_engine_is_counted_by_its_name() -> None:
     indexes = {f"faiss-{kind}" for kind in PARAMETERS}
-    assert {*indexes, "gather", "scan", "scan-bfloat16"} == set(ENGINES)
+    assert {*indexes, "gather", "scan", "scan-bfloat16", "scan-int8"} == set(ENGINES)
 
 
 def test_a_stopped_server_is_not_ready(made: Made) -> None:

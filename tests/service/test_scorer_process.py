@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import shutil
@@ -93,6 +94,26 @@ def test_everything_else_is_told_as_by_one_here(apart: Answerer, here: Answerer)
     for name in ("modality_weights", "present"):
         assert np.array_equal(getattr(apart.bundle, name), getattr(here.bundle, name))
     assert list(apart.bundle.expert_gates) == list(here.bundle.expert_gates)
+
+
+@pytest.mark.parametrize("piece", [scorer_process.RECEIVED_BYTES, 1000])
+def test_questions_may_be_sent_ahead(
+    spec: ScorerSpec, here: Answerer, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that come in pieces, or several in one, are told apart; whoever fails fails alone."""
+    monkeypatch.setattr(scorer_process, "RECEIVED_BYTES", piece)
+    scorer = ScorerProcess(spec)
+    asked = [[Query(entity, 0, 5)] * (1 + entity) for entity in range(6)]
+
+    async def together() -> list[Any]:
+        work = [scorer.answer_soon(queries) for queries in (*asked[:3], [Query(10**6, 0, 5)], *asked[3:])]
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    found = asyncio.run(together())
+    assert isinstance(found.pop(3), ScorerFailed)
+    for answers, queries in zip(found, asked, strict=True):
+        expected = [answer.ranking.entities.tolist() for answer in here.score(queries)]
+        assert [answer.ranking.entities.tolist() for answer in answers] == expected
 
 
 def test_what_it_cannot_answer_leaves_it_well(spec: ScorerSpec) -> None:

@@ -1,0 +1,174 @@
+"""Int8Layout: the candidates as whole numbers of small steps, a quarter of the bytes of float32.
+
+Vectors are stretched column by column, so that no column needs larger steps than another, and then rounded to
+the nearest of 255 steps of their own. Products of whole numbers are exact; what rounding took off is known
+for each query and bounded for all candidates, which is all that a ``Scan`` needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from model.layout import BATCHES, CELLS, Errors
+from model.table import OVERFLOW, EntityTable, Float32, Float64
+
+STEPS = 127
+"""On either side of zero."""
+
+WIDEST = 2**31 // STEPS**2
+"""More products than this might not fit the 32 bits in which they are added up."""
+
+NARROWEST = 2
+"""Of a single column torch 2.13 makes nonsense."""
+
+RELATIVE = 2.0**-22
+"""Share by which a sum of products may err on its way to float32, three roundings in all."""
+
+ROWS_AT_ONCE = 1024
+
+
+@cache
+def multiplies(width: int) -> bool:
+    """Whether this machine adds up so many products of whole numbers without an error.
+
+    Libraries for processors that have no instruction for it add pairs of products in 16 bits, where the
+    largest do not fit.
+    """
+    if width > WIDEST:
+        return False
+    random = torch.Generator().manual_seed(0)
+    codes_CD = torch.randint(-STEPS, STEPS + 1, (ROWS_AT_ONCE, width), dtype=torch.int8, generator=random)
+    codes_CD[0], codes_CD[1], codes_CD[2::7] = STEPS, -STEPS, STEPS
+    exact_CC = codes_CD.double() @ codes_CD.double().T
+    return all(
+        torch.equal(_products(codes_CD[:size], codes_CD[:number]).double(), exact_CC[:size, :number])
+        for size in BATCHES
+        for number in (7, ROWS_AT_ONCE)
+    )
+
+
+def _products(codes_BD: Tensor, codes_CD: Tensor) -> Tensor:
+    """int32[B, C] of int8."""
+    missing = max(NARROWEST - codes_BD.shape[1], 0)
+    if missing:
+        codes_BD, codes_CD = (pad(codes, (0, missing)) for codes in (codes_BD, codes_CD))
+    product_BC: Tensor = torch._int_mm(codes_BD, codes_CD.T)
+    return product_BC
+
+
+class Int8Layout:
+    """On a CPU that ``multiplies``. ``spaces``: the columns of each inner product."""
+
+    dtype = torch.int8
+    device = torch.device("cpu")
+
+    def __init__(self, table: EntityTable, spaces: Sequence[slice]) -> None:
+        self.entities, self.spaces = table, spaces
+        self._spaces = [_Space.of(table, columns) for columns in spaces]
+
+    def warm(self) -> None:
+        """There is one way to multiply only."""
+
+    def tiles(self, query_BX: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+        """As those of a ``Layout``."""
+        asked = [space.rounded(query_BX.numpy()) for space in self._spaces]
+        at_once = max(CELLS["cpu"] // len(query_BX), ROWS_AT_ONCE)
+        for start in range(0, len(self.entities), at_once):
+            tile = slice(start, start + at_once)
+            yield (
+                start,
+                [space.products(query, tile) for space, query in zip(self._spaces, asked, strict=True)],
+            )
+
+    def errors(self, query_BX: Float32) -> Errors:
+        """Bounds for ``tiles``: q·c errs by at most ``|q - q'| |c| + |q'| |c - c'|``, all of them stretched;
+        infinite where numbers might not fit float32."""
+        absolute_BS, whole_BS = np.empty((2, len(query_BX), len(self.spaces)))
+        for place, space in enumerate(self._spaces):
+            exact_B = 1.02 * self.entities.rounding(query_BX, space.columns)
+            absolute_BS[:, place], whole_BS[:, place] = space.errors(query_BX)
+            absolute_BS[:, place] += exact_B
+        return Errors(absolute_BS, RELATIVE, absolute_BS * (1 + RELATIVE) + RELATIVE * whole_BS)
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """``codes`` int8[B, D] times ``steps`` float32[B, 1]; ``lengths`` float64[B] of that, and of what is
+    ``lost``."""
+
+    codes: Tensor
+    steps: Tensor
+    lengths: Float64
+    lost: Float64
+
+    @classmethod
+    def of(cls, vector_BD: Tensor) -> _Rounded:
+        """The nearest to vectors float64[B, D]."""
+        steps_B1 = (vector_BD.abs().amax(dim=1, keepdim=True) / STEPS).float()
+        exact_B1 = steps_B1.double()
+        codes_BD = (vector_BD / torch.where(exact_B1 > 0, exact_B1, 1)).round_().clamp_(-STEPS, STEPS)
+        rounded_BD = codes_BD * exact_B1
+        lost_BD = vector_BD - rounded_BD
+        return cls(codes_BD.to(torch.int8), steps_B1, _lengths(rounded_BD), _lengths(lost_BD))
+
+
+@dataclass(frozen=True)
+class _Space:
+    """All candidates in some columns, ``stretch`` float64[D] being what these are multiplied by.
+
+    ``codes`` int8[N, D], ``steps`` float32[N]; ``longest`` of the stretched vectors, ``lost`` the most that
+    rounding took off one.
+    """
+
+    columns: slice
+    stretch: Tensor
+    codes: Tensor
+    steps: Tensor
+    longest: float
+    lost: float
+
+    @classmethod
+    def of(cls, table: EntityTable, columns: slice) -> _Space:
+        vector_ND = torch.from_numpy(table.joined_NX)[:, columns]
+        parts = [vector_ND[start : start + ROWS_AT_ONCE] for start in range(0, len(vector_ND), ROWS_AT_ONCE)]
+        largest_D = torch.stack([part.abs().amax(dim=0) for part in parts]).amax(dim=0).double()
+        stretch_D = 1 / torch.where(largest_D > 0, largest_D, 1)
+        codes_ND = torch.empty(vector_ND.shape, dtype=torch.int8)
+        steps_N = torch.empty(len(vector_ND))
+        longest, lost, start = 0.0, 0.0, 0
+        for part in parts:
+            rounded, stop = _Rounded.of(part.double() * stretch_D), start + len(part)
+            codes_ND[start:stop], steps_N[start:stop] = rounded.codes, rounded.steps[:, 0]
+            longest = max(longest, float((rounded.lengths + rounded.lost).max()))
+            lost, start = max(lost, float(rounded.lost.max())), stop
+        return cls(columns, stretch_D, codes_ND, steps_N, longest, lost)
+
+    def rounded(self, query_BX: Float32) -> _Rounded:
+        """Queries, stretched the other way so that products stay what they are."""
+        return _Rounded.of(torch.from_numpy(query_BX[:, self.columns]).double() / self.stretch)
+
+    def products(self, query: _Rounded, tile: slice) -> Tensor:
+        """float32[B, C]."""
+        return _products(query.codes, self.codes[tile]).float().mul_(self.steps[tile]).mul_(query.steps)
+
+    def errors(self, query_BX: Float32) -> tuple[Float64, Float64]:
+        """float64[B]: how far products may lie from the exact ones, and how large they may be."""
+        query = self.rounded(query_BX)
+        with np.errstate(invalid="ignore", over="ignore"):  # What overflows proves nothing.
+            most_B = 1.01 * query.lengths * self.longest
+            error_B = 1.01 * (query.lost * self.longest + query.lengths * self.lost)
+            error_B += 2.0**-125 * (1 + query.lengths)  # Lost below the smallest numbers of float32.
+            fits_B = most_B + query.lengths < OVERFLOW
+        return np.where(fits_B, error_B, np.inf), np.where(fits_B, most_B, np.inf)
+
+
+def _lengths(vector_BD: Tensor) -> Float64:
+    lengths_B: Float64 = vector_BD.square().sum(dim=1).sqrt().numpy()
+    return lengths_B
