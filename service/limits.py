@@ -12,6 +12,8 @@ from service.problems import answer
 
 CROWDED = "crowded"
 """What a request's state holds where its connection is one too many."""
+WHOLE = "whole"
+"""Where a request's state holds, if the server knows, a function that says whether its body has all come."""
 WATCHED = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 """Paths that are answered on any connection: a crowd must not look like a failure."""
 LINGER_S = 1.0
@@ -49,21 +51,31 @@ class Guard:
         message = {"type": "http.request", "body": b"", "more_body": False}
         if length in (b"", b"0") and b"transfer-encoding" not in headers:
             return message
-        parts, size = [], 0
+        parts: list[bytes] = []
         try:
-            async with asyncio.timeout(self._timeout_s):
-                while True:
-                    part = await receive()
-                    if part["type"] == "http.disconnect":
-                        return None
-                    parts.append(part.get("body", b""))
-                    size += len(parts[-1])
-                    if size > self._max_bytes:
-                        raise self._too_large()
-                    if not part.get("more_body", False):
-                        return message | {"body": b"".join(parts)}
+            if scope.get("state", {}).get(WHOLE, lambda: False)():
+                arrived = await self._collect(receive, parts)  # A deadline costs more than this.
+            else:
+                async with asyncio.timeout(self._timeout_s):
+                    arrived = await self._collect(receive, parts)
         except TimeoutError:
+            size = sum(map(len, parts))
             raise TooSlow(f"{size} bytes came in {self._timeout_s:g} s; send it faster") from None
+        return message | {"body": b"".join(parts)} if arrived else None
+
+    async def _collect(self, receive: Receive, parts: list[bytes]) -> bool:
+        """All parts of a body, False if the client went away. Raises ``TooLarge``."""
+        size = 0
+        while True:
+            part = await receive()
+            if part["type"] == "http.disconnect":
+                return False
+            parts.append(part.get("body", b""))
+            size += len(parts[-1])
+            if size > self._max_bytes:
+                raise self._too_large()
+            if not part.get("more_body", False):
+                return True
 
     def _too_large(self) -> TooLarge:
         return TooLarge(

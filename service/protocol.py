@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import UnreadableRequest
-from service.limits import CROWDED
+from service.limits import CROWDED, WHOLE
 from service.problems import MEDIA_TYPE
 
 READ_S = 30.0
@@ -67,6 +67,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_timer = _cancelled(self._header_timer)
         self._header_bytes = 0
         super().on_headers_complete()
+        if (cycle := self.cycle) is not None:
+            self.scope["state"][WHOLE] = lambda: not cycle.more_body
 
     def send_400_response(self, msg: str) -> None:
         """As a problem document; there is no request that the app could be asked about."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SWITCH_S = 1e-4
 """How long a thread may keep Python's lock from another: the scorer asks for it after each operation, and
 would be starved by a flood of requests to refuse where each time took Python's own 5 ms."""
+GARBAGE = 20_000
+"""New objects before a look for garbage: an answer alone makes some hundred."""
 GRACE_S = 30
 """How long a stopping server waits for requests in flight."""
 KEEP_ALIVE_S = 75
@@ -73,6 +75,7 @@ def serve(
     context.deployment.on_trouble = start.fail
     # What imports have made stays: to look through it for garbage again would stop everyone for long.
     gc.freeze()
+    gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
     sys.setswitchinterval(SWITCH_S)
     with listener:
         start.begin()
