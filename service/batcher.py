@@ -36,8 +36,9 @@ GATHERED_S = 1e-3
 """How long rounds of the event loop may go on to bring more before the first batch is made."""
 
 MOST_SENT = 2
-"""Batches that are under way at a time, all but one of them full: where the event loop has hundreds of
-requests to refuse, it is a while before it sees that one is done and could send the next."""
+"""Batches that are under way at a time, the second only if full: where the event loop has hundreds of
+requests to refuse, it is a while before it sees that one is done and could send the next. With more of them
+the event loop has answers to write all the time, and refuses late."""
 
 logger = logging.getLogger("momok.scorer")
 

@@ -19,6 +19,8 @@ from service.problems import MEDIA_TYPE
 READ_S = 30.0
 """How long a client may leave what was sent to it unread."""
 MAX_HEADER_BYTES = 65_536
+CONTINUE = b"HTTP/1.1 100 "
+"""Begins what is sent to a client that waits to be asked for its body: no head of an answer."""
 
 
 def guarded(header_s: float, max_connections: int, on_slow: Callable[[], object]) -> type[HttpToolsProtocol]:
@@ -67,8 +69,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_timer = _cancelled(self._header_timer)
         self._header_bytes = 0
         super().on_headers_complete()
-        if (cycle := self.cycle) is not None:
+        if (cycle := self.cycle) is not None and cycle.scope is self.scope:
             self.scope["state"][WHOLE] = lambda: not cycle.more_body
+            answer = _Answer(self.transport, cycle.on_response)
+            cycle.transport, cycle.on_response = answer, answer.complete  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """As a problem document; there is no request that the app could be asked about."""
@@ -95,6 +99,40 @@ class GuardedProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         self.on_slow()
         self.transport.abort()
+
+
+class _Answer:
+    """Sends the head of an answer together with what comes first of its body: each write wakes the client."""
+
+    def __init__(self, transport: asyncio.Transport, on_complete: Callable[[], None]) -> None:
+        self._transport, self._on_complete = transport, on_complete
+        self._head: bytes | None = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            self._transport.write(data)
+        elif self._head or data.startswith(CONTINUE):
+            self._transport.write(self._head + data)
+            self._head = None if self._head else b""
+        else:
+            self._head = data
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def complete(self) -> None:
+        """An answer to HEAD has no body."""
+        self._flush()
+        self._on_complete()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = None
 
 
 class _Crowded:

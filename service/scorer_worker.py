@@ -36,12 +36,15 @@ from service.messages import (
 from service.scorers import scorer_of
 from service.trial import OUT_OF_MEMORY
 
+YIELDS = 5
+"""Who waits for a processor goes before this process: an event loop that must wait for it answers nobody."""
 LOOK_S = 1.0
 """Between two looks whether the server is still there."""
 
 
 def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall: str) -> None:
     """Until the server ends, whatever is being done then."""
+    os.nice(YIELDS)
     threading.Thread(target=_leave_with, args=(int(server),), daemon=True).start()
     with socket(fileno=int(fd)) as connection, suppress(ConnectionError):  # The other end is gone.
         try:
