@@ -13,7 +13,7 @@ matrix product. ``<engine>_<batch>`` is the median time of a batch over that of 
 ``--index`` builds an approximate index as `momok export` would, tuned on queries of its own: ``recall``,
 ``build_s``, ``memory`` (table and index over the table), and ``<scan>_over_index_<batch>``, how many times as
 fast it is as the scans. ``--bundle`` takes tables and held-out queries of a bundle that was trained. Where
-its scores are distances of rotations, the bare scan makes those, and neither a scan in bfloat16 nor the
+its scores are distances of rotations, the bare scan makes those, and neither coarse scans nor the
 limits stand beside it.
 
 Tables: ``gaussian``; ``clustered`` about centres that the branches share; ``correlated``, clustered and the

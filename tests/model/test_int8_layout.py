@@ -18,7 +18,7 @@ from model.predictor import Branch
 from model.table import EntityTable, Float64
 
 WIDTHS = (5, 1, 40)
-Change = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+Change = Callable[[np.random.Generator, Float64], Float64]
 
 
 def table_of(rows_NX: np.ndarray) -> EntityTable:
@@ -36,7 +36,8 @@ def products(layout: Int8Layout, query_BX: np.ndarray) -> list[Float64]:
 
 def off(table: EntityTable, query_BX: np.ndarray, space: slice, found_BN: Float64) -> Float64:
     exact_BN = query_BX[:, space].astype(np.float64) @ table.joined_NX[:, space].astype(np.float64).T
-    return np.abs(found_BN - exact_BN)
+    off_BN: Float64 = np.abs(found_BN - exact_BN)
+    return off_BN
 
 
 def assert_within(errors: Errors, space: int, off_BN: Float64, found_BN: Float64) -> None:
@@ -47,24 +48,29 @@ def assert_within(errors: Errors, space: int, off_BN: Float64, found_BN: Float64
     assert (off_BN <= allowed_BN).all()
 
 
-def uneven_columns(random: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    return rows * (10.0 ** random.uniform(-6, 6, rows.shape[1]))
+def uneven_columns(random: np.random.Generator, rows: Float64) -> Float64:
+    changed: Float64 = rows * (10.0 ** random.uniform(-6, 6, rows.shape[1]))
+    return changed
 
 
-def uneven_rows(random: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    return rows * (10.0 ** random.uniform(-6, 6, (len(rows), 1)))
+def uneven_rows(random: np.random.Generator, rows: Float64) -> Float64:
+    changed: Float64 = rows * (10.0 ** random.uniform(-6, 6, (len(rows), 1)))
+    return changed
 
 
-def with_nothing(random: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    return rows * (random.random(rows.shape[1]) < 0.5) * (random.random((len(rows), 1)) < 0.8)
+def with_nothing(random: np.random.Generator, rows: Float64) -> Float64:
+    changed: Float64 = rows * (random.random(rows.shape[1]) < 0.5) * (random.random((len(rows), 1)) < 0.8)
+    return changed
 
 
-def tiny(random: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    return rows * 2.0 ** random.integers(-149, -100, rows.shape)
+def tiny(random: np.random.Generator, rows: Float64) -> Float64:
+    changed: Float64 = rows * 2.0 ** random.integers(-149, -100, rows.shape)
+    return changed
 
 
-def huge(random: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    return np.clip(rows, -3, 3) * 2.0 ** random.integers(50, 120, rows.shape)
+def huge(random: np.random.Generator, rows: Float64) -> Float64:
+    changed: Float64 = np.clip(rows, -3, 3) * 2.0 ** random.integers(50, 120, rows.shape)
+    return changed
 
 
 CHANGES: list[Change] = [lambda _, rows: rows, uneven_columns, uneven_rows, with_nothing, tiny, huge]
@@ -130,9 +136,11 @@ def test_a_machine_that_adds_up_in_fewer_bits_is_found_out(monkeypatch: pytest.M
     that do not fit 16 bits are cut off."""
 
     def saturated(left_BD: torch.Tensor, right_DC: torch.Tensor) -> torch.Tensor:
-        total_BC = -128 * right_DC.int().sum(dim=0)
-        for a, b in zip(left_BD.int().split(2, dim=1), right_DC.int().split(2, dim=0), strict=True):
-            pair_BC = ((a + 128)[:, :, None] * b[None]).sum(dim=1)
+        left_BD, right_DC = left_BD.int() + 128, right_DC.int()
+        total_BC = -128 * right_DC.sum(dim=0)
+        for start in range(0, len(right_DC), 2):
+            pair = slice(start, start + 2)
+            pair_BC = (left_BD[:, pair, None] * right_DC[None, pair]).sum(dim=1)
             total_BC = total_BC + pair_BC.clamp(-(2**15), 2**15 - 1)
         return total_BC.int()
 
