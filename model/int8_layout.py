@@ -175,7 +175,7 @@ class _Space:
 
 
 def _stretch(vector_ND: Tensor) -> Tensor:
-    """float32[D]: powers of two, which multiply exactly, that bring the largest of each column near 1."""
+    """float32[D]: powers of two that bring the largest of each column near 1."""
     parts = [vector_ND[start : start + ROWS_AT_ONCE] for start in range(0, len(vector_ND), ROWS_AT_ONCE)]
     largest_D = torch.stack([vector_norm(part, torch.inf, dim=0) for part in parts]).amax(dim=0)
     exponent_D = torch.frexp(largest_D).exponent.clamp(-126, 126)

@@ -1,7 +1,7 @@
 """Answerer: names in, ranked and explained answers out. No HTTP here; the command line uses it too.
 
 Three steps, so that a server can run them where they belong: ``resolve`` (names to ids), ``score`` (one
-thread), ``render`` (ids to names).
+thread, or as ``scoring`` says), ``render`` (ids to names).
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ GOLDEN_TOLERANCE = 1e-3
 
 
 class Answerer:
-    """Answers from one bundle. ``score`` may run in one thread at a time; everything else in any.
+    """Answers from one bundle. ``score`` may run in one thread at a time, not while ``scoring`` is awaited;
+    everything else in any.
 
     ``graph`` reads what the bundle holds, ``facts`` scores whole facts. ``scorer`` scores with this bundle;
     where it is a process, that is ``scorer_pid``.

@@ -35,6 +35,9 @@ SMOOTHING = 0.2
 GATHERED_S = 1e-3
 """How long rounds of the event loop may go on to bring more before the first batch is made."""
 
+LOOK_S = 0.01
+"""Between two looks whether what was sent ahead is done."""
+
 MOST_SENT = 2
 """Batches that are under way at a time, the second only if full: where the event loop has hundreds of
 requests to refuse, it is a while before it sees that one is done and could send the next. With more of them
@@ -109,7 +112,7 @@ class MicroBatcher:
         self._jobs: deque[Job] = deque()
         self._sent: deque[_Batch] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gathering = self._closed = False
+        self._gathering = self._examining = self._closed = False
         self._thread = OneThread("scorer")
         self._admitted = 0
         self._query_s = 0.0
@@ -123,7 +126,7 @@ class MicroBatcher:
         timeout_s: float = float("inf"),
         size: int | None = None,
     ) -> Scored[AnswerT]:
-        """One answer a query. Cancelling it takes the queries out of the queue.
+        """One answer a query. Cancelling it takes the queries out of the queue, where they are not sent yet.
 
         ``size``: what they count for, where each takes as long as several.
         Raises ``QueueFullError``, ``DeadlineError``, ``ClosedError``, or what ``score`` raises for one of
@@ -229,22 +232,28 @@ class MicroBatcher:
 
     def _goes_ahead(self, job: Job) -> bool:
         """Whether a batch that begins with it is sent while others are under way: one that would be full."""
-        full = self.queued >= self._max_batch
-        return full and len(self._sent) < MOST_SENT and job.score == self._sent[-1].score
+        if self._examining or len(self._sent) >= MOST_SENT:
+            return False
+        return self.queued >= self._max_batch and job.score == self._sent[-1].score
 
     async def _score_batch(self, batch: _Batch) -> None:
         try:
             outcomes = await self._score(batch)
+        except BaseException:
+            for job in batch.jobs:
+                job.settle(RuntimeError("scoring was given up"))
+            raise
         finally:
+            ended = monotonic()
+            was_first = self._sent[0] is batch
             self._sent.remove(batch)
-        ended = monotonic()
-        if self._sent:
-            self._sent[0].began = ended
-        self._send()
-        query_s = (ended - batch.began) / batch.size
-        self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
+            if self._sent and was_first:  # One that is halved may end after the one behind it.
+                self._sent[0].began = ended
         waits_s = batch.waits_s
         deliver(_outcomes(batch.jobs, outcomes, waits_s))
+        self._send()
+        query_s = (ended - batch.began) / max(batch.size, 1)
+        self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
         if self._on_batch is not None:
             self._on_batch(batch.size, waits_s)
 
@@ -284,15 +293,20 @@ class MicroBatcher:
         return lambda queries: asyncio.wrap_future(self._thread.submit(partial(call, queries)))
 
     async def _examine(self) -> None:
-        """Are the queries to blame, or are we?"""
-        if self._check is None:
+        """Are the queries to blame, or are we? It is asked when nothing else is."""
+        if self._check is None or self._examining:
             return
+        self._examining = True
         try:
+            while len(self._sent) > 1:
+                await asyncio.sleep(LOOK_S)
             await asyncio.wrap_future(self._thread.submit(self._check))
         except Exception:
             logger.exception("the scorer does not answer what it should know either")
         else:
             self.failures = 0
+        finally:
+            self._examining = False
 
 
 def _outcomes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -40,6 +41,8 @@ class OneThread:
             call, future = given
             try:
                 future.set_result(call())
+            except (StopIteration, CancelledError) as error:  # Futures of event loops do not take these.
+                future.set_exception(RuntimeError(f"a call raised {type(error).__name__}"))
             except BaseException as error:  # Raised again where it is waited for.
                 future.set_exception(error)
             del given, call, future  # What they refer to must not stay while this waits for the next.

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from weakref import ref
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import UnreadableRequest
 from service.limits import CROWDED, WHOLE
@@ -70,7 +72,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         super().on_headers_complete()
         if (cycle := self.cycle) is not None and cycle.scope is self.scope:
-            self.scope["state"][WHOLE] = lambda: not cycle.more_body
+            self.scope["state"][WHOLE] = partial(_is_whole, ref(cycle))  # Or it would refer to itself.
             answer = _Answer(self.transport, cycle.on_response)
             cycle.transport, cycle.on_response = answer, answer.complete  # type: ignore[assignment]
 
@@ -99,6 +101,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         self.on_slow()
         self.transport.abort()
+
+
+def _is_whole(asked: ref[RequestResponseCycle]) -> bool:
+    cycle = asked()
+    return cycle is not None and not cycle.more_body
 
 
 class _Answer:

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -91,12 +92,12 @@ class ScorerProcess:
         self.gpu_memory = GpuMemory()
         # It answers in the order in which it was asked: questions may be sent ahead.
         self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
-        self._received = bytearray()
+        self._received, self._numbers = bytearray(), count(1)
         watch = Thread(
             target=_watch, args=(self._process, self._end, on_end), name="scorer-watch", daemon=True
         )
         watch.start()
-        words, _ = asyncio.run(self._receive())
+        words, _ = asyncio.run(self._exchange(b"", 0))
         self.device: str = words["device"]
         self.engine_choices: Mapping[int, str] = dict(words["engines"])
 
@@ -125,22 +126,34 @@ class ScorerProcess:
 
     async def _ask_soon(self, call: str, arrays: Arrays) -> tuple[Words, Arrays]:
         """Raises ``ScorerEnded``, and what the scorer raises."""
-        message = framed(pack({"call": call}, arrays))
-        async with self._sending:
-            with suppress(OSError):  # That it does not speak any more is found in reading.
-                await asyncio.get_running_loop().sock_sendall(self._socket, message)
-        return await self._receive()
+        number = next(self._numbers)
+        return await self._exchange(framed(pack({"call": call, "number": number}, arrays)), number)
 
-    async def _receive(self) -> tuple[Words, Arrays]:
-        async with self._receiving:
-            message = await self._read()
-        if message is None:
+    async def _exchange(self, message: bytes, number: int) -> tuple[Words, Arrays]:
+        """The answer of this number. Whatever goes wrong on the way, nobody may take it for theirs: better no
+        process than one whose answers are another question's."""
+        try:
+            async with self._sending:
+                with suppress(OSError):  # That it does not speak any more is found in reading.
+                    await asyncio.get_running_loop().sock_sendall(self._socket, message)
+            async with self._receiving:
+                answer = await self._read()
+            words, arrays = ({}, {}) if answer is None else unpack(answer)
+        except BaseException:
+            self._hang_up()
+            raise
+        if words.get("number") != number:
+            self._hang_up()
             raise await asyncio.to_thread(self._ended)
-        words, arrays = unpack(message)
         self.gpu_memory = GpuMemory(*words.get("gpu_memory", self.gpu_memory))
         if (failure := words.get("failure")) is not None:
             raise _raised(**failure)
         return words, arrays
+
+    def _hang_up(self) -> None:
+        """It leaves, and is missed."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     async def _read(self) -> bytes | None:
         """The next message; None where it does not speak any more."""

@@ -38,6 +38,8 @@ from service.trial import OUT_OF_MEMORY
 
 YIELDS = 5
 """Who waits for a processor goes before this process: an event loop that must wait for it answers nobody."""
+FIRST: Words = {"number": 0}
+"""What is said unasked."""
 LOOK_S = 1.0
 """Between two looks whether the server is still there."""
 
@@ -50,9 +52,9 @@ def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall
         try:
             scorer = scorer_of(Bundle.open(Path(bundle), choose_device(device)), engine, float(min_recall))
         except Exception as error:
-            connection.sendall(framed(pack(_failure(error), {})))
+            connection.sendall(framed(pack(_failure(error) | FIRST, {})))
             return
-        connection.sendall(framed(pack({"device": scorer.device} | _engines(scorer), {})))
+        connection.sendall(framed(pack({"device": scorer.device} | _engines(scorer) | FIRST, {})))
         # What there is now stays: to look through it for garbage would only take time.
         gc.freeze()
         with connection.makefile("rb") as stream:
@@ -72,11 +74,14 @@ def _leave_with(server: int) -> None:
 
 
 def _reply(scorer: Scorer, message: bytes) -> bytes:
+    """With the number of the question."""
+    asked, arrays = unpack(message)
+    number = {"number": asked["number"]}
     try:
-        words, arrays = _answer(scorer, *unpack(message))
-        return pack(words | {"gpu_memory": list(scorer.gpu_memory)}, arrays)
+        words, answers = _answer(scorer, asked, arrays)
+        return pack(words | number | {"gpu_memory": list(scorer.gpu_memory)}, answers)
     except Exception as error:
-        return pack(_failure(error), {})
+        return pack(_failure(error) | number, {})
 
 
 def _answer(scorer: Scorer, words: Words, arrays: Arrays) -> tuple[Words, Arrays]:

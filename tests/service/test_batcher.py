@@ -407,6 +407,74 @@ def test_a_batch_sent_ahead_fails_for_itself(make: Callable[..., MicroBatcher]) 
     assert [type(result) for result in results] == [Scored] * 2 + [ArithmeticError] + [Scored] * 5
 
 
+def test_a_batch_that_is_halved_is_timed_from_its_own_beginning(make: Callable[..., MicroBatcher]) -> None:
+    """Its halves come after the batch that was sent ahead, which ends first."""
+    batcher = make(max_batch=2, stuck_s=0.15)
+    turn = asyncio.Lock()
+
+    async def score(queries: Sequence[int]) -> list[int]:
+        async with turn:
+            await asyncio.sleep(0.1)
+        if 0 in queries:
+            raise ArithmeticError("poison")
+        return list(queries)
+
+    async def work() -> None:
+        asked = [asyncio.create_task(batcher.submit(score, [query])) for query in range(8)]
+        while not asked[0].done():
+            troubled = batcher.trouble
+            await asyncio.sleep(0.01)
+        assert troubled is not None and "at one batch" in troubled
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(results[1], Scored)
+        assert results[1].wait_s < 0.05, "it has not waited for what it took itself"
+
+    run(work())
+
+
+def test_the_check_is_asked_when_nothing_else_is(make: Callable[..., MicroBatcher]) -> None:
+    """Who is asked from a thread must not be asked from the event loop too."""
+    under_way, together = 0, []
+
+    async def score(queries: Sequence[int]) -> list[int]:
+        nonlocal under_way
+        under_way += 1
+        await asyncio.sleep(0.01 if min(queries) < 2 else 0.1)
+        under_way -= 1
+        if min(queries) < 2:
+            raise ArithmeticError("poison")
+        return list(queries)
+
+    batcher = make(max_batch=2, max_failures=1, check=lambda: together.append(under_way))
+
+    async def work() -> list[Any]:
+        asked = [asyncio.create_task(batcher.submit(score, [query])) for query in range(8)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    results = run(work())
+    assert [type(result) for result in results] == [ArithmeticError] * 2 + [Scored] * 6
+    assert together and not any(together)
+    assert batcher.trouble is None
+
+
+@pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError])
+def test_errors_that_event_loops_do_not_take_end_one_batch(
+    make: Callable[..., MicroBatcher], error: type[BaseException]
+) -> None:
+    batcher = make()
+
+    def odd(queries: Sequence[int]) -> list[int]:
+        raise error
+
+    with pytest.raises(RuntimeError, match=f"a call raised {error.__name__}"):
+        run(batcher.submit(odd, [1], timeout_s=20))
+    assert run(batcher.submit(Recorder().score, [1], timeout_s=20)).answers == [2]
+
+
+def test_a_request_of_nothing_is_answered(make: Callable[..., MicroBatcher]) -> None:
+    assert run(make().submit(Recorder().score, [], timeout_s=20)).answers == []
+
+
 def test_what_is_admitted_in_the_same_moment_goes_together(make: Callable[..., MicroBatcher]) -> None:
     recorder, batcher = Recorder(), make()
 

@@ -23,6 +23,7 @@ from service import scorer_process
 from service.answerer import Answerer
 from service.fact_schemas import RankRelationsRequest, ScoreRequest
 from service.job import ScorerEnded
+from service.messages import framed, pack
 from service.opening import open_apart
 from service.schemas import PredictRequest
 from service.scorer_process import ScorerFailed, ScorerProcess, ScorerSpec
@@ -114,6 +115,34 @@ def test_questions_may_be_sent_ahead(
     for answers, queries in zip(found, asked, strict=True):
         expected = [answer.ranking.entities.tolist() for answer in here.score(queries)]
         assert [answer.ranking.entities.tolist() for answer in answers] == expected
+
+
+def test_the_answer_to_a_question_given_up_is_nobody_elses(spec: ScorerSpec) -> None:
+    told = Event()
+    scorer = ScorerProcess(spec, lambda *_: told.set())
+
+    async def give_up() -> None:
+        asked = asyncio.create_task(scorer.answer_soon([Query(1, 0, 5)]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        with pytest.raises(ScorerEnded):
+            await scorer.answer_soon([Query(2, 0, 5)])
+
+    asyncio.run(give_up())
+    assert told.wait(20), "so that it is replaced"
+
+
+def test_an_answer_of_another_number_is_not_taken(spec: ScorerSpec) -> None:
+    scorer = ScorerProcess(spec)
+    next(scorer._numbers)
+    scorer._socket.send(
+        framed(pack({"call": "warm", "number": 1}, {}))
+    )  # As if somebody had not waited for the answer.
+    with pytest.raises(ScorerEnded):
+        scorer.answer([Query(1, 0, 5)])
 
 
 def test_what_it_cannot_answer_leaves_it_well(spec: ScorerSpec) -> None:
