@@ -8,7 +8,6 @@ branch, gates, weights, presence) · ``known.safetensors`` (known answers) · ``
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,23 +18,20 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save as arrays_as_bytes
 from safetensors.torch import load_file
-from safetensors.torch import save as tensors_as_bytes
 
 from model.described import Described
-from model.directory import new_directory
 from model.errors import UserError
 from model.index import EntityIndex
 from model.known import KnownAnswers
 from model.manifest import FORMAT_VERSION, BranchShape, FileDigest, Manifest, digest_of
-from model.pictures import FOLDER, Picture, entity_of, media_type_of, name_of, read_picture
+from model.pictures import Picture, entity_of, media_type_of
 from model.predictor import Candidates, LinkPredictor, ModelConfig, build_model, describe, parse_config
 from model.search import BRANCH, CONCAT
 from model.vocabulary import Vocabulary, VocabularyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -44,9 +40,10 @@ KNOWN = "known.safetensors"
 VOCABULARY = "vocabulary.sqlite"
 FILES = (WEIGHTS, ENTITIES, KNOWN, VOCABULARY)
 
-_MODALITY_WEIGHTS = "modality_weights"
-_PRESENT = "present"
-_GATES, _TABLE = "expert_gates.", "table."
+TABLE, GATES = "table.", "expert_gates."
+WEIGHTS_OF_MODALITIES, PRESENT = "modality_weights", "present"
+"""What ``entities.safetensors`` holds: of each branch, of each modality with experts, of all."""
+
 _ROWS_AT_ONCE = 65_536
 
 
@@ -182,77 +179,18 @@ def read_described(path: Path) -> Described:
     with _explained(path, ENTITIES), safe_open(path / ENTITIES, "numpy") as file:
         config = parse_config(manifest.model)
         written = set(file.keys())
-        gated = [_GATES + shape.name for shape in config.modalities if _GATES + shape.name in written]
+        gated = [GATES + shape.name for shape in config.modalities if GATES + shape.name in written]
         return Described(
             path,
             manifest,
             config,
-            file.get_tensor(_PRESENT),
-            file.get_tensor(_MODALITY_WEIGHTS),
-            {name.removeprefix(_GATES): file.get_tensor(name) for name in gated},
+            file.get_tensor(PRESENT),
+            file.get_tensor(WEIGHTS_OF_MODALITIES),
+            {name.removeprefix(GATES): file.get_tensor(name) for name in gated},
             _read_known(path, config),
             _open_names(path),
             _pictures_of(path, manifest),
         )
-
-
-def save_bundle(
-    path: Path,
-    *,
-    model: LinkPredictor,
-    candidates: Candidates,
-    known: KnownAnswers,
-    write_names: Callable[[Path], None],
-    manifest: Callable[[dict[str, FileDigest]], Manifest],
-    check: Callable[[Bundle], None],
-    pictures: Mapping[int, Path] | None = None,
-    indexes: Mapping[str, EntityIndex] | None = None,
-) -> Manifest:
-    """Write a bundle as a whole: it appears at ``path`` complete and checked, or not at all.
-
-    ``write_names`` writes the vocabulary; ``manifest`` is given the digests of the other files; ``check`` is
-    given the bundle as it was read back, and raises where it is not what was meant; ``pictures`` are files by
-    entity; ``indexes`` what the manifest says, by space. Raises ``BundleError`` where ``path`` exists or
-    cannot be written, ``PictureError`` for a file that is no picture.
-    """
-    with new_directory(path, BundleError) as directory:
-        # Not save_file: it makes files that nobody but their owner may read, and services run as others.
-        (directory / WEIGHTS).write_bytes(tensors_as_bytes(_contiguous(model.state_dict())))
-        (directory / ENTITIES).write_bytes(tensors_as_bytes(_candidate_tensors(candidates, model)))
-        rows = {name: getattr(known, name) for name in ("queries", "offsets", "answers", "splits")}
-        (directory / KNOWN).write_bytes(arrays_as_bytes(rows))
-        write_names(directory / VOCABULARY)
-        names = [*FILES, *_write_indexes(directory, indexes or {})]
-        names += _write_pictures(directory, pictures or {})
-        digests = {name: digest_of(directory / name) for name in names}
-        text = manifest(digests).model_dump_json(indent=2)
-        (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        written = Bundle.open(directory)
-        try:
-            check(written)
-        finally:
-            written.vocabulary.close()
-    return written.manifest
-
-
-def _write_indexes(directory: Path, indexes: Mapping[str, EntityIndex]) -> list[str]:
-    if indexes:
-        (directory / "index").mkdir()
-    names = [f"index/{space}.faiss" for space in indexes]
-    for name, index in zip(names, indexes.values(), strict=True):
-        index.write(directory / name)
-    return names
-
-
-def _write_pictures(directory: Path, pictures: Mapping[int, Path]) -> list[str]:
-    if pictures:
-        (directory / FOLDER).mkdir()
-    names = []
-    for entity, path in pictures.items():
-        data, suffix = read_picture(path)
-        names.append(name_of(entity, suffix))
-        (directory / names[-1]).write_bytes(data)
-    return names
 
 
 def _verify(path: Path, digest: FileDigest) -> None:
@@ -300,10 +238,10 @@ def _open_names(path: Path) -> Vocabulary:
 def _read_candidates(path: Path, model: LinkPredictor) -> Candidates:
     with safe_open(path, "pt") as file:
         vectors = _side_by_side(file, model)
-        if not torch.equal(file.get_tensor(_PRESENT), model.present):
+        if not torch.equal(file.get_tensor(PRESENT), model.present):
             raise ValueError("it says otherwise than the weights which entities have which modality")
-        gates = {name: file.get_tensor(_GATES + name) for name in model.gated_modalities}
-        return Candidates(vectors, file.get_tensor(_MODALITY_WEIGHTS), gates)
+        gates = {name: file.get_tensor(GATES + name) for name in model.gated_modalities}
+        return Candidates(vectors, file.get_tensor(WEIGHTS_OF_MODALITIES), gates)
 
 
 def _side_by_side(file: Any, model: LinkPredictor) -> dict[str, torch.Tensor]:
@@ -312,23 +250,13 @@ def _side_by_side(file: Any, model: LinkPredictor) -> dict[str, torch.Tensor]:
     joined_NX = torch.empty(num_entities, sum(branch.width for branch in model.branches))
     columns = torch.split(joined_NX, [branch.width for branch in model.branches], dim=1)
     for branch, table_ND in zip(model.branches, columns, strict=True):
-        rows = file.get_slice(_TABLE + branch.name)
+        rows = file.get_slice(TABLE + branch.name)
         if rows.get_shape() != [num_entities, branch.width] or rows.get_dtype() != "F32":
             found = f"{rows.get_dtype()} {tuple(rows.get_shape())}"
             raise ValueError(f"{branch.name} is {found}, expected F32 {tuple(table_ND.shape)}")
         for start in range(0, num_entities, _ROWS_AT_ONCE):
             table_ND[start : start + _ROWS_AT_ONCE] = rows[start : start + _ROWS_AT_ONCE]
     return {branch.name: table_ND for branch, table_ND in zip(model.branches, columns, strict=True)}
-
-
-def _candidate_tensors(candidates: Candidates, model: LinkPredictor) -> dict[str, torch.Tensor]:
-    tensors = {_TABLE + name: rows for name, rows in candidates.vectors.items()}
-    tensors |= {_GATES + name: rows for name, rows in candidates.expert_gates.items()}
-    return _contiguous(tensors | {_MODALITY_WEIGHTS: candidates.modality_weights, _PRESENT: model.present})
-
-
-def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 @contextmanager

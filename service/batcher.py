@@ -7,19 +7,18 @@ function is the same are scored together, in the order in which they came.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from inspect import iscoroutinefunction
 from itertools import islice
 from time import monotonic
 from typing import Any, TypeVar, cast
 
-from model.errors import UserError
-from service.job import Job, Scored, ScorerEnded, deliver
+from service.batch import Batch
+from service.health import Health
+from service.job import Job, Scored
 from service.one_thread import OneThread
 from service.trial import Trial
 
@@ -35,15 +34,10 @@ SMOOTHING = 0.2
 GATHERED_S = 1e-3
 """How long rounds of the event loop may go on to bring more before the first batch is made."""
 
-LOOK_S = 0.01
-"""Between two looks whether what was sent ahead is done."""
-
 MOST_SENT = 2
 """Batches that are under way at a time, the second only if full: where the event loop has hundreds of
 requests to refuse, it is a while before it sees that one is done and could send the next. With more of them
 the event loop has answers to write all the time, and refuses late."""
-
-logger = logging.getLogger("momok.scorer")
 
 
 class BatcherError(Exception):
@@ -64,26 +58,6 @@ class DeadlineError(BatcherError):
 
 class ClosedError(BatcherError):
     """Nothing more is taken."""
-
-
-@dataclass(eq=False)
-class _Batch:
-    """Jobs of one function; ``began`` when it was sent, or when all that were sent before it were done."""
-
-    jobs: list[Job]
-    began: float = field(default_factory=monotonic)
-
-    @property
-    def score(self) -> Score[Any, Any]:
-        return self.jobs[0].score
-
-    @property
-    def size(self) -> int:
-        return sum(job.size for job in self.jobs)
-
-    @property
-    def waits_s(self) -> list[float]:
-        return [self.began - job.admitted for job in self.jobs]
 
 
 class MicroBatcher:
@@ -107,17 +81,16 @@ class MicroBatcher:
         on_batch: Callable[[int, list[float]], object] | None = None,
     ) -> None:
         self._max_batch, self._max_queue = max_batch, max_queue
-        self._stuck_s, self._max_failures = stuck_s, max_failures
-        self._check, self._on_batch = check, on_batch
+        self._stuck_s, self._on_batch = stuck_s, on_batch
         self._jobs: deque[Job] = deque()
-        self._sent: deque[_Batch] = deque()
+        self._sent: deque[Batch] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gathering = self._examining = self._closed = False
+        self._gathering = self._closed = False
         self._thread = OneThread("scorer")
+        self._health = Health(max_failures, check, self._thread)
         self._admitted = 0
         self._query_s = 0.0
         self.queued = 0
-        self.failures = 0
 
     async def submit(
         self,
@@ -169,9 +142,7 @@ class MicroBatcher:
         """Why what scores should be given up, None while it is alive."""
         if self.busy_s > self._stuck_s:
             return f"the scorer has been at one batch for more than {self._stuck_s:g} s"
-        if self.failures >= self._max_failures:
-            return f"the last {self.failures} batches failed"
-        return None
+        return self._health.trouble
 
     @property
     def delay_s(self) -> float:
@@ -227,21 +198,22 @@ class MicroBatcher:
         """The next batch where none is under way, and those that go ahead."""
         while self._jobs and (not self._sent or self._goes_ahead(self._jobs[0])):
             if jobs := self._take():
-                self._sent.append(_Batch(jobs))
+                self._sent.append(Batch(jobs))
                 self._begin(self._score_batch(self._sent[-1]))
 
     def _goes_ahead(self, job: Job) -> bool:
         """Whether a batch that begins with it is sent while others are under way: one that would be full."""
-        if self._examining or len(self._sent) >= MOST_SENT:
+        if self._health.examining or len(self._sent) >= MOST_SENT:
             return False
         return self.queued >= self._max_batch and job.score == self._sent[-1].score
 
-    async def _score_batch(self, batch: _Batch) -> None:
+    async def _score_batch(self, batch: Batch) -> None:
         try:
-            outcomes = await self._score(batch)
+            outcomes = await Trial(self._awaited(batch.score)).outcomes(batch.queries)
+            if self._health.doubts(outcomes):
+                await self._health.examine(self._others_done)
         except BaseException:
-            for job in batch.jobs:
-                job.settle(RuntimeError("scoring was given up"))
+            batch.give_up()
             raise
         finally:
             ended = monotonic()
@@ -250,7 +222,7 @@ class MicroBatcher:
             if self._sent and was_first:  # One that is halved may end after the one behind it.
                 self._sent[0].began = ended
         waits_s = batch.waits_s
-        deliver(_outcomes(batch.jobs, outcomes, waits_s))
+        batch.deliver(outcomes)
         self._send()
         query_s = (ended - batch.began) / max(batch.size, 1)
         self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
@@ -272,19 +244,6 @@ class MicroBatcher:
     def _fits(self, job: Job, jobs: list[Job], size: int) -> bool:
         return not jobs or (size + job.size <= self._max_batch and job.score == jobs[0].score)
 
-    async def _score(self, batch: _Batch) -> list[Any]:
-        """An answer or an exception for each query."""
-        queries = [query for job in batch.jobs for query in job.queries]
-        outcomes = await Trial(self._awaited(batch.score)).outcomes(queries)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if len(errors) < len(outcomes) or any(isinstance(error, UserError) for error in errors):
-            self.failures = 0
-        elif not any(isinstance(error, ScorerEnded) for error in errors):  # That is seen to elsewhere.
-            self.failures += 1
-            if self.failures >= self._max_failures:
-                await self._examine()
-        return outcomes
-
     def _awaited(self, score: Score[Any, Any]) -> Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]:
         """What is no coroutine function is called in the thread."""
         if iscoroutinefunction(score):
@@ -292,30 +251,7 @@ class MicroBatcher:
         call = cast(Callable[[Sequence[Any]], Sequence[Any]], score)
         return lambda queries: asyncio.wrap_future(self._thread.submit(partial(call, queries)))
 
-    async def _examine(self) -> None:
-        """Are the queries to blame, or are we? It is asked when nothing else is."""
-        if self._check is None or self._examining:
-            return
-        self._examining = True
-        try:
-            while len(self._sent) > 1:
-                await asyncio.sleep(LOOK_S)
-            await asyncio.wrap_future(self._thread.submit(self._check))
-        except Exception:
-            logger.exception("the scorer does not answer what it should know either")
-        else:
-            self.failures = 0
-        finally:
-            self._examining = False
-
-
-def _outcomes(
-    jobs: list[Job], outcomes: list[Any], waits_s: list[float]
-) -> Iterator[tuple[Job, Scored[Any] | Exception]]:
-    """What becomes of each job, of the outcomes of its queries: one exception spoils the others."""
-    start = 0
-    for job, wait_s in zip(jobs, waits_s, strict=True):
-        part = outcomes[start : start + len(job.queries)]
-        start += len(part)
-        error = next((outcome for outcome in part if isinstance(outcome, Exception)), None)
-        yield job, error or Scored(part, wait_s)
+    async def _others_done(self) -> None:
+        """What is under way, but for who asks."""
+        if others := self._tasks - {asyncio.current_task()}:
+            await asyncio.wait(others)

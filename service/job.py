@@ -1,10 +1,9 @@
-"""Job: one request's queries, on their way to be scored with others, and what becomes of them."""
+"""Job: one request's queries, on their way to be scored with others."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -49,19 +48,3 @@ class Job:
             self.future.set_exception(outcome)
         else:
             self.future.set_result(outcome)
-
-
-def deliver(outcomes: Iterable[tuple[Job, Scored[Any] | BaseException]]) -> None:
-    """What is scored in time is answered, however long the answers before it take to be written."""
-    waiting = deque(outcomes)
-    for job, _ in waiting:
-        job.stop_timer()
-    _settle(waiting, asyncio.get_running_loop())
-
-
-def _settle(waiting: deque[tuple[Job, Scored[Any] | BaseException]], loop: asyncio.AbstractEventLoop) -> None:
-    """One in each round of the event loop: others should not wait until a whole batch has been written."""
-    job, outcome = waiting.popleft()
-    if waiting:
-        loop.call_soon(_settle, waiting, loop)
-    job.settle(outcome)

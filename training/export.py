@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.bundle import Bundle, BundleError, save_bundle
+from model.bundle import Bundle, BundleError
+from model.bundle_writer import save_bundle
 from model.index_spec import IndexSpec
 from model.known import SPLITS, Int64, KnownAnswers
 from model.manifest import BranchShape, FileDigest, GoldenQuery, Manifest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.bundle import save_bundle
+from model.bundle_writer import save_bundle
 from model.decision import Decision
 from model.known import KnownAnswers
 from model.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest

@@ -26,8 +26,8 @@ from model.bundle import (
     is_bundle,
     read_described,
     read_manifest,
-    save_bundle,
 )
+from model.bundle_writer import save_bundle
 from model.known import KnownAnswers
 from model.manifest import Manifest, digest_of
 from model.predictor import LinkPredictor

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from pydantic import SecretStr
 
-from model.bundle import save_bundle
+from model.bundle_writer import save_bundle
 from model.decision import Decision
 from model.known import KnownAnswers
 from model.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest

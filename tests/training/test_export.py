@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.bundle import Bundle, BundleError, save_bundle
+from model.bundle import Bundle, BundleError
+from model.bundle_writer import save_bundle
 from model.errors import UserError
 from model.manifest import Manifest
 from model.predictor import Candidates, LinkPredictor, build_model
