@@ -122,10 +122,10 @@ def test_a_bundle_whose_writer_was_killed_is_not_there(
     bundles: list[Path], link: Path, tmp_path: Path
 ) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom model import bundle\n"
-        "digest = bundle.digest_of\n"
+        "import sys\nfrom pathlib import Path\nfrom model import bundle_writer\n"
+        "digest = bundle_writer.digest_of\n"
         "def slowly(path):\n    print('writing', flush=True)\n    sys.stdin.read()\n    return digest(path)\n"
-        "bundle.digest_of = slowly\n"
+        "bundle_writer.digest_of = slowly\n"
         "from tests.service.builders import make_bundle\n"
         "make_bundle(Path(sys.argv[1]), decision='sum')\n"
     )
