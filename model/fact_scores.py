@@ -78,10 +78,10 @@ class FactScores:
         sign_BN = np.empty((len(query_BX), len(self._table)), dtype=np.int8)
         low_B, high_B = self._settled(query_BX, torch.from_numpy(score_B))
         for start, scores in self._layout.tiles(torch.from_numpy(query_BX)):
-            score_Bc = decide(scores, self._decision)
-            low, high = (bound_B[:, None].to(score_Bc.device) for bound_B in (low_B, high_B))
-            sign_Bc = (score_Bc > high).to(torch.int8).sub_((score_Bc < low).to(torch.int8))
-            sign_BN[:, start : start + sign_Bc.shape[1]] = sign_Bc.cpu().numpy()
+            score_CB = decide(scores, self._decision)
+            low, high = (bound_B.to(score_CB.device) for bound_B in (low_B, high_B))
+            sign_CB = (score_CB > high).to(torch.int8).sub_((score_CB < low).to(torch.int8))
+            sign_BN[:, start : start + len(sign_CB)] = sign_CB.cpu().numpy().T
         for row in range(len(query_BX)):
             unsure = np.flatnonzero(sign_BN[row] == 0)
             row_P = np.full(len(unsure), row)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from torch.nn.functional import pad
 
-from model.layout import BATCHES, CELLS, Errors
+from model.layout import BATCHES, CELLS, TIMED_ROWS, Errors, Multiply
 from model.table import OVERFLOW, EntityTable, Float32, Float64
 
 STEPS = 127
@@ -49,19 +50,31 @@ def multiplies(width: int) -> bool:
     codes_CD[0], codes_CD[1], codes_CD[2::7] = STEPS, -STEPS, STEPS
     exact_CC = codes_CD.double() @ codes_CD.double().T
     return all(
-        torch.equal(_products(codes_CD[:size], codes_CD[:number]).double(), exact_CC[:size, :number])
+        torch.equal(multiply(codes_CD[:number], codes_CD[:size]).double(), exact_CC[:number, :size])
+        for multiply in MULTIPLIES
         for size in BATCHES
         for number in (7, ROWS_AT_ONCE)
     )
 
 
-def _products(codes_BD: Tensor, codes_CD: Tensor) -> Tensor:
-    """int32[B, C] of int8."""
-    missing = max(NARROWEST - codes_BD.shape[1], 0)
-    if missing:
-        codes_BD, codes_CD = (pad(codes, (0, missing)) for codes in (codes_BD, codes_CD))
-    product_BC: Tensor = torch._int_mm(codes_BD, codes_CD.T)
-    return product_BC
+def _tall(codes_CD: Tensor, codes_BD: Tensor) -> Tensor:
+    product_CB: Tensor = torch._int_mm(*_widened(codes_CD, codes_BD.T))
+    return product_CB
+
+
+def _wide(codes_CD: Tensor, codes_BD: Tensor) -> Tensor:
+    product_BC: Tensor = torch._int_mm(*_widened(codes_BD, codes_CD.T))
+    return product_BC.T.contiguous()
+
+
+def _widened(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of the same product that are ``NARROWEST`` wide at least."""
+    missing = max(NARROWEST - len(right), 0)
+    return (pad(left, (0, missing)), pad(right, (0, 0, 0, missing))) if missing else (left, right)
+
+
+MULTIPLIES: tuple[Multiply, ...] = (_tall, _wide)
+"""int32[C, B] of int8; which is quicker depends on the machine."""
 
 
 class Int8Layout:
@@ -73,20 +86,25 @@ class Int8Layout:
     def __init__(self, table: EntityTable, spaces: Sequence[slice]) -> None:
         self.entities, self.spaces = table, spaces
         self._spaces = [_Space.of(table, columns) for columns in spaces]
+        self._chosen: dict[int, Multiply] = {1: MULTIPLIES[0]}
 
+    @torch.inference_mode()
     def warm(self) -> None:
-        """There is one way to multiply only."""
+        """Time the ways to multiply on this machine, for each size of batch."""
+        codes_CD = self._spaces[0].codes[:TIMED_ROWS]
+        for size in BATCHES:
+            query_BD = codes_CD[:1].expand(size, -1).contiguous()
+            self._chosen[size] = min(MULTIPLIES, key=lambda way: _seconds(way, codes_CD, query_BD))
 
     def tiles(self, query_BX: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
         """As those of a ``Layout``."""
         asked = [space.rounded(query_BX.numpy()) for space in self._spaces]
+        multiply = self._chosen[max(size for size in self._chosen if size <= len(query_BX))]
         at_once = max(CELLS["cpu"] // len(query_BX), ROWS_AT_ONCE)
         for start in range(0, len(self.entities), at_once):
             tile = slice(start, start + at_once)
-            yield (
-                start,
-                [space.products(query, tile) for space, query in zip(self._spaces, asked, strict=True)],
-            )
+            pairs = zip(self._spaces, asked, strict=True)
+            yield start, [space.products(query, tile, multiply) for space, query in pairs]
 
     def errors(self, query_BX: Float32) -> Errors:
         """Bounds for ``tiles``: q·c errs by at most ``|q - q'| |c| + |q'| |c - c'|``, all of them stretched;
@@ -159,9 +177,10 @@ class _Space:
         """Queries, stretched the other way so that products stay what they are."""
         return _Rounded.of(torch.from_numpy(query_BX[:, self.columns]).double() / self.stretch)
 
-    def products(self, query: _Rounded, tile: slice) -> Tensor:
-        """float32[B, C]."""
-        return _products(query.codes, self.codes[tile]).float().mul_(self.steps[tile]).mul_(query.steps)
+    def products(self, query: _Rounded, tile: slice, multiply: Multiply) -> Tensor:
+        """float32[C, B]."""
+        product_CB = multiply(self.codes[tile], query.codes).float()
+        return product_CB.mul_(self.steps[tile, None]).mul_(query.steps[:, 0])
 
     def errors(self, query_BX: Float32) -> tuple[Float64, Float64]:
         """float64[B]: how far products may lie from the exact ones, and how large they may be."""
@@ -175,13 +194,22 @@ class _Space:
 
 
 def _stretch(vector_ND: Tensor) -> Tensor:
-    """float32[D]: powers of two that bring the largest of each column near 1."""
+    """float32[D]: what brings the largest of each column near 1, as far as float32 can tell."""
     parts = [vector_ND[start : start + ROWS_AT_ONCE] for start in range(0, len(vector_ND), ROWS_AT_ONCE)]
     largest_D = torch.stack([vector_norm(part, torch.inf, dim=0) for part in parts]).amax(dim=0)
-    exponent_D = torch.frexp(largest_D).exponent.clamp(-126, 126)
-    return torch.where(largest_D > 0, torch.exp2(-exponent_D.float()), 1)
+    return torch.where(largest_D > 0, 1 / largest_D.clamp(2.0**-126, 2.0**126), 1)
 
 
 def _lengths(vector_BD: Tensor) -> Float64:
     lengths_B: Float64 = vector_BD.square().sum(dim=1).sqrt().numpy()
     return lengths_B
+
+
+def _seconds(multiply: Multiply, codes_CD: Tensor, codes_BD: Tensor) -> float:
+    """The shortest of a few runs."""
+    times = []
+    for _ in range(3):
+        started = perf_counter()
+        multiply(codes_CD, codes_BD)
+        times.append(perf_counter() - started)
+    return min(times)

@@ -41,21 +41,25 @@ BFLOAT16_UNIT = 1.01 * 2.0**-8
 """Largest relative error of rounding to bfloat16, and a little room."""
 
 Multiply = Callable[[Tensor, Tensor], Tensor]
+"""Of candidates ``table_CD`` with queries ``query_BD``: [C, B], in their own precision or float32.
+
+Candidates come first, so that what is done with their scores goes through a row of memory for each.
+"""
 
 
-def _wide(query_BD: Tensor, table_CD: Tensor) -> Tensor:
-    return query_BD @ table_CD.T
+def _tall(table_CD: Tensor, query_BD: Tensor) -> Tensor:
+    return table_CD @ query_BD.T
 
 
-def _tall(query_BD: Tensor, table_CD: Tensor) -> Tensor:
-    return (table_CD @ query_BD.T).T.contiguous()
+def _wide(table_CD: Tensor, query_BD: Tensor) -> Tensor:
+    return (query_BD @ table_CD.T).T.contiguous()
 
 
-def _one_by_one(query_BD: Tensor, table_CD: Tensor) -> Tensor:
-    return torch.stack([torch.mv(table_CD, query_D) for query_D in query_BD])
+def _one_by_one(table_CD: Tensor, query_BD: Tensor) -> Tensor:
+    return torch.stack([torch.mv(table_CD, query_D) for query_D in query_BD], dim=1)
 
 
-def _onednn(query_BD: Tensor, table_CD: Tensor) -> Tensor:
+def _onednn(table_CD: Tensor, query_BD: Tensor) -> Tensor:
     """By oneDNN, which torch asks for products in half precision and leaves those in float32 to MKL.
 
     On AMD's processors MKL takes two to three times as long. The operation is the one that torch's compiler
@@ -63,15 +67,15 @@ def _onednn(query_BD: Tensor, table_CD: Tensor) -> Tensor:
     """
     if not table_CD.is_contiguous():
         return torch.cat(
-            [_onednn(query_BD, part.contiguous()) for part in torch.split(table_CD, COPIED_ROWS)], dim=1
+            [_onednn(part.contiguous(), query_BD) for part in torch.split(table_CD, COPIED_ROWS)]
         )
-    scores_BC: Tensor = torch.ops.mkldnn._linear_pointwise(query_BD, table_CD, None, "none", [], "")
-    return scores_BC
+    score_CB: Tensor = torch.ops.mkldnn._linear_pointwise(table_CD, query_BD, None, "none", [], "")
+    return score_CB
 
 
-def _widened(query_BD: Tensor, table_CD: Tensor) -> Tensor:
+def _widened(table_CD: Tensor, query_BD: Tensor) -> Tensor:
     """In float32 all through; a GPU would else add up parts of a long product in bfloat16."""
-    return torch.mm(query_BD, table_CD.T, out_dtype=torch.float32)
+    return torch.mm(table_CD, query_BD.T, out_dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -91,24 +95,24 @@ class Way:
         """What ``scores`` multiplies with candidates."""
         if not self.together:
             return [query_BX[:, columns].contiguous() for columns in spaces]
-        rows_BSX = query_BX.new_zeros(len(query_BX), len(spaces), query_BX.shape[1])
+        rows_SBX = query_BX.new_zeros(len(spaces), *query_BX.shape)
         for space, columns in enumerate(spaces):
-            rows_BSX[:, space, columns] = query_BX[:, columns]
-        rows_RX = rows_BSX.flatten(0, 1)
+            rows_SBX[space, :, columns] = query_BX[:, columns]
+        rows_RX = rows_SBX.flatten(0, 1)
         return [pad(rows_RX, (0, 0, 0, max(LEAST_TOGETHER - len(rows_RX), 0)))]
 
     def scores(
         self, prepared: Sequence[Tensor], num_queries: int, table_CX: Tensor, spaces: Sequence[slice]
     ) -> list[Tensor]:
-        """The inner products in each space, float32[B, C]."""
+        """The inner products in each space, [C, B]."""
         if not self.together:
             pairs = zip(prepared, spaces, strict=True)
-            return [self.multiply(query_BD, table_CX[:, columns]).float() for query_BD, columns in pairs]
-        score_RC = self.multiply(prepared[0], table_CX)[: num_queries * len(spaces)]
-        return [score_RC[space :: len(spaces)].float() for space in range(len(spaces))]
+            return [self.multiply(table_CX[:, columns], query_BD) for query_BD, columns in pairs]
+        score_CR = self.multiply(table_CX, prepared[0])[:, : num_queries * len(spaces)]
+        return [part_CB.contiguous() for part_CB in torch.split(score_CR, num_queries, dim=1)]
 
 
-WAYS = (Way(_wide), Way(_tall), Way(_one_by_one), Way(_wide, together=True), Way(_tall, together=True))
+WAYS = (Way(_tall), Way(_wide), Way(_one_by_one), Way(_tall, together=True), Way(_wide, together=True))
 """Libraries are slow at one or the other, depending on the size of the batch."""
 
 FLOAT32_WAYS: tuple[Way, ...] = WAYS
@@ -191,7 +195,7 @@ class Layout:
             self._chosen[size] = min(ways, key=lambda way: self._seconds(way, query_BX[:size]))
 
     def tiles(self, query_BX: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
-        """Inner products in each space, float32[B, C], of so many candidates at a time, from ``start`` on."""
+        """Inner products in each space, [C, B], of so many candidates at a time, from ``start`` on."""
         way = self._chosen[max(size for size in self._chosen if size <= len(query_BX))]
         yield from self._tiles(way, query_BX.to(self.device, self.dtype), len(self.table_NX))
 

@@ -80,7 +80,7 @@ class RotationLayout(Layout):
         at_once = max(cells // len(query_BX), 1024)
         for start in range(0, len(self.table_NX), at_once):
             tile_CX = self.table_NX[start : start + at_once]
-            yield start, [self.entities.margin - distance(query_BX, tile_CX)]
+            yield start, [self.entities.margin - distance(query_BX, tile_CX).T.contiguous()]
 
 
 class RotationSearch(Search):

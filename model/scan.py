@@ -72,9 +72,9 @@ class Scan:
         masks = _Masks(selections, len(self._entities), device)
         contenders = _Contenders(selections, errors, self._decision, device)
         for start, scores in self.layout.tiles(torch.from_numpy(query_BX)):
-            score_BC = decide(scores, self._decision)
-            masks.apply(score_BC, start)
-            contenders.look(score_BC, start)
+            score_CB = self._decided(scores)
+            masks.apply(score_CB, start)
+            contenders.look(score_CB, start)
         return contenders
 
     def _second_look(
@@ -102,9 +102,15 @@ class Scan:
         """Everyone allowed who scores at least ``least``, or anything at all if that is NaN."""
         allowed_N = selection.allowed(len(self._entities))
         for start, scores in self.layout.tiles(query_1X):
-            behind_C = (decide(scores, self._decision)[0] < least).cpu().numpy()
+            behind_C = (self._decided(scores)[:, 0] < least).cpu().numpy()
             allowed_N[start : start + len(behind_C)] &= ~behind_C
         return np.flatnonzero(allowed_N)
+
+    def _decided(self, scores: Sequence[Tensor]) -> Tensor:
+        """[C, B]. What is the decision already is left as it is stored, anything else computed in float32."""
+        if self._decision != "mean_sigmoid":
+            return scores[0]
+        return decide(map(Tensor.float, scores), self._decision)
 
 
 class _Contenders:
@@ -129,30 +135,31 @@ class _Contenders:
         self._counts_B = torch.zeros_like(self._wanted_B)
         self._crowds_B = CROWD + 4 * self._wanted_B
 
-    def look(self, score_BC: Tensor, start: int) -> None:
+    def look(self, score_CB: Tensor, start: int) -> None:
         """At the candidates from ``start`` on; -inf for who may not be answered."""
-        parts = _grouped(score_BC, self._most)
-        highest = [grouped_BPG.amax(dim=1) for grouped_BPG in parts]
-        self._best_BK = torch.cat([self._best_BK, *highest], dim=1).topk(self._most, dim=1).values
+        parts = _grouped(score_CB, self._most)
+        highest = [grouped_PGB.amax(dim=0).float() for grouped_PGB in parts]
+        found = [self._best_BK, *(highest_GB.T for highest_GB in highest)]
+        self._best_BK = torch.cat(found, dim=1).topk(self._most, dim=1).values
         kth_B = self._best_BK.gather(1, self._wanted_B[:, None] - 1)[:, 0].double()
         self._least_B = least_in_contention(
             kth_B, self._absolute_BS, self._together_BS, self._relative, self._decision
         )
-        for grouped_BPG, highest_BG in zip(parts, highest, strict=True):
-            self._collect(grouped_BPG, highest_BG, start)
-            start += grouped_BPG[0].numel()
+        for grouped_PGB, highest_GB in zip(parts, highest, strict=True):
+            self._collect(grouped_PGB, highest_GB, start)
+            start += grouped_PGB[..., 0].numel()
 
-    def _collect(self, grouped_BPG: Tensor, highest_BG: Tensor, start: int) -> None:
+    def _collect(self, grouped_PGB: Tensor, highest_GB: Tensor, start: int) -> None:
         """Keep those of a part that are in contention, except of rows where a crowd already is."""
-        open_B1 = (self._counts_B <= self._crowds_B)[:, None]
-        row_P, group_P = torch.nonzero(
-            (highest_BG >= self._least_B[:, None]) & (highest_BG > -torch.inf) & open_B1, as_tuple=True
+        open_B = self._counts_B <= self._crowds_B
+        group_p, row_p = torch.nonzero(
+            (highest_GB >= self._least_B) & (highest_GB > -torch.inf) & open_B, as_tuple=True
         )
-        member_Pp = grouped_BPG[row_P, :, group_P]
-        kept_Pp = (member_Pp >= self._least_B[row_P, None]) & (member_Pp > -torch.inf)
-        pair, place = torch.nonzero(kept_Pp, as_tuple=True)
-        row_P, entity_P = row_P[pair], start + place * grouped_BPG.shape[2] + group_P[pair]
-        self._pairs.append((row_P, entity_P, member_Pp[pair, place]))
+        member_Pp = grouped_PGB[:, group_p, row_p].float()
+        kept_Pp = (member_Pp >= self._least_B[row_p]) & (member_Pp > -torch.inf)
+        place, pair = torch.nonzero(kept_Pp, as_tuple=True)
+        row_P, entity_P = row_p[pair], start + place * grouped_PGB.shape[1] + group_p[pair]
+        self._pairs.append((row_P, entity_P, member_Pp[place, pair]))
         self._counts_B += torch.bincount(row_P, minlength=len(self._counts_B))
 
     def found(self) -> tuple[Int64, Int64, Float64, Int64]:
@@ -206,19 +213,19 @@ class _Masks:
             if selection.candidates is not None
         }
 
-    def apply(self, score_BC: Tensor, start: int) -> None:
+    def apply(self, score_CB: Tensor, start: int) -> None:
         """Set the scores of candidates from ``start`` on that may not be answered to -inf."""
-        stop = start + score_BC.shape[1]
+        stop = start + len(score_CB)
         if len(self._entity_P):
             here_P = (self._entity_P >= start) & (self._entity_P < stop)
-            score_BC[self._row_P[here_P], self._entity_P[here_P] - start] = -torch.inf
+            score_CB[self._entity_P[here_P] - start, self._row_P[here_P]] = -torch.inf
         for row, barred_N in self._barred.items():
-            score_BC[row].masked_fill_(barred_N[start:stop], -torch.inf)
+            score_CB[:, row].masked_fill_(barred_N[start:stop], -torch.inf)
 
 
-def _grouped(score_BC: Tensor, most: int) -> list[Tensor]:
-    """The scores as float32[B, size, groups], a group being every so many-th column, and the rest."""
-    size = min(max(score_BC.shape[1] // (GROUPS_FOR_ONE * most), 1), GROUP)
-    whole = score_BC.shape[1] // size * size
-    parts = [score_BC[:, :whole].view(len(score_BC), size, -1), score_BC[:, None, whole:]]
+def _grouped(score_CB: Tensor, most: int) -> list[Tensor]:
+    """The scores as [size, groups, B], a group being every so many-th row, and the rest."""
+    size = min(max(len(score_CB) // (GROUPS_FOR_ONE * most), 1), GROUP)
+    whole = len(score_CB) // size * size
+    parts = [score_CB[:whole].view(size, -1, score_CB.shape[1]), score_CB[None, whole:]]
     return [part for part in parts if part.numel()]

@@ -31,7 +31,7 @@ def table_of(rows_NX: np.ndarray) -> EntityTable:
 def products(layout: Int8Layout, query_BX: np.ndarray) -> list[Float64]:
     """float64[B, N] of each space."""
     tiles = [scores for _, scores in layout.tiles(torch.from_numpy(query_BX))]
-    return [torch.cat(parts, dim=1).double().numpy() for parts in zip(*tiles, strict=True)]
+    return [torch.cat(parts).double().numpy().T for parts in zip(*tiles, strict=True)]
 
 
 def off(table: EntityTable, query_BX: np.ndarray, space: slice, found_BN: Float64) -> Float64:
@@ -128,7 +128,7 @@ def test_tiles_cover_every_candidate_once(num_queries: int, monkeypatch: pytest.
         Int8Layout(table, table.columns).tiles(torch.ones((num_queries, sum(WIDTHS)), dtype=torch.float32))
     )
     assert [start for start, _ in tiles] == [0, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE]
-    assert [[part.shape for part in scores] for _, scores in tiles][-1] == [(num_queries, 9)] * 3
+    assert [[part.shape for part in scores] for _, scores in tiles][-1] == [(9, num_queries)] * 3
 
 
 def test_a_machine_that_adds_up_in_fewer_bits_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

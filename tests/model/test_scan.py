@@ -53,10 +53,10 @@ def test_every_way_gives_the_products_within_the_stated_errors(
     errors = layout.errors(query_BX)
     for space, columns in enumerate(table.columns):
         exact_BN = query_BX[:, columns].astype(np.float64) @ table.joined_NX[:, columns].astype(np.float64).T
-        assert scores[space].dtype == torch.float32
-        error_BN = np.abs(scores[space].double().numpy() - exact_BN)
+        found_BN = scores[space].double().numpy().T
+        error_BN = np.abs(found_BN - exact_BN)
         assert (error_BN <= errors.together[:, space, None]).all()
-        allowed_BN = errors.absolute[:, space, None] + errors.relative * np.abs(scores[space].numpy()) * 1.01
+        allowed_BN = errors.absolute[:, space, None] + errors.relative * np.abs(found_BN) * 1.01
         assert (error_BN <= allowed_BN).all()
         # Bounds that forgive everything would prove nothing.
         assert errors.together[:, space].max() < (0.05 if dtype == torch.bfloat16 else 1e-4) * exact_BN.max()
@@ -73,10 +73,10 @@ def test_tiles_cover_every_candidate_once_after_warming(
     layout.warm()
     tiles = list(layout.tiles(torch.from_numpy(query_BX)))
     starts = [start for start, _ in tiles]
-    sizes = [scores[0].shape[1] for _, scores in tiles]
+    sizes = [len(scores[0]) for _, scores in tiles]
     assert starts == np.cumsum([0, *sizes[:-1]]).tolist() and sum(sizes) == 2500
-    joined_BN = torch.cat([sum(scores[1:], scores[0]) for _, scores in tiles], dim=1)
-    assert np.allclose(joined_BN.numpy(), query_BX @ table.joined_NX.T, atol=1e-3)
+    joined_NB = torch.cat([sum(scores[1:], scores[0]) for _, scores in tiles])
+    assert np.allclose(joined_NB.numpy().T, query_BX @ table.joined_NX.T, atol=1e-3)
 
 
 def test_every_size_of_batch_has_a_way_that_suits_it() -> None:
@@ -101,8 +101,8 @@ def test_float32_is_multiplied_by_onednn_where_that_is_quicker(monkeypatch: pyte
     names = {event.name for event in profiled.events()}
     assert "mkldnn::_linear_pointwise" in names and "aten::mm" not in names
     exact_BN = exact_scores(table, query_BX, "sum")
-    found_BN = torch.cat([sum(scores[1:], scores[0]) for _, scores in tiles], dim=1)
-    assert np.allclose(found_BN.numpy(), exact_BN, atol=1e-3)
+    found_NB = torch.cat([sum(scores[1:], scores[0]) for _, scores in tiles])
+    assert np.allclose(found_NB.numpy().T, exact_BN, atol=1e-3)
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
