@@ -22,8 +22,9 @@ import torch
 
 from model.bundle import Bundle
 from model.scorer import Query, Scorer
-from training.discovery import DiscoveryOptions, Work, discover
+from training.discovery import discover
 from training.discovery_file import DiscoveryFile
+from training.discovery_work import DiscoveryOptions, Work
 from training.memory import keep_freed_memory
 
 BATCH, ALONE, BATCHES = 256, 512, 32

@@ -48,8 +48,9 @@ def run_predict(arguments: argparse.Namespace) -> None:
 def run_discover(arguments: argparse.Namespace) -> int:
     from model.bundle import Bundle
     from model.device import choose_device
-    from training.discovery import DiscoveryOptions, discover, summary_line
+    from training.discovery import discover, summary_line
     from training.discovery_file import DiscoveryFile
+    from training.discovery_work import DiscoveryOptions
     from training.memory import keep_freed_memory
 
     options = DiscoveryOptions.of(

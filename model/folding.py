@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from threading import Lock
 from time import perf_counter
 
 from torch import Tensor
@@ -18,7 +19,7 @@ class FoldedRelations:
     """The folded relations of a query side; those used last are kept, up to ``budget_bytes``.
 
     ``hits`` and ``misses`` count the distinct relations of each batch that were kept or not, ``evicted``
-    those that made room. One thread at a time may use one.
+    those that made room. Several threads may use one.
     """
 
     def __init__(self, side: QuerySide, budget_bytes: int) -> None:
@@ -27,6 +28,7 @@ class FoldedRelations:
         self.budget_bytes = budget_bytes
         self.size_bytes = 0
         self.hits = self.misses = self.evicted = 0
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -34,28 +36,31 @@ class FoldedRelations:
     def __contains__(self, relation: int) -> bool:
         return relation in self._kept
 
-    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
-        """As ``LinkPredictor.encode``, by the weights that the query side was made with."""
-        return self._side.encode(entity_B, relation_B, self.of(relation_B.tolist()))
+    def encode(self, entity_B: Tensor, relation_B: Tensor, together: Sequence[int] = ()) -> Encoding:
+        """As ``LinkPredictor.encode``, by the weights that the query side was made with; ``together`` as in
+        ``of``."""
+        return self._side.encode(entity_B, relation_B, self.of(relation_B.tolist(), together))
 
-    def of(self, relations: Iterable[int]) -> dict[int, Folded]:
-        """Each distinct relation, folded. What is not kept is folded now, and kept if it fits the budget."""
-        found: dict[int, Folded] = {}
-        missing = []
-        for relation in dict.fromkeys(relations):
-            if relation in self._kept:
+    def of(self, relations: Iterable[int], together: Sequence[int] = ()) -> dict[int, Folded]:
+        """Each distinct relation, folded. What is not kept is folded now, and kept if it fits the budget.
+
+        The last bits of what is folded depend on the company. Whoever wants them to be the same again says
+        what is folded ``together``: all of these, wherever one of them is missing.
+        """
+        with self._lock:
+            asked = list(dict.fromkeys(relations))
+            missing = [relation for relation in asked if relation not in self._kept]
+            self.hits += len(asked) - len(missing)
+            self.misses += len(missing)
+            found = {relation: self._kept[relation] for relation in asked if relation in self._kept}
+            for relation in found:
                 self._kept.move_to_end(relation)
-                found[relation] = self._kept[relation]
-            else:
-                missing.append(relation)
-        self.hits += len(found)
-        self.misses += len(missing)
-        if not missing:
-            return found
-        for relation, folded in self._fold(missing):
-            found[relation] = folded
-            self._keep(relation, folded)
-        return found
+            if missing:
+                assert not together or set(asked) <= set(together), "others than are folded together"
+                for relation, folded in self._fold(together or missing):
+                    found[relation] = folded
+                    self._keep(relation, folded)
+            return {relation: found[relation] for relation in asked}
 
     def warm(self, relations: Iterable[int], *, within_s: float = float("inf")) -> None:
         """Fold what is not kept yet, in the order given, until the budget or the time is spent.
@@ -63,16 +68,19 @@ class FoldedRelations:
         Evicts nothing, counts nothing, and what comes first here will be evicted last.
         """
         deadline = perf_counter() + within_s
-        missing = [relation for relation in dict.fromkeys(relations) if relation not in self._kept]
-        for relation, folded in self._fold(missing, deadline):
-            size_bytes = _size_bytes(folded)
-            if self.size_bytes + size_bytes > self.budget_bytes:
-                return
-            self._kept[relation] = folded
-            self._kept.move_to_end(relation, last=False)
-            self.size_bytes += size_bytes
+        with self._lock:
+            missing = [relation for relation in dict.fromkeys(relations) if relation not in self._kept]
+            for relation, folded in self._fold(missing, deadline):
+                size_bytes = _size_bytes(folded)
+                if self.size_bytes + size_bytes > self.budget_bytes:
+                    return
+                self._kept[relation] = folded
+                self._kept.move_to_end(relation, last=False)
+                self.size_bytes += size_bytes
 
     def _keep(self, relation: int, folded: Folded) -> None:
+        if relation in self._kept:
+            self.size_bytes -= _size_bytes(self._kept.pop(relation))
         size_bytes = _size_bytes(folded)
         if size_bytes > self.budget_bytes:
             return

@@ -46,23 +46,31 @@ class Ranking:
     depth: int = 0
 
 
-class Retriever:
-    """Answers from one table of candidates with the engine that is the quickest for a batch.
+@dataclass
+class Stopwatch:
+    """How long something took, all times together."""
 
-    ``rescored_s``: seconds spent in rescoring so far.
-    """
+    seconds: float = 0.0
+
+
+class Retriever:
+    """Answers from one table of candidates with the engine that is the quickest for a batch; in several
+    threads where it has been chosen."""
 
     def __init__(self, table: EntityTable, decision: Decision, engines: Engines) -> None:
         self.decision: Decision = decision
-        self.rescored_s = 0.0
         self.engines = engines
         self._table = table
 
-    def top_k(self, query: Mapping[str, Float32], selections: Sequence[Selection]) -> list[Ranking]:
-        """One ranking a query; ``query``: branch -> float32[B, D], rows as ``selections``.
+    def top_k(
+        self, query: Mapping[str, Float32], selections: Sequence[Selection], watch: Stopwatch | None = None
+    ) -> list[Ranking]:
+        """One ranking a query; ``query``: branch -> float32[B, D], rows as ``selections``. ``watch`` runs
+        while candidates are rescored.
 
         Raises ``ValueError`` for a query that is not finite or of another width.
         """
+        watch = watch or Stopwatch()
         joined_BX = self._table.join(query)
         rankings: dict[int, Ranking] = {}
         few = self._gathered(selections)
@@ -70,16 +78,16 @@ class Retriever:
         if few:
             proposal = gathered([selections[row] for row in few])
             rankings |= zip(
-                few, self._ranked(joined_BX[few], few, selections, proposal, "gather"), strict=True
+                few, self._ranked(joined_BX[few], few, selections, proposal, "gather", watch), strict=True
             )
         engine = self.engines.of(max(len(rest), 1))
         if isinstance(engine, Search):
-            rest = self._search(joined_BX, rest, selections, rankings)
+            rest = self._search(joined_BX, rest, selections, rankings, watch)
         if rest:
             scan = self.engines.scan if isinstance(engine, Search) else engine
             proposal = scan.propose(joined_BX[rest], [selections[row] for row in rest])
             rankings |= zip(
-                rest, self._ranked(joined_BX[rest], rest, selections, proposal, scan.name), strict=True
+                rest, self._ranked(joined_BX[rest], rest, selections, proposal, scan.name, watch), strict=True
             )
         return [rankings[row] for row in range(len(selections))]
 
@@ -110,6 +118,7 @@ class Retriever:
         rows: Sequence[int],
         selections: Sequence[Selection],
         rankings: dict[int, Ranking],
+        watch: Stopwatch,
     ) -> list[int]:
         """Fill in what searches prove; the rows that they cannot or should not answer are left."""
         search = self.engines.search
@@ -127,7 +136,7 @@ class Retriever:
                 continue
             chosen = [selections[row] for row in group]
             proposal = search.propose(joined_BX[group], chosen, depth)
-            found = self._ranked(joined_BX[group], group, selections, proposal, search.name, depth)
+            found = self._ranked(joined_BX[group], group, selections, proposal, search.name, watch, depth)
             for row, ranking, ceiling in zip(group, found, proposal.ceilings.tolist(), strict=True):
                 full = len(ranking.scores) == selections[row].k
                 if ceiling == -np.inf or (full and not ranking.scores[-1] <= ceiling):
@@ -145,6 +154,7 @@ class Retriever:
         selections: Sequence[Selection],
         proposal: Proposal,
         engine: str,
+        watch: Stopwatch,
         depth: int = 0,
     ) -> list[Ranking]:
         """The best of what is proposed for each row, every one rescored in float64."""
@@ -160,7 +170,7 @@ class Retriever:
         chosen_P = np.concatenate(best)
         value_PB = branch_values(score_PB[chosen_P], self.decision)
         entity_P, decided_P = entity_P[chosen_P], decided_P[chosen_P]
-        self.rescored_s += perf_counter() - started
+        watch.seconds += perf_counter() - started
         return [
             Ranking(entity_P[a:b], decided_P[a:b], value_PB[a:b], not math.isnan(top), engine, depth)
             for (a, b), top in zip(pairwise(ends), proposal.ceilings.tolist(), strict=True)

@@ -1,15 +1,17 @@
-"""Scorer: answers queries with ids; one thread at a time may use one."""
+"""Scorer: answers queries with ids; one thread at a time may use one, but for ``answer``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from model.device import GpuMemory, gpu_memory
 from model.engine import EngineName, Engines
@@ -18,7 +20,7 @@ from model.folding import FoldedRelations
 from model.index import EntityIndex
 from model.known import Int64, KnownAnswers
 from model.predictor import Candidates, Encoding, LinkPredictor, QueryEncoder
-from model.retrieval import Ranking, Retriever
+from model.retrieval import Ranking, Retriever, Stopwatch
 from model.rotation_scan import table_of
 from model.selection import Selection
 from model.table import Float64
@@ -125,15 +127,6 @@ class Scorer:
         self._fold_frequent()
         self.choose_engines()
 
-    def fold(self, relations: Iterable[int]) -> None:
-        """Make what queries of these relations in [0, 2R) share, where it is not kept yet.
-
-        Once for many costs a third of one after the other; its last bits depend on who is made together.
-        """
-        if self._folded is not None:
-            with torch.inference_mode():
-                self._folded.of(relations)
-
     def choose_engines(self) -> None:
         """Choose the engine for each size of batch, which takes seconds; exact ones answer alike."""
         known = self._known.queries
@@ -141,20 +134,27 @@ class Scorer:
             asked = known[np.linspace(0, len(known) - 1, WARMING).astype(int)]
             relation_B, entity_B = np.divmod(asked, self._known.num_entities)
             # Past what is kept of relations: these queries would take the places of more frequent ones.
-            self._retriever.measure(self._encode(self._model, entity_B, relation_B)[0])
+            self._retriever.measure(self._encode(self._model.encode, entity_B, relation_B)[0])
 
     @torch.inference_mode()
-    def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite."""
-        started, rescored_before = perf_counter(), self._retriever.rescored_s
+    def answer(self, queries: Sequence[Query], together: Sequence[int] = ()) -> list[Answer]:
+        """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite.
+
+        Several threads may ask at a time, once the engines have been chosen. What queries of the same
+        relation share is made for all of ``together``, where it is given, relations in [0, 2R): once for many
+        costs a third of one after the other, and makes the same queries the same to the last bit again.
+        """
+        started, watch = perf_counter(), Stopwatch()
         asked = np.array([(query.entity, query.relation) for query in queries], dtype=np.int64)
-        vectors, encoding = self._encode(self._encoder, asked[:, 0], asked[:, 1])
+        encode = self._encoder.encode
+        if together and self._folded is not None:
+            encode = partial(self._folded.encode, together=together)
+        vectors, encoding = self._encode(encode, asked[:, 0], asked[:, 1])
         encoded = perf_counter()
         selections = self._selections(queries, asked)
-        rankings = self._retriever.top_k(vectors, selections)
-        rescored_s = self._retriever.rescored_s - rescored_before
-        search_s = perf_counter() - encoded - rescored_s
-        seconds = {"encode": encoded - started, "search": search_s, "rescore": rescored_s}
+        rankings = self._retriever.top_k(vectors, selections, watch)
+        search_s = perf_counter() - encoded - watch.seconds
+        seconds = {"encode": encoded - started, "search": search_s, "rescore": watch.seconds}
         trusted = self._trusted(encoding, asked[:, 0])
         return [
             Answer(query, ranking, *trust, len(selection.excluded), seconds)
@@ -163,7 +163,7 @@ class Scorer:
 
     def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]:
         """Where one answer to each query stands among all entities; relations in [0, 2R)."""
-        vectors, encoding = self._encode(self._encoder, entity_B, relation_B)
+        vectors, encoding = self._encode(self._encoder.encode, entity_B, relation_B)
         asked = list(zip(entity_B.tolist(), relation_B.tolist(), strict=True))
         placed = self._facts.place(self._table.join(vectors), asked, answer_B)
         trusted = self._trusted(encoding, entity_B)
@@ -171,17 +171,17 @@ class Scorer:
 
     def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]:
         """The score float64[B] of one answer to each query, and the branches' values float64[B, branches]."""
-        vectors, _ = self._encode(self._encoder, entity_B, relation_B)
+        vectors, _ = self._encode(self._encoder.encode, entity_B, relation_B)
         return self._facts.score(self._table.join(vectors), answer_B)
 
     @torch.inference_mode()
     def _encode(
-        self, encoder: QueryEncoder, entity_B: Int64, relation_B: Int64
+        self, encode: Callable[[Tensor, Tensor], Encoding], entity_B: Int64, relation_B: Int64
     ) -> tuple[dict[str, Float32], Encoding]:
         """The query vectors, branch -> float32[B, D], and the encoding that they are of."""
         device = self._model.present.device
         entities, relations = (torch.tensor(ids, device=device) for ids in (entity_B, relation_B))
-        encoding = encoder.encode(entities, relations)
+        encoding = encode(entities, relations)
         return {name: rows.cpu().numpy() for name, rows in encoding.query.items()}, encoding
 
     @torch.inference_mode()

@@ -201,9 +201,21 @@ def test_warming_a_scorer_folds_the_relations_with_most_answers(small_bundle: Pa
 def test_a_scorer_folds_together_what_it_is_told(small_bundle: Path) -> None:
     bundle = Bundle.open(small_bundle)
     scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
-    scorer.fold([5, 2, 5])
+    scorer.answer([Query(0, 2, 1)], together=[5, 2])
     folded = scorer._folded
     assert folded is not None
     assert kept(folded) == {2, 5}
     scorer.answer([Query(0, 2, 1), Query(1, 5, 1), Query(2, 6, 1)])
-    assert (folded.hits, folded.misses) == (2, 3)
+    assert (folded.hits, folded.misses) == (2, 2)
+
+
+def test_where_one_is_missing_all_are_folded_together_again(side: CountingSide) -> None:
+    """What one of them becomes depends on the company, to the last bits."""
+    folded = FoldedRelations(side, 2 * ENTRY_BYTES)
+    assert list(folded.of([2], together=[1, 2, 3])) == [2]
+    assert kept(folded) == {2, 3}
+    assert list(folded.of([3, 2], together=[1, 2, 3])) == [3, 2]
+    assert side.asked == [[1, 2, 3]]
+    assert list(folded.of([1, 2], together=[1, 2, 3])) == [1, 2]
+    assert side.asked == [[1, 2, 3]] * 2
+    assert folded.size_bytes == 2 * ENTRY_BYTES

@@ -6,6 +6,7 @@ import csv
 import json
 import resource
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -23,11 +24,12 @@ from model.retrieval import Ranking
 from model.scorer import Answer, Query, Scorer
 from model.trust import DECIMALS, trust_out
 from tests.training.builders import CPU, NUM_ENTITIES, make_dataset, make_recipe, start
-from training import discovery, discovery_file
+from training import discovery, discovery_file, discovery_work
 from training.discovered import Facts
-from training.discovery import DiscoveryOptions, Work, discover, summary_line
+from training.discovery import discover, summary_line
 from training.discovery_file import DiscoveryError, DiscoveryFile
 from training.discovery_lines import COLUMNS, Lines, compact
+from training.discovery_work import DiscoveryOptions, Work
 from training.export import export_run
 from training.recipe import Recipe
 
@@ -64,8 +66,8 @@ def plain_scores(bundle: Bundle) -> Scores:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of the small graph, each recorded as soon as it is complete."""
-    monkeypatch.setattr(discovery, "QUERIES_AT_ONCE", 5)
-    monkeypatch.setattr(discovery, "FOLDED_AT_ONCE", 3)
+    monkeypatch.setattr(discovery_work, "QUERIES_AT_ONCE", 5)
+    monkeypatch.setattr(discovery_work, "FOLDED_AT_ONCE", 3)
     monkeypatch.setattr(discovery_file, "RECORD_EVERY_S", 0.0)
 
 
@@ -246,18 +248,20 @@ def test_every_digit_is_written_that_the_scorer_gave(
 ) -> None:
     if model == "adamf":  # Without gates and temperatures.
         bundle = bundle_of(tmp_path, make_recipe(max_epochs=1).changed({"model": model, "network.dim": 3}))
-    answers: list[Answer] = []
+    answers: dict[tuple[int, int], Answer] = {}
     answer = Scorer.answer
 
-    def heard(scorer: Scorer, queries: list[Query]) -> list[Answer]:
-        answers.extend(given := answer(scorer, queries))
+    def heard(scorer: Scorer, queries: list[Query], together: list[int]) -> list[Answer]:
+        given = answer(scorer, queries, together)
+        answers.update({(query.entity, query.relation): a for query, a in zip(queries, given, strict=True)})
         return given
 
     monkeypatch.setattr(Scorer, "answer", heard)
     path = tmp_path / f"facts{suffix}"
     run(bundle, path, k=3)
-    warm_up = answers[: discovery.QUERIES_AT_ONCE]
-    expected = rows_of_answers(answers[len(warm_up) :], 2, bundle.model.modality_names)
+    asked_Q2 = np.concatenate(list(Work(bundle, DiscoveryOptions()).pieces()))
+    in_order = [answers[entity, relation] for entity, relation in asked_Q2.tolist()]
+    expected = rows_of_answers(in_order, 2, bundle.model.modality_names)
     assert expected
     lines = path.read_text(encoding="utf-8").splitlines()
     if suffix == ".jsonl":
@@ -430,6 +434,22 @@ def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(
     assert (resumed["facts"], resumed["queries"]) == (summary["facts"], summary["queries"])
 
 
+@pytest.mark.parametrize("limit", [None, 6])
+def test_as_many_threads_as_there_are_write_the_same_bytes(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    run(bundle, tmp_path / "one.jsonl", limit=limit)
+    names: set[str] = set()
+    monkeypatch.setattr(discovery, "MOST_THREADS", 5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 11)
+    monkeypatch.setattr(
+        torch, "set_num_threads", lambda num: names.add(f"{threading.current_thread().name} {num}")
+    )
+    run(bundle, tmp_path / "many.jsonl", limit=limit)
+    assert (tmp_path / "many.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert len(names) > 1 and {name.rpartition(" ")[2] for name in names} == {"2"}
+
+
 def test_what_a_killed_run_wrote_beyond_its_record_is_cut_off(bundle: Bundle, tmp_path: Path) -> None:
     run(bundle, tmp_path / "straight.jsonl")
     broken = tmp_path / "broken.jsonl"
@@ -445,12 +465,13 @@ def test_any_end_leaves_what_can_be_resumed(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     run(bundle, tmp_path / "straight.jsonl")
-    broken, turn, answer = tmp_path / "broken.jsonl", count(), Scorer.answer
+    broken, answer = tmp_path / "broken.jsonl", Scorer.answer
+    entity, relation = list(Work(bundle, DiscoveryOptions()).pieces())[4][0].tolist()
 
-    def failing(scorer: Scorer, queries: list[Query]) -> Any:
-        if next(turn) == 5:  # The first call warms up.
+    def failing(scorer: Scorer, queries: list[Query], together: list[int]) -> Any:
+        if (queries[0].entity, queries[0].relation) == (entity, relation):
             raise error
-        return answer(scorer, queries)
+        return answer(scorer, queries, together)
 
     with monkeypatch.context() as patched:
         patched.setattr(discovery_file, "RECORD_EVERY_S", 1e9)
