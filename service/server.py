@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from service.answerer import Answerer
 
 SWITCH_S = 1e-4
-"""How long a thread may keep Python's lock from another: the scorer asks for it after each operation, and
-would be starved by a flood of requests to refuse where each time took Python's own 5 ms."""
+"""How long a thread may keep Python's lock from another: a scorer that is a thread (``--scorer thread``) asks
+for it after each operation, and would be starved by a flood of requests to refuse where each time took
+Python's own 5 ms."""
+ACCEPTED = 16
+"""Connections taken in a round of the event loop. It takes one from each socket that listens (libuv since
+2022), and in a flood, when hundreds connect, a round takes milliseconds."""
 GARBAGE = 20_000
 """New objects before a look for garbage: an answer alone makes some hundred."""
 GRACE_S = 30
@@ -79,7 +83,7 @@ def serve(
     sys.setswitchinterval(SWITCH_S)
     with listener:
         start.begin()
-        server.run(sockets=[listener])
+        server.run(sockets=several(listener))
     if start.error is not None:
         raise start.error
 
@@ -165,6 +169,11 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot listen on {_authority(host, port)}: {reason}; try another --port") from None
+
+
+def several(listener: socket.socket) -> list[socket.socket]:
+    """``ACCEPTED`` handles of one queue of connections."""
+    return [listener, *(listener.dup() for _ in range(ACCEPTED - 1))]
 
 
 def _check_tls(settings: Settings) -> None:
