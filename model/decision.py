@@ -30,7 +30,7 @@ SCORE_KINDS: dict[Decision, ScoreKind] = {
 
 
 def decide(scores: Iterable[Tensor], decision: Decision) -> Tensor:
-    """One score from the branch scores, each float[B, N], in the precision given.
+    """One score from the branch scores, floats of one shape, in the precision given.
 
     Takes them one after the other, so that a generator need not hold them all. Without gradients they are
     used up: their memory is worked in, as passing fresh memory around costs as much as the arithmetic.

@@ -142,7 +142,8 @@ class Scorer:
 
         Several threads may ask at a time, once the engines have been chosen. What queries of the same
         relation share is made for all of ``together``, where it is given, relations in [0, 2R): once for many
-        costs a third of one after the other, and makes the same queries the same to the last bit again.
+        costs a third of one after the other, and the same queries are the same again to the last bit, where
+        no relation has been asked in other company.
         """
         started, watch = perf_counter(), Stopwatch()
         asked = np.array([(query.entity, query.relation) for query in queries], dtype=np.int64)

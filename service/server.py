@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from service.answerer import Answerer
 
 SWITCH_S = 1e-4
-"""How long a thread may keep Python's lock from another: a scorer that is a thread (``--scorer thread``) asks
-for it after each operation, and would be starved by a flood of requests to refuse where each time took
-Python's own 5 ms."""
+"""How long a thread may keep Python's lock from another, instead of Python's own 5 ms: one that loads a
+bundle would hold up the event loop, and a flood of requests to refuse would starve a scorer that is a thread,
+which asks for the lock after each operation."""
 ACCEPTED = 16
 """Connections taken in a round of the event loop. It takes one from each socket that listens (libuv since
 2022), and in a flood, when hundreds connect, a round takes milliseconds."""

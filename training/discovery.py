@@ -49,12 +49,11 @@ def discover(
     """
     work = Work(bundle, options)
     lines = Lines(bundle, output.format)
-    with output.writing(work.identity, lines.header):
+    with output.writing(work.identity, lines.header), _threads(bundle) as (num_threads, begin):
         asked_before = output.progress.queries
         show(work.cost(asked_before))
         scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
         _warm_up(scorer, work)
-        num_threads, begin = _threads(bundle)
         with _Meter(work.num_queries, asked_before, num_threads, show, show_progress) as meter:
             ended = Event()
             finder = _Finder(scorer, work, lambda: stop() or ended.is_set(), meter, lines)
@@ -99,17 +98,25 @@ def _ask(scorer: Scorer, work: Work, asked_B2: Int64) -> list[Answer]:
     return scorer.answer(queries, work.folded_with(queries[0].relation))
 
 
-def _threads(bundle: Bundle) -> tuple[int, Callable[[], object]]:
-    """How many threads ask, and what each of them does first.
+@contextmanager
+def _threads(bundle: Bundle) -> Iterator[tuple[int, Callable[[], object]]]:
+    """How many threads ask, and what each of them does first; meanwhile this one computes as they do, since
+    the last bits of what it folds depend on it.
 
     On a CPU they share what torch would use for one: its operations are many and short, and the more
     processors work at one of them the more they wait for one another.
     """
-    if bundle.model.present.is_cuda:
-        return 1, lambda: None
     usable = torch.get_num_threads()
+    if bundle.model.present.is_cuda:
+        yield 1, lambda: None
+        return
     num_threads = min(usable, MOST_THREADS)
-    return num_threads, partial(torch.set_num_threads, usable // num_threads)
+    begin = partial(torch.set_num_threads, usable // num_threads)
+    begin()
+    try:
+        yield num_threads, begin
+    finally:
+        torch.set_num_threads(usable)
 
 
 @contextmanager

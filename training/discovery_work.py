@@ -24,7 +24,7 @@ QUERIES_AT_ONCE = 512
 """Queries that are encoded and searched together, and a piece where there is no limit."""
 
 FOLDED_AT_ONCE = 16
-"""Relations and ends that are folded together (``Scorer.fold``), and asked in one batch at the most."""
+"""Relations and ends that are folded together (``Scorer.answer``), and asked in one batch at the most."""
 
 
 class DiscoveryOptions(BaseModel):
