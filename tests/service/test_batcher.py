@@ -421,10 +421,11 @@ def test_a_batch_that_is_halved_is_timed_from_its_own_beginning(make: Callable[.
 
     async def work() -> None:
         asked = [asyncio.create_task(batcher.submit(score, [query])) for query in range(8)]
+        troubles = set()
         while not asked[0].done():
-            troubled = batcher.trouble
+            troubles.add(batcher.trouble)
             await asyncio.sleep(0.01)
-        assert troubled is not None and "at one batch" in troubled
+        assert any(trouble is not None and "at one batch" in trouble for trouble in troubles)
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(results[1], Scored)
         assert results[1].wait_s < 0.05, "it has not waited for what it took itself"
