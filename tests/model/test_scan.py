@@ -15,7 +15,7 @@ from model.layout import BATCHES, FLOAT32_WAYS, WAYS, AnyLayout, Layout, Way, sp
 from model.predictor import Branch
 from model.scan import CROWD, Scan
 from model.selection import Proposal, Selection
-from model.table import EntityTable
+from model.table import RESCORED_AT_ONCE, EntityTable
 from tests.missing import missing
 
 DECISIONS: list[Decision] = ["mean_sigmoid", "sum"]
@@ -187,3 +187,17 @@ def test_of_a_crowd_of_equals_the_first_are_proposed() -> None:
     proposal = Scan(table, "sum").propose(np.ones((2, 4), dtype=np.float32), selections)
     assert proposal.rows.tolist() == [0, 0, 1, 1]
     assert proposal.entities.tolist() == [0, 1, 100, 101]
+
+
+@pytest.mark.parametrize("width", [7, 256, 9000])
+def test_equal_vectors_score_alike_whoever_is_scored_beside_them(width: int) -> None:
+    """Also one that is left over alone, and wider than what numpy takes at a time in some of its loops."""
+    random = np.random.default_rng(0)
+    vector_1D = random.standard_normal((1, width), dtype=np.float32)
+    number = 2 * RESCORED_AT_ONCE + 1
+    table = EntityTable([Branch("only", width)], {"only": vector_1D.repeat(number, axis=0)})
+    query_1D = random.standard_normal((1, width), dtype=np.float32)
+    found = [
+        table.rescore(query_1D, np.zeros(size, dtype=np.int64), np.arange(size)) for size in (1, 2, number)
+    ]
+    assert len(set(np.concatenate(found)[:, 0].tolist())) == 1
