@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from time import perf_counter
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from torch.nn.functional import pad
 
-from model.layout import BATCHES, CELLS, TIMED_ROWS, Errors, Multiply
+from model.layout import BATCHES, CELLS, TIMED_ROWS, Errors, Multiply, shortest_s
 from model.table import OVERFLOW, EntityTable, Float32, Float64
 
 STEPS = 127
@@ -94,7 +93,7 @@ class Int8Layout:
         codes_CD = self._spaces[0].codes[:TIMED_ROWS]
         for size in BATCHES:
             query_BD = codes_CD[:1].expand(size, -1).contiguous()
-            self._chosen[size] = min(MULTIPLIES, key=lambda way: _seconds(way, codes_CD, query_BD))
+            self._chosen[size] = min(MULTIPLIES, key=lambda way: shortest_s(partial(way, codes_CD, query_BD)))
 
     def tiles(self, query_BX: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
         """As those of a ``Layout``."""
@@ -203,13 +202,3 @@ def _stretch(vector_ND: Tensor) -> Tensor:
 def _lengths(vector_BD: Tensor) -> Float64:
     lengths_B: Float64 = vector_BD.square().sum(dim=1).sqrt().numpy()
     return lengths_B
-
-
-def _seconds(multiply: Multiply, codes_CD: Tensor, codes_BD: Tensor) -> float:
-    """The shortest of a few runs."""
-    times = []
-    for _ in range(3):
-        started = perf_counter()
-        multiply(codes_CD, codes_BD)
-        times.append(perf_counter() - started)
-    return min(times)

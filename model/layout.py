@@ -28,6 +28,8 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TIMED_ROWS = 16_384
 """Candidates for timing; four times as many for one query, where it is memory that takes the time."""
 
+TIMED_RUNS = 3
+
 FEW = 16
 """More queries than this are not tried one by one, nor together."""
 
@@ -228,20 +230,29 @@ class Layout:
         return max(CELLS[self.device.type] // num_queries, 1024)
 
     def _seconds(self, way: Way, query_BX: Tensor) -> float:
-        """The shortest of a few runs."""
-        times, rows = [], max(TIMED_ROWS, 4 * TIMED_ROWS // len(query_BX))
-        for _ in range(3):
-            started = perf_counter()
-            for _ in self._tiles(way, query_BX, min(rows, len(self.table_NX))):
+        rows = min(max(TIMED_ROWS, 4 * TIMED_ROWS // len(query_BX)), len(self.table_NX))
+
+        def multiply() -> None:
+            for _ in self._tiles(way, query_BX, rows):
                 pass
             if query_BX.is_cuda:
                 torch.cuda.synchronize(query_BX.device)
-            times.append(perf_counter() - started)
-        return min(times)
+
+        return shortest_s(multiply)
 
     def _rounded(self, start: int, stop: int) -> Float64:
         rounded: Float64 = self.table_NX[start:stop].double().cpu().numpy()
         return rounded
+
+
+def shortest_s(work: Callable[[], object]) -> float:
+    """The seconds of the shortest of a few runs."""
+    times = []
+    for _ in range(TIMED_RUNS):
+        started = perf_counter()
+        work()
+        times.append(perf_counter() - started)
+    return min(times)
 
 
 def _lengths(rows_BD: Float32) -> Float64:

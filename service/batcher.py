@@ -221,13 +221,12 @@ class MicroBatcher:
             self._sent.remove(batch)
             if self._sent and was_first:  # One that is halved may end after the one behind it.
                 self._sent[0].began = ended
-        waits_s = batch.waits_s
         batch.deliver(outcomes)
         self._send()
         query_s = (ended - batch.began) / max(batch.size, 1)
         self._query_s += (query_s - self._query_s) * (SMOOTHING if self._query_s else 1)
         if self._on_batch is not None:
-            self._on_batch(batch.size, waits_s)
+            self._on_batch(batch.size, batch.waits_s)
 
     def _take(self) -> list[Job]:
         """Of the next batch, empty when nothing waits."""
