@@ -39,9 +39,10 @@ import uvicorn
 from load import lua, open_loop, percentile, wrk, wrk_command
 
 import service.scorer_process
-from model.bundle import is_bundle, read_manifest
+from model.bundle import Bundle, is_bundle, read_described, read_manifest
 from service.answerer import Answerer
 from service.schemas import PredictRequest
+from service.scorers import LocalScorer
 from service.server import serve
 from service.settings import Settings
 
@@ -77,22 +78,23 @@ def main() -> None:
 
 
 def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
-    answerer = Answerer.open(bundle, "cpu")
+    scorer = LocalScorer(Bundle.open(bundle), "auto")
+    answerer = Answerer(read_described(bundle), scorer)
     answerer.warm()
     bodies = questions(answerer, num_queries)
     single = questions(answerer, 1)[:NULL_BODIES]
     first = PredictRequest.model_validate_json(single[0])
-    size = len(answerer.render(first, answerer.score(answerer.resolve(first))))
+    size = len(answerer.render(answerer.answer(answerer.resolve(first))))
     requests = [PredictRequest.model_validate_json(body) for body in bodies]
     result: dict[str, Any] = {"queries_a_request": num_queries, "bytes_an_answer": size}
-    queries = [query for request in requests for query in answerer.resolve(request)]
-    offline = offline_rate(answerer, queries, Settings.model_fields["max_batch"].default, seconds)
+    queries = [question.query for request in requests for question in answerer.resolve(request)]
+    offline = offline_rate(scorer, queries, Settings.model_fields["max_batch"].default, seconds)
     result["offline_queries_s"] = offline
-    result["offline_single_ms"] = 1e3 * num_queries / offline_rate(answerer, queries, num_queries, seconds)
+    result["offline_single_ms"] = 1e3 * num_queries / offline_rate(scorer, queries, num_queries, seconds)
     idle_s = 1 / UNLOADED_RATE
-    paced = offline_rate(answerer, queries, num_queries, 3 * seconds, idle_s)
+    paced = offline_rate(scorer, queries, num_queries, 3 * seconds, idle_s)
     result["offline_paced_ms"] = 1e3 * num_queries / paced
-    del answerer
+    del answerer, scorer
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
         script.write_text(lua(bodies), encoding="utf-8")
@@ -178,7 +180,7 @@ def questions(answerer: Answerer, num_queries: int) -> list[bytes]:
 
 
 def offline_rate(
-    answerer: Answerer, queries: Sequence[Any], size: int, seconds: float, idle_s: float = 0.0
+    scorer: LocalScorer, queries: Sequence[Any], size: int, seconds: float, idle_s: float = 0.0
 ) -> float:
     """Queries a second in batches of one size, not counting ``idle_s`` before each: of the median batch."""
     times, start, end = [], 0, perf_counter() + seconds
@@ -187,7 +189,7 @@ def offline_rate(
         batch = [queries[(start + place) % len(queries)] for place in range(size)]
         start += size
         began = perf_counter()
-        answerer.score(batch)
+        scorer.answer(batch)
         times.append(perf_counter() - began)
     return size / statistics.median(times)
 

@@ -68,14 +68,12 @@ class Bundle:
         return _pictures_of(self.path, self.manifest)
 
     def described(self) -> Described:
-        """All but what scores."""
+        """All but what scores and explains."""
         return Described(
             self.path,
             self.manifest,
             self.model.config,
             self.model.present.cpu().numpy(),
-            self.candidates.modality_weights.cpu().numpy(),
-            {name: rows.cpu().numpy() for name, rows in self.candidates.expert_gates.items()},
             self.known,
             self.vocabulary,
             self.pictures,
@@ -174,19 +172,15 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_described(path: Path) -> Described:
-    """All but what scores, of a bundle that another process has verified. Raises ``BundleError``."""
+    """All but what scores and explains, of a bundle verified elsewhere. Raises ``BundleError``."""
     manifest = read_manifest(path)
     with _explained(path, ENTITIES), safe_open(path / ENTITIES, "numpy") as file:
         config = parse_config(manifest.model)
-        written = set(file.keys())
-        gated = [GATES + shape.name for shape in config.modalities if GATES + shape.name in written]
         return Described(
             path,
             manifest,
             config,
             file.get_tensor(PRESENT),
-            file.get_tensor(WEIGHTS_OF_MODALITIES),
-            {name.removeprefix(GATES): file.get_tensor(name) for name in gated},
             _read_known(path, config),
             _open_names(path),
             _pictures_of(path, manifest),

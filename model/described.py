@@ -1,4 +1,4 @@
-"""Described: a bundle without what scores, for whoever names, explains and describes what another scores."""
+"""Described: a bundle without what scores and explains, for whoever names and describes what another does."""
 
 from __future__ import annotations
 
@@ -19,15 +19,12 @@ from model.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Described:
-    """``present`` bool[N, M]: who has which modality; ``modality_weights`` float32[N, M] and ``expert_gates``
-    gated modality -> float32[N, K]: what entities are trusted for as candidates; ``pictures`` by entity."""
+    """``present`` bool[N, M]: who has which modality; ``pictures`` by entity."""
 
     path: Path
     manifest: Manifest
     config: ModelConfig
     present: npt.NDArray[np.bool_]
-    modality_weights: npt.NDArray[np.float32]
-    expert_gates: Mapping[str, npt.NDArray[np.float32]]
     known: KnownAnswers
     vocabulary: Vocabulary
     pictures: Mapping[int, Picture]

@@ -1,29 +1,29 @@
 """Answerer: names in, ranked and explained answers out. No HTTP here; the command line uses it too.
 
-Three steps, so that a server can run them where they belong: ``resolve`` (names to ids), ``score`` (one
-thread, or as ``scoring`` says), ``render`` (ids to names).
+Three steps, so that a server can run them where they belong: ``resolve`` (names to ids), ``answer`` (scored
+and written, in one thread, or as ``answering`` says), ``render`` (a response of what was written).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from model.bundle import Bundle, BundleError
+from model.bundle import Bundle
 from model.decision import SCORE_KINDS
 from model.described import Described
 from model.device import DeviceName, GpuMemory, choose_device
 from model.engine import EngineName
 from model.known import Int64
-from model.scorer import Answer, Query
+from model.scorer import Query
 from service.facts import Facts
 from service.graph import Graph
 from service.lookup import Lookup
-from service.rendering import Renderer
+from service.question import Question, Written
+from service.rendering import Frame
 from service.schemas import (
     IndexOut,
     ModelOut,
@@ -32,18 +32,15 @@ from service.schemas import (
     PredictResponse,
 )
 from service.scorer_process import ScorerProcess
-from service.scorers import AnyScorer, scorer_of
+from service.scorers import AnyScorer, LocalScorer
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
-GOLDEN_TOLERANCE = 1e-3
-"""Largest difference of a golden score, relative to the largest, between machines of different arithmetic."""
-
 
 class Answerer:
-    """Answers from one bundle. ``score`` may run in one thread at a time, not while ``scoring`` is awaited;
-    everything else in any.
+    """Answers from one bundle. ``answer`` may run in one thread at a time, not while ``answering`` is
+    awaited; everything else in any.
 
     ``graph`` reads what the bundle holds, ``facts`` scores whole facts. ``scorer`` scores with this bundle;
     where it is a process, that is ``scorer_pid``.
@@ -56,7 +53,7 @@ class Answerer:
         self._vocabulary = bundle.vocabulary
         self._num_relations = bundle.num_relations
         self._scorer = scorer
-        self._renderer = Renderer(bundle)
+        self._frame = Frame(bundle)
         self.graph = Graph(bundle)
         self.facts = Facts(bundle, self._scorer, self._reference)
 
@@ -73,7 +70,7 @@ class Answerer:
         Raises ``BundleError``, also where its index finds less than ``min_recall`` of the best ten.
         """
         bundle = Bundle.open(path, choose_device(device))
-        answerer = cls(bundle.described(), scorer_of(bundle, engine, min_recall))
+        answerer = cls(bundle.described(), LocalScorer(bundle, engine, min_recall))
         answerer.verify()
         return answerer
 
@@ -86,53 +83,38 @@ class Answerer:
         return self._scorer.gpu_memory
 
     @property
-    def scoring(self) -> Callable[[Sequence[Query]], list[Answer] | Awaitable[list[Answer]]]:
-        """``score``, or a coroutine function in its place where no thread is needed."""
-        return self._scorer.answer_soon if isinstance(self._scorer, ScorerProcess) else self.score
+    def answering(self) -> Callable[[Sequence[Question]], list[Written] | Awaitable[list[Written]]]:
+        """``answer``, or a coroutine function in its place where no thread is needed."""
+        return self._scorer.write_soon if isinstance(self._scorer, ScorerProcess) else self.answer
 
     def warm(self) -> None:
         """Make ready for many queries; a single one would not earn the seconds that this takes."""
         self._scorer.warm()
 
     def verify(self) -> None:
-        """Ask the golden queries. Raises ``BundleError``."""
-        golden = self.bundle.manifest.golden
-        best = [Query(item.entity, item.relation, len(item.entities), False) for item in golden]
-        # Asked of these very entities too: the best of a table in another order would score the same.
-        named = [replace(q, candidates=np.array(g.entities)) for q, g in zip(best, golden, strict=True)]
-        for item, first, second in zip(golden, self.score(best), self.score(named), strict=True):
-            allowed = GOLDEN_TOLERANCE * max(1.0, *map(abs, item.scores))
-            given = dict(zip(second.ranking.entities.tolist(), second.ranking.scores.tolist(), strict=True))
-            named_scores = [given.get(e, np.inf) for e in item.entities]
-            best_scores = first.ranking.scores.tolist() if first.ranking.exact else named_scores
-            for found in (best_scores, named_scores):
-                if len(found) != len(item.scores) or not np.allclose(found, item.scores, 0, allowed):
-                    raise BundleError(
-                        f"{self.bundle.path}: a golden query scores {found[0]:.6g} here and "
-                        f"{item.scores[0]:.6g} where the bundle was exported; export it again"
-                    )
+        """Ask the golden queries. Raises ``UserError``."""
+        self._scorer.verify()
 
     def predict(self, request: PredictRequest) -> PredictResponse:
         """All three steps. Raises ``InvalidRequest``."""
-        queries = self.resolve(request)
-        return PredictResponse.model_validate_json(self.render(request, self.score(queries)))
+        return PredictResponse.model_validate_json(self.render(self.answer(self.resolve(request))))
 
-    def resolve(self, request: PredictRequest) -> list[Query]:
+    def resolve(self, request: PredictRequest) -> list[Question]:
         """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere."""
         lookup = Lookup(self._vocabulary)
-        queries = self._queries(request, lookup)
+        questions = self._questions(request, lookup)
         lookup.finish()
-        return queries
+        return questions
 
-    def resolve_known(self, request: PredictRequest) -> list[Query] | None:
+    def resolve_known(self, request: PredictRequest) -> list[Question] | None:
         """The same, and quick, but None where a name leads nowhere: nobody looks for what may be meant."""
         lookup = Lookup(self._vocabulary, suggest=False)
-        queries = self._queries(request, lookup)
-        return None if lookup.failed else queries
+        questions = self._questions(request, lookup)
+        return None if lookup.failed else questions
 
-    def _queries(self, request: PredictRequest, lookup: Lookup) -> list[Query]:
+    def _questions(self, request: PredictRequest, lookup: Lookup) -> list[Question]:
         candidates = self._resolve_candidates(request.candidates, lookup)
-        queries = []
+        questions = []
         for index, query in enumerate(request.queries):
             given: Literal["head", "tail"] = "head" if query.missing == "tail" else "tail"
             name = query.head if query.head is not None else query.tail
@@ -140,15 +122,17 @@ class Answerer:
             entity = lookup.entity(name, ("queries", index, given))
             relation = lookup.relation(query.relation, ("queries", index, "relation"))
             asked = relation if query.missing == "tail" else relation + self._num_relations
-            queries.append(Query(entity, asked, request.k, request.exclude_known, candidates))
-        return queries
+            sought = Query(entity, asked, request.k, request.exclude_known, candidates)
+            questions.append(Question(sought, request.explain, request.min_score))
+        return questions
 
-    def score(self, queries: Sequence[Query]) -> list[Answer]:
-        return self._scorer.answer(queries)
+    def answer(self, questions: Sequence[Question]) -> list[Written]:
+        """Answers with names, split marks and explanations."""
+        return self._scorer.write(questions)
 
-    def render(self, request: PredictRequest, answers: Sequence[Answer]) -> bytes:
-        """Answers with names, split marks and explanations: the JSON of a ``PredictResponse``."""
-        return self._renderer.render(request, answers)
+    def render(self, answers: Iterable[Written]) -> bytes:
+        """The JSON of a ``PredictResponse``."""
+        return self._frame.around([answer.json for answer in answers])
 
     def reference(self) -> ModelRef:
         return self._reference

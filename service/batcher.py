@@ -92,30 +92,43 @@ class MicroBatcher:
         self._query_s = 0.0
         self.queued = 0
 
-    async def submit(
+    def admit(
         self,
         score: Score[QueryT, AnswerT],
         queries: Sequence[QueryT],
         timeout_s: float = float("inf"),
         size: int | None = None,
-    ) -> Scored[AnswerT]:
-        """One answer a query. Cancelling it takes the queries out of the queue, where they are not sent yet.
+    ) -> Job:
+        """Work for ``outcome``; ``size``: what its queries count for, where each takes as long as several.
 
-        ``size``: what they count for, where each takes as long as several.
-        Raises ``QueueFullError``, ``DeadlineError``, ``ClosedError``, or what ``score`` raises for one of
-        these queries alone.
+        Raises ``QueueFullError``, ``DeadlineError``, ``ClosedError``.
         """
+        if self._closed:
+            raise ClosedError("no more work is taken")
+        if timeout_s <= 0:
+            raise DeadlineError
         loop = asyncio.get_running_loop()
         size = len(queries) if size is None else size
+        self.check_room(size, timeout_s)
         job = Job(score, queries, size, monotonic() + timeout_s, loop.create_future())
-        self._admit(job, timeout_s)
+        self._jobs.append(job)
+        self._admitted += 1
+        self.queued += size
+        if timeout_s < float("inf"):
+            job.timer = loop.call_later(timeout_s, job.settle, DeadlineError())
         if self._sent:
             self._send()
         elif not self._gathering:
             self._gathering = True
-            self._begin(self._gather())
-        if timeout_s < float("inf"):
-            job.timer = loop.call_later(timeout_s, job.settle, DeadlineError())
+            loop.call_soon(self._gather, monotonic() + GATHERED_S, self._admitted)
+        return job
+
+    async def outcome(self, job: Job) -> Scored[Any]:
+        """One answer a query. Cancelling it takes the queries out of the queue, where they are not sent yet.
+
+        Raises ``DeadlineError``, what the job was settled with, or what its function raises for one of its
+        queries alone.
+        """
         try:
             return await job.future
         finally:
@@ -127,8 +140,8 @@ class MicroBatcher:
         self._closed = True
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._tasks:
-                    await asyncio.wait(self._tasks)
+                while self._tasks or self._gathering:
+                    await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
         self._thread.close()
         return not self._tasks
 
@@ -158,16 +171,6 @@ class MicroBatcher:
         if self.queued + size > self._max_queue or self.delay_s > timeout_s:
             raise QueueFullError(self.delay_s)
 
-    def _admit(self, job: Job, timeout_s: float) -> None:
-        if self._closed:
-            raise ClosedError("no more work is taken")
-        if timeout_s <= 0:
-            raise DeadlineError
-        self.check_room(job.size, timeout_s)
-        self._jobs.append(job)
-        self._admitted += 1
-        self.queued += job.size
-
     def _withdraw(self, job: Job) -> None:
         """Nothing where its batch has begun."""
         if job.waiting:
@@ -183,16 +186,13 @@ class MicroBatcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _gather(self) -> None:
-        """What the event loop has at hand goes together."""
-        try:
-            latest, admitted = monotonic() + GATHERED_S, 0
-            while admitted < self._admitted and monotonic() < latest:
-                admitted = self._admitted
-                await asyncio.sleep(0)
-        finally:
+    def _gather(self, latest: float, admitted: int) -> None:
+        """What the event loop has at hand goes together: sends once a round of it has brought no more."""
+        if admitted < self._admitted and monotonic() < latest:
+            asyncio.get_running_loop().call_soon(self._gather, latest, self._admitted)
+        else:
             self._gathering = False
-        self._send()
+            self._send()
 
     def _send(self) -> None:
         """The next batch where none is under way, and those that go ahead."""

@@ -1,12 +1,13 @@
-"""Messages between the server and the process that scores: words and named arrays, in one piece of bytes.
+"""Messages between the server and the process that scores: words, as JSON, and a body of bytes.
 
-Answers travel as columns of their whole batch. Nothing is pickled: what comes in can only be data.
+The body holds named arrays, or written answers as they are. Nothing is pickled: what comes in can only be
+data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -15,130 +16,125 @@ import orjson
 from safetensors.numpy import load, save
 
 from model.fact_scores import Placement
-from model.retrieval import Ranking
-from model.scorer import Answer, Float32, PlacedFact, Query
+from model.known import Int64
+from model.scorer import Float32, PlacedFact, Query
+from service.question import Question, Written
 
 Words = dict[str, Any]
+Message = tuple[Words, bytes]
 Arrays = dict[str, npt.NDArray[Any]]
 Trust = tuple[Float32, dict[str, Float32 | None], float | None]
 """Modality weights, expert gates and relation temperature, as in ``Answer``."""
 
-SIZE_BYTES = 8
-_WORDS = "words"
+_SIZES = Struct("<QQ")
+SIZES_BYTES = _SIZES.size
+"""What a message begins with."""
 _GATES, _GATED = "gates.", "gated."
 _EVERYONE, _OBSERVED = -1, -2
 """Candidates of a query that are not named; else the number of the set."""
 
 
-def pack(words: Words, arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """``words``: what JSON can say."""
-    packed: bytes = save({**arrays, _WORDS: np.frombuffer(orjson.dumps(words), dtype=np.uint8)})
-    return packed
-
-
-def framed(message: bytes) -> bytes:
-    """As it travels: after its size."""
-    return len(message).to_bytes(SIZE_BYTES, "little") + message
+def framed(words: Words, body: bytes = b"") -> bytes:
+    """As it travels: after the sizes of its parts."""
+    written = orjson.dumps(words)
+    return b"%b%b%b" % (_SIZES.pack(len(written), len(body)), written, body)
 
 
 def size_of(beginning: bytes | bytearray) -> int:
-    """How many bytes come after these first ``SIZE_BYTES``."""
-    return int.from_bytes(beginning[:SIZE_BYTES], "little")
+    """How many bytes come after these first ``SIZES_BYTES``."""
+    return sum(_SIZES.unpack_from(beginning))
 
 
-def unpack(message: bytes) -> tuple[Words, Arrays]:
-    arrays: Arrays = load(message)
-    words: Words = orjson.loads(arrays.pop(_WORDS).tobytes())
-    return words, arrays
+def taken_apart(message: bytes | bytearray) -> Message:
+    """One that begins here and is whole."""
+    size, rest = _SIZES.unpack_from(message)
+    view, middle = memoryview(message), SIZES_BYTES + size
+    return orjson.loads(view[SIZES_BYTES:middle]), bytes(view[middle : middle + rest])
 
 
-def queries_as_arrays(queries: Sequence[Query]) -> Arrays:
+def packed(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    body: bytes = save(dict(arrays))
+    return body
+
+
+def unpacked(body: bytes) -> Arrays:
+    arrays: Arrays = load(body)
+    return arrays
+
+
+def questions_as_message(questions: Sequence[Question]) -> Message:
     """Candidates that queries share travel once."""
     sets: dict[int, int] = {}
-    members = [np.empty(0, dtype=np.int64)]
-    offered = []
-    for query in queries:
+    members: list[Int64] = []
+    asked = []
+    for query, explain, min_score in questions:
         given = query.candidates
         if given is None or isinstance(given, str):
-            offered.append(_EVERYONE if given is None else _OBSERVED)
-            continue
-        if id(given) not in sets:
-            sets[id(given)] = len(sets)
-            members.append(given)
-        offered.append(sets[id(given)])
-    asked = np.array([(q.entity, q.relation, q.k, q.exclude_known) for q in queries], dtype=np.int64)
-    return {
-        "asked": asked.reshape(-1, 4),
-        "offered": np.array(offered, dtype=np.int64),
-        "members": np.concatenate(members),
-        "set_sizes": np.array([len(part) for part in members[1:]], dtype=np.int64),
-    }
+            offered = _EVERYONE if given is None else _OBSERVED
+        else:
+            offered = sets.setdefault(id(given), len(sets))
+            if offered == len(members):
+                members.append(given)
+        asked.append(
+            (query.entity, query.relation, query.k, query.exclude_known, offered, explain, min_score)
+        )
+    body = b""
+    if members:
+        sizes = np.array([len(part) for part in members], dtype=np.int64)
+        body = packed({"members": np.concatenate(members), "set_sizes": sizes})
+    return {"questions": asked}, body
 
 
-def queries_of(arrays: Arrays) -> list[Query]:
-    sets = np.split(arrays["members"], np.cumsum(arrays["set_sizes"])[:-1])
+def questions_of(words: Words, body: bytes) -> list[Question]:
+    sets: list[Int64] = []
+    if body:
+        arrays = unpacked(body)
+        sets = np.split(arrays["members"], np.cumsum(arrays["set_sizes"])[:-1])
     return [
-        Query(
-            entity, relation, k, bool(exclude),
-            None if offered == _EVERYONE else "observed" if offered == _OBSERVED else sets[offered],
+        Question(
+            Query(
+                entity, relation, k, exclude,
+                None if offered == _EVERYONE else "observed" if offered == _OBSERVED else sets[offered],
+            ),
+            explain,
+            min_score,
         )
-        for (entity, relation, k, exclude), offered in zip(
-            arrays["asked"].tolist(), arrays["offered"].tolist(), strict=True
-        )
+        for entity, relation, k, exclude, offered, explain, min_score in words["questions"]
     ]  # fmt: skip
 
 
-def answers_as_message(answers: Sequence[Answer]) -> tuple[Words, Arrays]:
+def written_as_message(answers: Sequence[Written]) -> Message:
     """Of one batch: they took the same seconds."""
-    rankings = [answer.ranking for answer in answers]
-    engines = list(dict.fromkeys(ranking.engine for ranking in rankings))
-    columns: Arrays = {
-        "sizes": np.array([len(ranking.scores) for ranking in rankings], dtype=np.int64),
-        "entities": np.concatenate([ranking.entities for ranking in rankings]),
-        "scores": np.concatenate([ranking.scores for ranking in rankings]),
-        "values": np.concatenate([ranking.branch_values for ranking in rankings]),
-        "notes": np.array(
-            [
-                (r.exact, engines.index(r.engine), r.depth, answer.num_excluded)
-                for r, answer in zip(rankings, answers, strict=True)
-            ],
-            dtype=np.int64,
-        ),
-    }
-    trust = [(a.modality_weights, a.expert_gates, a.relation_temperature) for a in answers]
-    gated, trusted = _trust_as_message(trust)
-    return {"engines": engines, "seconds": dict(answers[0].seconds)} | gated, columns | trusted
-
-
-def answers_of(queries: Sequence[Query], words: Words, arrays: Arrays) -> list[Answer]:
-    entity_P, score_P, value_PS = arrays["entities"], arrays["scores"], arrays["values"]
-    bounds = pairwise([0, *np.cumsum(arrays["sizes"]).tolist()])
-    engines, seconds = words["engines"], words["seconds"]
-    return [
-        Answer(
-            query,
-            Ranking(entity_P[a:b], score_P[a:b], value_PS[a:b], bool(exact), engines[engine], depth),
-            *trust,
-            num_excluded,
-            seconds,
-        )
-        for query, (a, b), (exact, engine, depth, num_excluded), trust in zip(
-            queries, bounds, arrays["notes"].tolist(), _trust_of(words, arrays), strict=True
-        )
+    counted = [
+        (len(a.json), a.exact, a.engine, a.num_excluded, a.top_score, a.modality_weights) for a in answers
     ]
+    words = {"counted": counted, "seconds": answers[0].seconds}
+    return words, b"".join([answer.json for answer in answers])
 
 
-def placed_as_message(placed: Sequence[PlacedFact]) -> tuple[Words, Arrays]:
+def written_of(words: Words, body: bytes) -> list[Written]:
+    end = 0
+    answers = []
+    for size, exact, engine, num_excluded, top_score, weights in words["counted"]:
+        start, end = end, end + size
+        text = body[start:end]
+        answers.append(Written(text, exact, engine, num_excluded, top_score, weights, words["seconds"]))
+    return answers
+
+
+def placed_as_message(placed: Sequence[PlacedFact]) -> Message:
     places = [fact.placement for fact in placed]
     trust = [(p.modality_weights, p.expert_gates, p.relation_temperature) for p in placed]
     gated, trusted = _trust_as_message(trust)
-    return gated, trusted | {
+    columns = {
         "places": np.array([(p.score, p.raw_rank, p.filtered_rank) for p in places], dtype=np.float64),
         "values": np.stack([place.branch_values for place in places]),
     }
+    return gated, packed(trusted | columns)
 
 
-def placed_of(words: Words, arrays: Arrays) -> list[PlacedFact]:
+def placed_of(words: Words, body: bytes) -> list[PlacedFact]:
+    arrays = unpacked(body)
     return [
         PlacedFact(Placement(score, value_S, raw_rank, filtered_rank), *trust)
         for (score, raw_rank, filtered_rank), value_S, trust in zip(

@@ -19,8 +19,8 @@ from prometheus_client import (
 from model.device import GpuMemory
 from model.engine import COARSE
 from model.index_spec import IndexKind
-from model.scorer import Answer
 from service.answerer import Answerer
+from service.question import Written
 
 SECONDS = tuple(0.0001 * 1.5**step for step in range(30))
 """Buckets from 0.1 ms to 13 s, each half as wide again as the one before."""
@@ -147,7 +147,7 @@ class Metrics:
             self.queue_wait.observe(wait_s)
 
     def count(
-        self, answers: Sequence[Answer], modalities: Sequence[str], seconds: Mapping[str, float]
+        self, answers: Sequence[Written], modalities: Sequence[str], seconds: Mapping[str, float]
     ) -> None:
         """What a request was told, and how long each stage of it took."""
         for stage, taken_s in seconds.items():
@@ -156,12 +156,11 @@ class Metrics:
         self.filtered.inc(sum(answer.num_excluded for answer in answers))
         weights = [self._of_modality.get(name) for name in modalities]
         for answer in answers:
-            ranking = answer.ranking
-            engine = ranking.engine if ranking.engine in ENGINES else OTHER
-            self.answers[ranking.exact, engine].inc()
-            if len(ranking.scores):
-                self.top_score.observe(float(ranking.scores[0]))
-            for histogram, weight in zip(weights, answer.modality_weights.tolist(), strict=True):
+            engine = answer.engine if answer.engine in ENGINES else OTHER
+            self.answers[answer.exact, engine].inc()
+            if answer.top_score is not None:
+                self.top_score.observe(answer.top_score)
+            for histogram, weight in zip(weights, answer.modality_weights, strict=True):
                 if histogram is not None:  # A bundle that has just been exchanged may have had another.
                     histogram.observe(weight)
 

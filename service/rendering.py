@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from model.bundle import Bundle
 from model.decision import SCORE_KINDS
 from model.described import Described
 from model.known import first_split
 from model.scorer import Answer
 from model.trust import trust_out
-from service.schemas import PredictRequest
+from service.question import Question
 
 KEPT = 50_000
 """Entities whose JSON is kept, some hundred bytes each."""
@@ -26,6 +27,20 @@ _UNEXPLAINED: dict[str, Any] = {
     "expert_gates": None,
     "relation_temperature": None,
 }
+
+
+class Frame:
+    """What stands around the answers in a response."""
+
+    def __init__(self, bundle: Described) -> None:
+        manifest = bundle.manifest
+        model = orjson.dumps({"name": manifest.name, "version": manifest.version})
+        kind = orjson.dumps(SCORE_KINDS[bundle.decision])
+        self._before = b'{"model":%b,"answers":[' % model
+        self._after = b'],"score_kind":%b}' % kind
+
+    def around(self, answers: Iterable[bytes]) -> bytes:
+        return b"%b%b%b" % (self._before, b",".join(answers), self._after)
 
 
 class _Entity(NamedTuple):
@@ -39,34 +54,29 @@ class _Entity(NamedTuple):
 class Renderer:
     """Writes answers from one bundle; any number of threads may use one."""
 
-    def __init__(self, bundle: Described) -> None:
-        names, manifest = bundle.vocabulary, bundle.manifest
+    def __init__(self, bundle: Bundle) -> None:
+        names, described, trusted = bundle.vocabulary, bundle.described(), bundle.candidates
         self._known = bundle.known
-        self._entities, self._num_relations = names.entities, bundle.num_relations
+        self._entities, self._num_relations = names.entities, described.num_relations
         self._relations = [
             _named(key, label)
             for key, label in zip(names.relations.keys, names.relations.labels, strict=True)
         ]
-        self._modalities, self._branches = bundle.modality_names, bundle.branch_names
-        self._present_NM = bundle.present
-        self._weights_NM, self._gates = bundle.modality_weights, bundle.expert_gates
-        self._model = {"name": manifest.name, "version": manifest.version}
-        self._score_kind = SCORE_KINDS[bundle.decision]
+        self._modalities, self._branches = described.modality_names, described.branch_names
+        self._present_NM = described.present
+        self._weights_NM = trusted.modality_weights.cpu().numpy()
+        self._gates = {name: rows.cpu().numpy() for name, rows in trusted.expert_gates.items()}
         self._kept: dict[int, _Entity] = {}
 
-    def render(self, request: PredictRequest, answers: Iterable[Answer]) -> bytes:
-        """The body of the response."""
-        written = [self._answer(request, answer) for answer in answers]
-        return orjson.dumps({"model": self._model, "answers": written, "score_kind": self._score_kind})
-
-    def _answer(self, request: PredictRequest, answer: Answer) -> dict[str, Any]:
+    def write(self, question: Question, answer: Answer) -> bytes:
+        """One of the answers of a response."""
         query, ranking = answer.query, answer.ranking
         given, relation = (
             self._entity(query.entity).named,
             self._relations[query.relation % self._num_relations],
         )
         trusted = _UNEXPLAINED
-        if request.explain:
+        if question.explain:
             trusted = trust_out(
                 self._modalities, answer.modality_weights, answer.expert_gates, answer.relation_temperature
             )
@@ -74,19 +84,21 @@ class Renderer:
             asked = {"head": given, "relation": relation, "tail": None, "missing": "tail"}
         else:
             asked = {"head": None, "relation": relation, "tail": given, "missing": "head"}
-        return {
-            "query": asked,
-            "candidates": self._candidates(request, answer),
-            **trusted,
-            "exact": ranking.exact,
-            "engine": ranking.engine,
-        }
+        return orjson.dumps(
+            {
+                "query": asked,
+                "candidates": self._candidates(question, answer),
+                **trusted,
+                "exact": ranking.exact,
+                "engine": ranking.engine,
+            }
+        )
 
-    def _candidates(self, request: PredictRequest, answer: Answer) -> list[dict[str, Any]]:
-        query, ranking, explain = answer.query, answer.ranking, request.explain
+    def _candidates(self, question: Question, answer: Answer) -> list[dict[str, Any]]:
+        query, ranking, explain = question.query, answer.ranking, question.explain
         kept = len(ranking.scores)
-        if request.min_score is not None:
-            kept = int((ranking.scores >= request.min_score).sum())
+        if question.min_score is not None:
+            kept = int((ranking.scores >= question.min_score).sum())
         entity_C = ranking.entities[:kept]
         codes = [0] * kept
         if not query.exclude_known:

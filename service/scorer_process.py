@@ -13,10 +13,8 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -26,21 +24,12 @@ from model.device import DeviceName, GpuMemory
 from model.engine import EngineName
 from model.errors import UserError
 from model.known import Int64
-from model.scorer import Answer, PlacedFact, Query
+from model.scorer import PlacedFact
 from model.table import Float64
 from service.job import ScorerEnded
-from service.messages import (
-    SIZE_BYTES,
-    Arrays,
-    Words,
-    answers_of,
-    framed,
-    pack,
-    placed_of,
-    queries_as_arrays,
-    size_of,
-    unpack,
-)
+from service.line import Line, LineLost
+from service.messages import Message, Words, packed, placed_of, questions_as_message, unpacked, written_of
+from service.question import Question, Written
 
 WORKER = "service.scorer_worker"
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,11 +39,6 @@ OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 answer still."""
 LEAVE_S = 5.0
 """How long a process that does not speak any more may take to end."""
-
-
-RECEIVED_BYTES = 1 << 18
-"""At a time: most answers come in one piece."""
-
 
 OnEnd = Callable[[int, str], object]
 """Given the number of a process, and how it ended."""
@@ -76,100 +60,69 @@ class ScorerSpec:
 
 class ScorerProcess:
     """Opens a bundle and answers one question after the other; ends with its last reference, or with this
-    process. One event loop, or one thread without any, may ask at a time.
+    process. One event loop, and threads while it runs or without any, may ask.
 
     ``on_end(pid, how)`` is called, in a thread of its own, when it ends of itself.
     """
 
     def __init__(self, spec: ScorerSpec, on_end: OnEnd = lambda pid, how: None) -> None:
         """Returns once it can answer. Raises ``UserError`` for a bundle that it refuses, ``ScorerEnded``."""
-        self._socket, there = socket.socketpair()
-        self._socket.setblocking(False)
+        here, there = socket.socketpair()
+        self._line = Line(here)
         with there:
             self._process = _start(spec, there)
         self.pid = self._process.pid
-        self._end = weakref.finalize(self, _end, self._process, self._socket)
+        self._end = weakref.finalize(self, _end, self._process, self._line)
         self.gpu_memory = GpuMemory()
-        # It answers in the order in which it was asked: questions may be sent ahead.
-        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
-        self._received, self._numbers = bytearray(), count(1)
         watch = Thread(
             target=_watch, args=(self._process, self._end, on_end), name="scorer-watch", daemon=True
         )
         watch.start()
-        words, _ = asyncio.run(self._exchange(b"", 0))
+        words, _ = self._line.wait(self._heard(self._line.listen()))
         self.device: str = words["device"]
         self.engine_choices: Mapping[int, str] = dict(words["engines"])
 
     def warm(self) -> None:
-        words, _ = self._ask("warm", {})
+        words, _ = self._ask("warm")
         self.engine_choices = dict(words["engines"])
 
-    def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        return asyncio.run(self.answer_soon(queries))
+    def verify(self) -> None:
+        """Have it ask its golden queries. Raises ``UserError``."""
+        self._ask("verify")
 
-    async def answer_soon(self, queries: Sequence[Query]) -> list[Answer]:
-        """As ``answer``; the event loop goes on meanwhile."""
-        return answers_of(queries, *await self._ask_soon("answer", queries_as_arrays(queries)))
+    def write(self, questions: Sequence[Question]) -> list[Written]:
+        return self._line.wait(self.write_soon(questions))
+
+    async def write_soon(self, questions: Sequence[Question]) -> list[Written]:
+        """As ``write``; the event loop goes on meanwhile."""
+        return written_of(*await self._ask_soon("write", *questions_as_message(questions)))
 
     def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]:
         facts = {"entity": entity_B, "relation": relation_B, "answer": answer_B}
-        return placed_of(*self._ask("place", facts))
+        return placed_of(*self._ask("place", packed(facts)))
 
     def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]:
-        _, arrays = self._ask("score", {"entity": entity_B, "relation": relation_B, "answer": answer_B})
+        facts = {"entity": entity_B, "relation": relation_B, "answer": answer_B}
+        arrays = unpacked(self._ask("score", packed(facts))[1])
         return arrays["scores"], arrays["values"]
 
-    def _ask(self, call: str, arrays: Arrays) -> tuple[Words, Arrays]:
+    def _ask(self, call: str, body: bytes = b"") -> Message:
         """Not in a thread whose event loop runs."""
-        return asyncio.run(self._ask_soon(call, arrays))
+        return self._line.wait(self._ask_soon(call, {}, body))
 
-    async def _ask_soon(self, call: str, arrays: Arrays) -> tuple[Words, Arrays]:
+    async def _ask_soon(self, call: str, words: Words, body: bytes) -> Message:
         """Raises ``ScorerEnded``, and what the scorer raises."""
-        number = next(self._numbers)
-        return await self._exchange(framed(pack({"call": call, "number": number}, arrays)), number)
+        return await self._heard(self._line.ask({"call": call, **words}, body))
 
-    async def _exchange(self, message: bytes, number: int) -> tuple[Words, Arrays]:
-        """The answer of this number. Whatever goes wrong on the way, nobody may take it for theirs: better no
-        process than one whose answers are another question's."""
+    async def _heard(self, answer: Awaitable[Message]) -> Message:
         try:
-            async with self._sending:
-                with suppress(OSError):  # That it does not speak any more is found in reading.
-                    await asyncio.get_running_loop().sock_sendall(self._socket, message)
-            async with self._receiving:
-                answer = await self._read()
-            words, arrays = ({}, {}) if answer is None else unpack(answer)
-        except BaseException:
-            self._hang_up()
-            raise
-        if words.get("number") != number:
-            self._hang_up()
-            raise await asyncio.to_thread(self._ended)
+            words, body = await answer
+        except LineLost:
+            raise await asyncio.to_thread(self._ended) from None
         self.gpu_memory = GpuMemory(*words.get("gpu_memory", self.gpu_memory))
         if (failure := words.get("failure")) is not None:
             raise _raised(**failure)
-        return words, arrays
-
-    def _hang_up(self) -> None:
-        """It leaves, and is missed."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    async def _read(self) -> bytes | None:
-        """The next message; None where it does not speak any more."""
-        received, loop = self._received, asyncio.get_running_loop()
-        while len(received) < SIZE_BYTES or len(received) < SIZE_BYTES + size_of(received):
-            try:
-                part = await loop.sock_recv(self._socket, RECEIVED_BYTES)
-            except OSError:
-                return None
-            if not part:
-                return None
-            received += part
-        end = SIZE_BYTES + size_of(received)
-        message = bytes(memoryview(received)[SIZE_BYTES:end])
-        del received[:end]
-        return message
+        return words, body
 
     def _ended(self) -> ScorerEnded:
         """It does not speak any more. If it does not leave it is made to, so that ``_watch`` sees it."""
@@ -212,11 +165,10 @@ def _how(code: int) -> str:
     return f"by signal {-code}" + ("; was there enough memory?" if code == -signal.SIGKILL else "")
 
 
-def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
-    """Without waiting: giving back much memory takes a while, and ``_watch`` waits. Who still reads from it
-    will find that it has ended."""
+def _end(process: subprocess.Popen[bytes], line: Line) -> None:
+    """Without waiting: giving back much memory takes a while, and ``_watch`` waits."""
     process.kill()
-    connection.close()
+    line.close()
 
 
 def _raised(kind: str, text: str, traceback: str) -> Exception:

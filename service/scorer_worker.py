@@ -20,26 +20,26 @@ from typing import Any, BinaryIO
 from model.bundle import Bundle
 from model.device import choose_device
 from model.errors import UserError
-from model.scorer import Scorer
+from service.line import UNASKED
 from service.messages import (
-    SIZE_BYTES,
-    Arrays,
+    SIZES_BYTES,
+    Message,
     Words,
-    answers_as_message,
     framed,
-    pack,
+    packed,
     placed_as_message,
-    queries_of,
+    questions_of,
     size_of,
-    unpack,
+    taken_apart,
+    unpacked,
+    written_as_message,
 )
-from service.scorers import scorer_of
+from service.scorers import LocalScorer
 from service.trial import OUT_OF_MEMORY
 
 YIELDS = 5
 """Who waits for a processor goes before this process: an event loop that must wait for it answers nobody."""
-FIRST: Words = {"number": 0}
-"""What is said unasked."""
+FIRST: Words = {"number": UNASKED}
 LOOK_S = 1.0
 """Between two looks whether the server is still there."""
 
@@ -50,21 +50,26 @@ def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall
     threading.Thread(target=_leave_with, args=(int(server),), daemon=True).start()
     with socket(fileno=int(fd)) as connection, suppress(ConnectionError):  # The other end is gone.
         try:
-            scorer = scorer_of(Bundle.open(Path(bundle), choose_device(device)), engine, float(min_recall))
+            opened = Bundle.open(Path(bundle), choose_device(device))
+            scorer = LocalScorer(opened, engine, float(min_recall))
         except Exception as error:
-            connection.sendall(framed(pack(_failure(error) | FIRST, {})))
+            connection.sendall(framed(_failure(error) | FIRST))
             return
-        connection.sendall(framed(pack({"device": scorer.device} | _engines(scorer) | FIRST, {})))
+        connection.sendall(framed({"device": scorer.device} | _engines(scorer) | FIRST))
         # What there is now stays: to look through it for garbage would only take time.
         gc.freeze()
         with connection.makefile("rb") as stream:
             while message := _read(stream):
-                connection.sendall(framed(_reply(scorer, message)))
+                connection.sendall(_reply(scorer, message))
 
 
 def _read(stream: BinaryIO) -> bytes:
-    """The next message, empty where no more come."""
-    return stream.read(size_of(stream.read(SIZE_BYTES)))
+    """The next message, empty where no whole one comes any more."""
+    sizes = stream.read(SIZES_BYTES)
+    if len(sizes) < SIZES_BYTES:
+        return b""
+    rest = stream.read(size_of(sizes))
+    return sizes + rest if len(rest) == size_of(sizes) else b""
 
 
 def _leave_with(server: int) -> None:
@@ -73,38 +78,42 @@ def _leave_with(server: int) -> None:
     os._exit(0)
 
 
-def _reply(scorer: Scorer, message: bytes) -> bytes:
+def _reply(scorer: LocalScorer, message: bytes) -> bytes:
     """With the number of the question."""
-    asked, arrays = unpack(message)
+    asked, body = taken_apart(message)
     number = {"number": asked["number"]}
     try:
-        words, answers = _answer(scorer, asked, arrays)
-        return pack(words | number | {"gpu_memory": list(scorer.gpu_memory)}, answers)
+        words, answers = _answer(scorer, asked, body)
+        return framed(words | number | {"gpu_memory": list(scorer.gpu_memory)}, answers)
     except Exception as error:
-        return pack(_failure(error) | number, {})
+        return framed(_failure(error) | number)
 
 
-def _answer(scorer: Scorer, words: Words, arrays: Arrays) -> tuple[Words, Arrays]:
+def _answer(scorer: LocalScorer, words: Words, body: bytes) -> Message:
     match words["call"]:
         case "warm":
             scorer.warm()
-            return _engines(scorer), {}
-        case "answer":
-            return answers_as_message(scorer.answer(queries_of(arrays)))
+            return _engines(scorer), b""
+        case "verify":
+            scorer.verify()
+            return {}, b""
+        case "write":
+            return written_as_message(scorer.write(questions_of(words, body)))
         case "place":
-            return placed_as_message(scorer.place(**_facts(arrays)))
+            return placed_as_message(scorer.place(**_facts(body)))
         case "score":
-            score_B, value_BS = scorer.score(**_facts(arrays))
-            return {}, {"scores": score_B, "values": value_BS}
+            score_B, value_BS = scorer.score(**_facts(body))
+            return {}, packed({"scores": score_B, "values": value_BS})
         case call:
             raise AssertionError(f"no such call: {call}")
 
 
-def _engines(scorer: Scorer) -> Words:
+def _engines(scorer: LocalScorer) -> Words:
     return {"engines": list(scorer.engine_choices.items())}
 
 
-def _facts(arrays: Arrays) -> dict[str, Any]:
+def _facts(body: bytes) -> dict[str, Any]:
+    arrays = unpacked(body)
     return {f"{name}_B": arrays[name] for name in ("entity", "relation", "answer")}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Protocol
 
 from model.bundle import Bundle, BundleError
@@ -12,10 +13,13 @@ from model.index import EntityIndex
 from model.known import Int64
 from model.scorer import Answer, PlacedFact, Query, Scorer
 from model.table import Float64
+from service.golden import check_golden
+from service.question import Question, Written
+from service.rendering import Renderer
 
 
 class AnyScorer(Protocol):
-    """As ``model.scorer.Scorer``; one thread at a time may use one."""
+    """As ``model.scorer.Scorer``, and writes what it answers; one thread at a time may use one."""
 
     @property
     def device(self) -> str: ...
@@ -28,17 +32,46 @@ class AnyScorer(Protocol):
 
     def warm(self) -> None: ...
 
-    def answer(self, queries: Sequence[Query]) -> list[Answer]: ...
+    def verify(self) -> None:
+        """Raises ``UserError`` where the bundle does not answer as it did when exported."""
+
+    def write(self, questions: Sequence[Question]) -> list[Written]: ...
 
     def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]: ...
 
     def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]: ...
 
 
-def scorer_of(bundle: Bundle, engine: EngineName = "auto", min_recall: float = 0.0) -> Scorer:
-    """Raises ``BundleError`` where the bundle's index finds less than ``min_recall`` of the best ten."""
-    indexes = None if engine.startswith("scan") else _indexes(bundle, min_recall)
-    return Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes)
+class LocalScorer(Scorer):
+    """Scores with a bundle in this process. Raises ``BundleError`` where the bundle's index finds less than
+    ``min_recall`` of the best ten."""
+
+    def __init__(self, bundle: Bundle, engine: EngineName = "auto", min_recall: float = 0.0) -> None:
+        indexes = None if engine.startswith("scan") else _indexes(bundle, min_recall)
+        super().__init__(bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes)
+        self._bundle = bundle.described()
+        self._renderer = Renderer(bundle)
+
+    def verify(self) -> None:
+        """Ask the golden queries, and write an answer. Raises ``BundleError``."""
+        check_golden(self._bundle, self.answer)
+        golden = self._bundle.manifest.golden[0]
+        self.write([Question(Query(golden.entity, golden.relation, len(golden.entities)))])
+
+    def write(self, questions: Sequence[Question]) -> list[Written]:
+        """Each answered and written. Raises as ``answer``."""
+        answers = self.answer([question.query for question in questions])
+        answered = perf_counter()
+        texts = [self._renderer.write(*pair) for pair in zip(questions, answers, strict=True)]
+        seconds = {**answers[0].seconds, "serialise": perf_counter() - answered}
+        return [_written(text, answer, seconds) for text, answer in zip(texts, answers, strict=True)]
+
+
+def _written(text: bytes, answer: Answer, seconds: Mapping[str, float]) -> Written:
+    ranking = answer.ranking
+    top_score = float(ranking.scores[0]) if len(ranking.scores) else None
+    weights = answer.modality_weights.tolist()
+    return Written(text, ranking.exact, ranking.engine, answer.num_excluded, top_score, weights, seconds)
 
 
 def _indexes(bundle: Bundle, min_recall: float) -> dict[str, EntityIndex] | None:

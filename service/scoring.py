@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from starlette.types import Receive
 
 from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError, Score
 from service.errors import DeadlineExceeded, Draining, OutOfMemory, QueueFull, Starting
-from service.job import Scored, ScorerEnded
+from service.job import Job, Scored, ScorerEnded
 from service.trial import OUT_OF_MEMORY
 
 QueryT = TypeVar("QueryT")
@@ -41,7 +41,9 @@ async def score(
     Raises ``QueueFull``, ``DeadlineExceeded``, ``OutOfMemory``, ``Starting``, ``Draining``, ``ClientGone``.
     """
     try:
-        return await _while_there(receive, batcher.submit(function, queries, timeout_s, size))
+        job = batcher.admit(function, queries, timeout_s, size)
+        with _Watch(receive, job):
+            return await batcher.outcome(job)
     except QueueFullError as error:
         raise _queue_full(batcher, error) from None
     except DeadlineError:
@@ -68,31 +70,17 @@ def _queue_full(batcher: MicroBatcher, error: QueueFullError) -> QueueFull:
     return QueueFull(f"{batcher.queued} queries wait; ask again later", retry_after_s=error.retry_after_s)
 
 
-async def _while_there(receive: Receive, work: Awaitable[Scored[AnswerT]]) -> Scored[AnswerT]:
-    """The result of ``work``, which is given up when the client is. Raises ``ClientGone``."""
-    task = asyncio.current_task()
-    assert task is not None
-    watch = _Watch(receive, task)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if watch.saw_it_leave and task.uncancel() == 0:
-            raise ClientGone from None
-        raise
-    finally:
-        watch.end()
-
-
 class _Watch:
-    """Cancels a task when its client leaves; begins a little later, as most answers are there before."""
+    """Settles a job when its client leaves; begins a little later, as most answers are there before."""
 
-    def __init__(self, receive: Receive, task: asyncio.Task[object]) -> None:
-        self.saw_it_leave = False
-        self._receive, self._task = receive, task
+    def __init__(self, receive: Receive, job: Job) -> None:
+        self._receive, self._job = receive, job
         self._watching: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
 
-    def end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()
@@ -103,5 +91,4 @@ class _Watch:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.saw_it_leave = True
-        self._task.cancel()
+        self._job.settle(ClientGone())

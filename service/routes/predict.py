@@ -7,14 +7,14 @@ from time import perf_counter
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
+from starlette.background import BackgroundTask
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model.scorer import Query
 from service.answerer import Answerer
 from service.errors import InvalidRequest, ProblemItem, ServiceError, pointer
 from service.limits import Replay
 from service.problems import answer, left
+from service.question import Question, Written
 from service.routes.context import (
     MOST_MS,
     Context,
@@ -31,8 +31,8 @@ from service.scoring import ClientGone, check_room, score
 router = APIRouter(prefix="/v1", tags=["prediction"])
 
 PATH = "/predict"
-INLINE_NAMES, INLINE_CANDIDATES = 256, 256
-"""So many are looked up or written on the event loop in less time than a thread takes to begin."""
+INLINE_NAMES = 256
+"""So many are looked up on the event loop in less time than a thread takes to begin."""
 
 
 @router.post(
@@ -102,23 +102,28 @@ async def _predict(
     served.limiter.admit(client_of(scope), len(body.queries))
     answerer, timeout_s = served.answerer, allowed_s(timeout_ms, served)
     check_room(served.scorer, len(body.queries), timeout_s)
-    queries = await _resolve(body, served, answerer)
+    questions = await _resolve(body, served, answerer)
     found = perf_counter()
-    scored = await score(served.scorer, receive, answerer.scoring, queries, timeout_s + started - found)
-    answers, received = scored.answers, perf_counter()
-    if len(queries) * body.k <= INLINE_CANDIDATES:
-        content = answerer.render(body, answers)
-    else:
-        content = await run_in_threadpool(answerer.render, body, answers)
-    serialised_s = perf_counter() - received
-    seconds = {"resolve": found - started, **answers[0].seconds, "serialise": serialised_s}
-    served.metrics.count(answers, answerer.modality_names, seconds)
-    seconds["queue"] = scored.wait_s
-    timing = ", ".join([f"{name};dur={1000 * taken_s:.3f}" for name, taken_s in seconds.items()])
-    return Response(content, media_type="application/json", headers={"Server-Timing": timing})
+    scored = await score(served.scorer, receive, answerer.answering, questions, timeout_s + started - found)
+    seconds = {"resolve": found - started, **scored.answers[0].seconds}
+    timed = {**seconds, "queue": scored.wait_s}
+    timing = ", ".join([f"{name};dur={1000 * taken_s:.3f}" for name, taken_s in timed.items()])
+    return Response(
+        answerer.render(scored.answers),
+        media_type="application/json",
+        headers={"Server-Timing": timing},
+        background=BackgroundTask(_count, served, scored.answers, answerer.modality_names, seconds),
+    )
 
 
-async def _resolve(body: PredictRequest, served: Context, answerer: Answerer) -> list[Query]:
+async def _count(
+    served: Context, answers: list[Written], modalities: tuple[str, ...], seconds: dict[str, float]
+) -> None:
+    """Once the answer has been sent: whoever waits for it need not wait for this."""
+    served.metrics.count(answers, modalities, seconds)
+
+
+async def _resolve(body: PredictRequest, served: Context, answerer: Answerer) -> list[Question]:
     """On the event loop where that is quick: few names, all of them known."""
     num_names = 2 * len(body.queries) + (len(body.candidates) if isinstance(body.candidates, list) else 0)
     known = answerer.resolve_known(body) if num_names <= INLINE_NAMES else None

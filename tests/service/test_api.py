@@ -317,7 +317,7 @@ def test_an_unexpected_error_is_a_500_that_tells_strangers_nothing(
     answerer = Answerer.open(made.path, "cpu")
     with TestClient(create_app(_settings(made), answerer), raise_server_exceptions=False) as client:
         with monkeypatch.context() as patched:
-            patched.setattr(answerer, "score", lambda queries: 1 / 0)
+            patched.setattr(answerer, "answer", lambda queries: 1 / 0)
             patched.setattr(answerer, "describe", lambda settings: 1 / 0)
             failed = [client.post(PREDICT, json={"queries": [GOOD]}), client.get("/v1/model")]
         for response in failed:  # One past the framework, one through it.
@@ -343,14 +343,14 @@ def test_long_work_stays_off_the_event_loop(made: Made, monkeypatch: pytest.Monk
 
         monkeypatch.setattr(answerer, step, noting)
 
-    for step in ("resolve", "score", "render"):
+    for step in ("resolve", "answer"):
         noted(step)
     long = {"queries": [GOOD] * 20, "k": 20, "candidates": [f"e{index % 60}" for index in range(300)]}
     with TestClient(create_app(_settings(made), answerer)) as client:
         for _ in range(3):
             assert client.post(PREDICT, json=long).status_code == 200
-    assert {step: len(names) for step, names in threads.items()} == {"resolve": 3, "score": 3, "render": 3}
-    assert set(threads["score"]) == {"scorer"}
+    assert {step: len(names) for step, names in threads.items()} == {"resolve": 3, "answer": 3}
+    assert set(threads["answer"]) == {"scorer"}
 
 
 def test_only_the_first_unknown_names_cost_a_search(client: TestClient) -> None:

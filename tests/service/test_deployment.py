@@ -207,14 +207,14 @@ def test_requests_in_work_end_with_the_bundle_they_began_with(
     one, two = versions(bundles)
     app: Any = client.app
     old = context_of(app).answerer
-    begun, go, score = threading.Event(), threading.Event(), old.score
+    begun, go, score = threading.Event(), threading.Event(), old.answer
 
-    def slowly(queries: Any) -> Any:
+    def slowly(questions: Any) -> Any:
         begun.set()
         assert go.wait(20)
-        return score(queries)
+        return score(questions)
 
-    old.score = slowly  # type: ignore[method-assign]
+    old.answer = slowly  # type: ignore
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(client.post(PREDICT, json=GOOD)))
     thread.start()
@@ -227,7 +227,7 @@ def test_requests_in_work_end_with_the_bundle_they_began_with(
     assert served(client) == two
     expected = Answerer.open(bundles[0], "cpu")
     queries = expected.resolve(request())
-    assert answers[0].content == expected.render(request(), expected.score(queries))
+    assert answers[0].content == expected.render(expected.answer(queries))
 
 
 def with_memory_of_it(client: TestClient, answerer: Answerer, before: str) -> None:
@@ -236,21 +236,21 @@ def with_memory_of_it(client: TestClient, answerer: Answerer, before: str) -> No
     if before == "answered":
         assert served(client)
         return
-    score = answerer.score
+    score = answerer.answer
     if before == "failed":
-        answerer.score = broken  # type: ignore[method-assign]
+        answerer.answer = broken  # type: ignore[method-assign]
         assert client.post(PREDICT, json=GOOD).status_code == 500
     else:
         go = threading.Event()
 
-        def slowly(queries: Any) -> Any:
+        def slowly(questions: Any) -> Any:
             assert go.wait(20)
-            return score(queries)
+            return score(questions)
 
-        answerer.score = slowly  # type: ignore[method-assign]
+        answerer.answer = slowly  # type: ignore
         assert client.post(PREDICT, json=GOOD, headers={"X-Request-Timeout-Ms": "50"}).status_code == 504
         go.set()
-    del answerer.score
+    del answerer.answer
     assert served(client)
 
 

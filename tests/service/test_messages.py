@@ -8,83 +8,71 @@ import numpy as np
 import pytest
 
 from model.bundle import Bundle
-from model.scorer import Answer, PlacedFact, Query, Scorer
+from model.scorer import PlacedFact, Query
 from service.messages import (
-    answers_as_message,
-    answers_of,
-    pack,
+    SIZES_BYTES,
+    framed,
     placed_as_message,
     placed_of,
-    queries_as_arrays,
-    queries_of,
-    unpack,
+    questions_as_message,
+    questions_of,
+    size_of,
+    taken_apart,
+    written_as_message,
+    written_of,
 )
+from service.question import Question, Written
+from service.scorers import LocalScorer
 from tests.service.builders import Made
 
 SOME = np.array([5, 2, 2], dtype=np.int64)
-QUERIES = [
-    Query(1, 0, 5),
-    Query(2, 4, 3, False, "observed"),
-    Query(3, 1, 1, True, SOME),
-    Query(4, 1, 2, False, np.array([], dtype=np.int64)),
-    Query(6, 0, 7, True, SOME),
+QUESTIONS = [
+    Question(Query(1, 0, 5)),
+    Question(Query(2, 4, 3, False, "observed"), False, 0.0),
+    Question(Query(3, 1, 1, True, SOME), True, -1.5),
+    Question(Query(4, 1, 2, False, np.array([], dtype=np.int64))),
+    Question(Query(6, 0, 7, True, SOME)),
 ]
 
 
 @pytest.fixture(scope="module")
-def scorer(made: Made) -> Scorer:
-    bundle = Bundle.open(made.path)
-    return Scorer(bundle.model, bundle.candidates, bundle.known)
+def scorer(made: Made) -> LocalScorer:
+    return LocalScorer(Bundle.open(made.path))
 
 
-def received(queries: list[Query]) -> list[Query]:
-    return queries_of(unpack(pack({}, queries_as_arrays(queries)))[1])
+def received(questions: list[Question]) -> list[Question]:
+    return questions_of(*taken_apart(framed(*questions_as_message(questions))))
 
 
-def test_queries() -> None:
-    found = received(QUERIES)
-    for query, asked in zip(found, QUERIES, strict=True):
+def test_a_message_is_what_its_sizes_say() -> None:
+    for body in (b"", b"\x00{}"):
+        message = framed({"number": 7}, body)
+        assert len(message) == SIZES_BYTES + size_of(message)
+        assert taken_apart(message + b"the next") == ({"number": 7}, body)
+
+
+def test_questions() -> None:
+    found = received(QUESTIONS)
+    for (query, *how), (asked, *expected) in zip(found, QUESTIONS, strict=True):
         assert replace(query, candidates=None) == replace(asked, candidates=None)
         assert np.array_equal(query.candidates, asked.candidates)  # type: ignore[arg-type]
-    assert found[2].candidates is found[4].candidates, "shared, so looked up once"
-    assert received(QUERIES[:2]) == QUERIES[:2], "without any set"
+        assert how == expected
+    assert found[2].query.candidates is found[4].query.candidates, "shared, so looked up once"
+    assert received(QUESTIONS[:2]) == QUESTIONS[:2], "without any set"
 
 
-def test_answers(scorer: Scorer) -> None:
-    answers = scorer.answer(QUERIES[:3])
-    answers[1] = replace(
-        answers[1], relation_temperature=None, expert_gates={**answers[1].expert_gates, "image": None}
-    )
-    found = answers_of(QUERIES[:3], *unpack(pack(*answers_as_message(answers))))
-    assert len({answer.ranking.engine for answer in answers}) == 2, "engines may differ within a batch"
-    for answer, sent in zip(found, answers, strict=True):
-        assert answer.query is sent.query
-        assert (answer.num_excluded, answer.seconds) == (sent.num_excluded, sent.seconds)
-        ranking, expected = answer.ranking, sent.ranking
-        assert (ranking.exact, ranking.engine, ranking.depth) == (
-            expected.exact,
-            expected.engine,
-            expected.depth,
-        )
-        for name in ("entities", "scores", "branch_values"):
-            sent_part = getattr(expected, name)
-            assert np.array_equal(getattr(ranking, name), sent_part)
-            assert getattr(ranking, name).dtype == sent_part.dtype
-        same_trust(answer, sent)
+def test_what_is_written(scorer: LocalScorer) -> None:
+    written = scorer.write(QUESTIONS)
+    assert len({answer.engine for answer in written}) == 2, "engines may differ within a batch"
+    assert written[3].top_score is None, "nobody was a candidate"
+    found = written_of(*taken_apart(framed(*written_as_message(written))))
+    assert found == written
+    assert all(isinstance(answer, Written) and type(answer.exact) is bool for answer in found)
 
 
-def test_an_answer_without_gates_or_candidates(scorer: Scorer) -> None:
-    (answer,) = scorer.answer([QUERIES[3]])
-    answer = replace(answer, expert_gates={})
-    (found,) = answers_of([QUERIES[3]], *unpack(pack(*answers_as_message([answer]))))
-    assert len(found.ranking.scores) == 0
-    assert found.ranking.branch_values.shape == answer.ranking.branch_values.shape
-    assert found.expert_gates == {}
-
-
-def test_placed_facts(scorer: Scorer) -> None:
+def test_placed_facts(scorer: LocalScorer) -> None:
     placed = scorer.place(np.array([1, 2]), np.array([0, 4]), np.array([7, 9]))
-    for fact, sent in zip(placed_of(*unpack(pack(*placed_as_message(placed)))), placed, strict=True):
+    for fact, sent in zip(placed_of(*taken_apart(framed(*placed_as_message(placed)))), placed, strict=True):
         where, expected = fact.placement, sent.placement
         assert (where.score, where.raw_rank, where.filtered_rank) == (
             expected.score,
@@ -95,7 +83,7 @@ def test_placed_facts(scorer: Scorer) -> None:
         same_trust(fact, sent)
 
 
-def same_trust(found: Answer | PlacedFact, sent: Answer | PlacedFact) -> None:
+def same_trust(found: PlacedFact, sent: PlacedFact) -> None:
     assert np.array_equal(found.modality_weights, sent.modality_weights)
     assert found.relation_temperature == sent.relation_temperature
     assert list(found.expert_gates) == list(sent.expert_gates), "in the same order"

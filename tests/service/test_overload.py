@@ -14,9 +14,10 @@ import torch
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from model.scorer import Answer, Query
+from model.scorer import Query
 from service.answerer import Answerer
 from service.app import create_app, unloaded_app
+from service.question import Question, Written
 from service.routes.context import MOST_MS, context_of
 from service.settings import Settings
 from tests.service.builders import Made
@@ -27,24 +28,25 @@ POISON = {"queries": [{"head": "e13", "relation": "r0"}]}
 
 
 class Faulty:
-    """In the place of ``Answerer.score``: waits for a gate, and fails for entity 13."""
+    """In the place of ``Answerer.answer``: waits for a gate, and fails for entity 13."""
 
     def __init__(self, answerer: Answerer, error: Exception) -> None:
-        self.score: Callable[[Sequence[Query]], list[Answer]] = answerer.score
+        self.score: Callable[[Sequence[Question]], list[Written]] = answerer.answer
         self.error = error
         self.open = threading.Event()
         self.open.set()
         self.asked: list[int] = []
 
-    def __call__(self, queries: Sequence[Query]) -> list[Answer]:
+    def __call__(self, questions: Sequence[Question]) -> list[Written]:
         assert self.open.wait(20)
-        self.asked += [query.entity for query in queries]
-        if any(query.entity == 13 for query in queries):
+        entities = [question.query.entity for question in questions]
+        self.asked += entities
+        if 13 in entities:
             raise self.error
-        return self.score(queries)
+        return self.score(questions)
 
 
-def broken(queries: Sequence[Query]) -> list[Answer]:
+def broken(questions: Sequence[Question]) -> list[Written]:
     raise RuntimeError("nothing can be scored")
 
 
@@ -54,7 +56,8 @@ def faulty(
 ) -> Iterator[tuple[TestClient, Faulty, FastAPI]]:
     answerer = Answerer.open(made.path, "cpu")
     score = Faulty(answerer, error or RuntimeError("poison"))
-    monkeypatch.setattr(answerer, "score", score)
+    monkeypatch.setattr(answerer, "answer", score)
+    monkeypatch.setattr(answerer, "verify", lambda: score.score([Question(Query(1, 0, 1))]))
     app = create_app(Settings(bundle=made.path, device="cpu", **limits), answerer)
     with TestClient(app, raise_server_exceptions=False) as client:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from model.bundle import Bundle
 from model.predictor import MODELS
 from service.answerer import Answerer
 from service.schemas import PredictRequest
@@ -45,7 +46,7 @@ def test_an_absent_modality_weighs_0_and_has_no_gates(answerer: Answerer, key: s
     assert len(lacking) == 41
     explained = [(answer, ABSENT[key])]
     explained += [(offer, absent) for offer in answer.candidates if (absent := lacking[offer.entity.key])]
-    gated = bool(answerer.bundle.expert_gates)
+    gated = bool(Bundle.open(answerer.bundle.path).candidates.expert_gates)
     for given, absent in explained:
         gates = given.expert_gates or {}
         assert set(gates) == ({"structure", "text", "numeric"} if gated else set())

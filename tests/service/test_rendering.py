@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from model.bundle import Bundle
+from model.scorer import Query
 from service import rendering
 from service.answerer import Answerer
+from service.question import Question
+from service.rendering import Renderer
 from service.schemas import PredictRequest, PredictResponse
+from service.scorers import LocalScorer
 from tests.service.builders import Made, make_bundle
 
 NASTY = 'say "hi" \\ \u2028\x01 </script> 🗿'
@@ -17,7 +22,7 @@ NASTY = 'say "hi" \\ \u2028\x01 </script> 🗿'
 
 @pytest.mark.parametrize("explain", [True, False])
 def test_what_is_written_is_what_the_model_says(made: Made, explain: bool) -> None:
-    answerer = Answerer.open(made.path, "cpu")
+    scorer, answerer = opened(made.path)
     request = PredictRequest.model_validate(
         {
             "queries": [{"head": "e0", "relation": "r0"}, {"relation": "r1", "tail": "e3"}],
@@ -26,11 +31,12 @@ def test_what_is_written_is_what_the_model_says(made: Made, explain: bool) -> No
             "explain": explain,
         }
     )
-    scored = answerer.score(answerer.resolve(request))
-    body = answerer.render(request, scored)
+    asked = answerer.resolve(request)
+    scored = scorer.answer([question.query for question in asked])
+    body = answerer.render(answerer.answer(asked))
     written = PredictResponse.model_validate_json(body)
     assert json.loads(body) == json.loads(written.model_dump_json()), "no field is missing, none too many"
-    candidates = answerer.bundle
+    candidates = Bundle.open(made.path).candidates
     for answer, out in zip(scored, written.answers, strict=True):
         facts = {name: {tuple(fact) for fact in rows.tolist()} for name, rows in made.facts.items()}
         for rank, (entity, offer) in enumerate(zip(answer.ranking.entities, out.candidates, strict=True)):
@@ -60,17 +66,23 @@ def test_names_of_any_kind_are_written_safely(tmp_path: Path) -> None:
     made = make_bundle(tmp_path / "bundle", decision="sum", renamed={7: NASTY})
     answerer = Answerer.open(made.path, "cpu")
     request = PredictRequest.model_validate({"queries": [{"head": NASTY, "relation": "r0"}], "k": 60})
-    body = json.loads(answerer.render(request, answerer.score(answerer.resolve(request))))
+    body = json.loads(answerer.render(answerer.answer(answerer.resolve(request))))
     (answer,) = body["answers"]
     assert answer["query"]["head"] == {"key": NASTY, "label": "Entity 7"}
 
 
 def test_what_is_kept_of_entities_is_bounded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    answerer = Answerer.open(made.path, "cpu")
-    request = PredictRequest.model_validate({"queries": [{"head": "e1", "relation": "r0"}], "k": 60})
-    scored = answerer.score(answerer.resolve(request))
-    whole = answerer.render(request, scored)
+    bundle = Bundle.open(made.path)
+    asked = Query(1, 0, 60)
+    (answer,) = LocalScorer(bundle).answer([asked])
+    whole = Renderer(bundle).write(Question(asked), answer)
     monkeypatch.setattr(rendering, "KEPT", 5)
-    other = Answerer.open(made.path, "cpu")
-    assert other.render(request, scored) == whole
-    assert len(other._renderer._kept) <= 5
+    other = Renderer(bundle)
+    assert other.write(Question(asked), answer) == whole
+    assert len(other._kept) <= 5
+
+
+def opened(path: Path) -> tuple[LocalScorer, Answerer]:
+    bundle = Bundle.open(path)
+    scorer = LocalScorer(bundle)
+    return scorer, Answerer(bundle.described(), scorer)

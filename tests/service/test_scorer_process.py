@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -23,15 +23,15 @@ from service import scorer_process
 from service.answerer import Answerer
 from service.fact_schemas import RankRelationsRequest, ScoreRequest
 from service.job import ScorerEnded
-from service.messages import framed, pack
 from service.opening import open_apart
+from service.question import Question, Written
 from service.schemas import PredictRequest
 from service.scorer_process import ScorerFailed, ScorerProcess, ScorerSpec
 from service.scorer_worker import _failure
 from service.settings import Settings
 from tests.e2e.processes import has_ended
 from tests.service.builders import Made
-from tests.service.test_deployment import damage
+from tests.service.test_deployment import damage, spoil_golden
 from tests.service.test_overload import until
 
 ASKED = PredictRequest.model_validate(
@@ -41,6 +41,8 @@ ASKED = PredictRequest.model_validate(
         "exclude_known": False,
     }
 )
+
+ONE = [Question(Query(1, 0, 5))]
 
 
 @pytest.fixture(scope="module")
@@ -92,65 +94,60 @@ def test_everything_else_is_told_as_by_one_here(apart: Answerer, here: Answerer)
     assert set(told.engines.values()) == {"scan"}
     for name in ("e0", "e1", "e5"):
         assert apart.graph.entity(name) == here.graph.entity(name)
-    for name in ("modality_weights", "present"):
-        assert np.array_equal(getattr(apart.bundle, name), getattr(here.bundle, name))
-    assert list(apart.bundle.expert_gates) == list(here.bundle.expert_gates)
+    assert np.array_equal(apart.bundle.present, here.bundle.present)
 
 
-@pytest.mark.parametrize("piece", [scorer_process.RECEIVED_BYTES, 1000])
-def test_questions_may_be_sent_ahead(
-    spec: ScorerSpec, here: Answerer, piece: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Answers that come in pieces, or several in one, are told apart; whoever fails fails alone."""
-    monkeypatch.setattr(scorer_process, "RECEIVED_BYTES", piece)
+def test_questions_may_be_sent_ahead(spec: ScorerSpec, here: Answerer) -> None:
+    """Whoever fails fails alone."""
     scorer = ScorerProcess(spec)
-    asked = [[Query(entity, 0, 5)] * (1 + entity) for entity in range(6)]
+    asked = [[Question(Query(entity, 0, 5))] * (1 + entity) for entity in range(6)]
+    work = [*asked[:3], [Question(Query(10**6, 0, 5))], *asked[3:]]
 
     async def together() -> list[Any]:
-        work = [scorer.answer_soon(queries) for queries in (*asked[:3], [Query(10**6, 0, 5)], *asked[3:])]
-        return await asyncio.gather(*work, return_exceptions=True)
+        return await asyncio.gather(*map(scorer.write_soon, work), return_exceptions=True)
 
     found = asyncio.run(together())
     assert isinstance(found.pop(3), ScorerFailed)
-    for answers, queries in zip(found, asked, strict=True):
-        expected = [answer.ranking.entities.tolist() for answer in here.score(queries)]
-        assert [answer.ranking.entities.tolist() for answer in answers] == expected
+    for answers, questions in zip(found, asked, strict=True):
+        expected = [answered(answer) for answer in here.answer(questions)]
+        assert [answered(answer) for answer in answers] == expected
 
 
-def test_the_answer_to_a_question_given_up_is_nobody_elses(spec: ScorerSpec) -> None:
-    told = Event()
-    scorer = ScorerProcess(spec, lambda *_: told.set())
+def answered(answer: Written) -> list[str]:
+    return [candidate["entity"]["key"] for candidate in json.loads(answer.json)["candidates"]]
 
-    async def give_up() -> None:
-        asked = asyncio.create_task(scorer.answer_soon([Query(1, 0, 5)]))
-        await asyncio.sleep(0)
+
+def test_a_question_given_up_leaves_it_well(spec: ScorerSpec) -> None:
+    scorer = ScorerProcess(spec)
+
+    async def give_up() -> list[Written]:
+        asked = asyncio.create_task(scorer.write_soon(ONE))
         await asyncio.sleep(0)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        with pytest.raises(ScorerEnded):
-            await scorer.answer_soon([Query(2, 0, 5)])
+        return await scorer.write_soon([Question(Query(2, 0, 5))])
 
-    asyncio.run(give_up())
-    assert told.wait(20), "so that it is replaced"
+    (found,) = asyncio.run(give_up())
+    assert json.loads(found.json)["query"]["head"]["key"] == "e2"
 
 
-def test_an_answer_of_another_number_is_not_taken(spec: ScorerSpec) -> None:
-    scorer = ScorerProcess(spec)
-    next(scorer._numbers)
-    scorer._socket.send(
-        framed(pack({"call": "warm", "number": 1}, {}))
-    )  # As if somebody had not waited for the answer.
-    with pytest.raises(ScorerEnded):
-        scorer.answer([Query(1, 0, 5)])
+def test_a_bundle_that_does_not_answer_as_it_did(made: Made, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(made.path, bad)
+    spoil_golden(bad)
+    scorer = ScorerProcess(ScorerSpec(bad, "cpu"))
+    with pytest.raises(UserError, match="a golden query scores"):
+        scorer.verify()
+    assert len(scorer.write(ONE)) == 1, "it is for others to decide what becomes of it"
 
 
 def test_what_it_cannot_answer_leaves_it_well(spec: ScorerSpec) -> None:
     scorer = ScorerProcess(spec)
     with pytest.raises(ScorerFailed, match="index") as failed:
-        scorer.answer([Query(10**6, 0, 5)])
+        scorer.write([Question(Query(10**6, 0, 5))])
     assert "Traceback" in failed.value.__notes__[0], "of where it happened"
-    assert len(scorer.answer([Query(1, 0, 5)])) == 1
+    assert len(scorer.write(ONE)) == 1
 
 
 def test_errors_arrive_as_what_they_are() -> None:
@@ -193,7 +190,7 @@ def test_one_that_is_killed_is_missed(spec: ScorerSpec) -> None:
     scorer = ScorerProcess(spec, lambda *told: ended.append(told))
     os.kill(scorer.pid, signal.SIGKILL)
     with pytest.raises(ScorerEnded, match=r"by signal 9; was there enough memory\?"):
-        scorer.answer([Query(1, 0, 5)])
+        scorer.write(ONE)
     until(lambda: ended == [(scorer.pid, "by signal 9; was there enough memory?")])
     with pytest.raises(ScorerEnded):
         scorer.score(*(np.array([1]) for _ in range(3)))
@@ -216,7 +213,7 @@ def test_signals_for_all_processes_leave_it_to_the_server(
     scorer = ScorerProcess(spec)
     for number in scorer_process.OURS:
         os.kill(scorer.pid, number)
-    assert len(scorer.answer([Query(1, 0, 5)])) == 1
+    assert len(scorer.write(ONE)) == 1
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set(), "we still hear them"
 
 
@@ -224,9 +221,9 @@ def test_one_that_only_stops_speaking_is_ended(spec: ScorerSpec, monkeypatch: py
     monkeypatch.setattr(scorer_process, "LEAVE_S", 0.1)
     told = Event()
     scorer = ScorerProcess(spec, lambda *_: told.set())
-    scorer._socket.shutdown(socket.SHUT_RDWR)
+    scorer._line.hang_up()
     with pytest.raises(ScorerEnded):
-        scorer.answer([Query(1, 0, 5)])
+        scorer.write(ONE)
     assert told.wait(20), "so that it is replaced"
 
 
@@ -237,4 +234,4 @@ def test_it_runs_the_same_code_as_the_server(
     (tmp_path / "service" / "__init__.py").write_text("raise SystemExit(77)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert len(ScorerProcess(spec).answer([Query(1, 0, 5)])) == 1
+    assert len(ScorerProcess(spec).write(ONE)) == 1

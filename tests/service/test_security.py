@@ -166,7 +166,7 @@ def test_every_answer_carries_the_careful_headers(
 ) -> None:
     asked = {"queries": [{"head": "e1", "relation": "r0"}]}
     with monkeypatch.context() as patched:
-        patched.setattr(answerer, "score", lambda queries: 1 / 0)
+        patched.setattr(answerer, "answer", lambda queries: 1 / 0)
         failed = guarded.post("/v1/predict", json=asked, headers=bearer(ALICE))
     answers = [
         failed,
