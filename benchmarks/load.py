@@ -1,4 +1,4 @@
-"""Load on a server: wrk, which saturates it, and an open loop, which asks at a fixed rate."""
+"""Load on a server: wrk, which saturates it, an open loop, which asks at a fixed rate, and a lone client."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import re
 import subprocess
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -54,28 +55,44 @@ class Reply:
 
 def open_loop(url: str, bodies: Sequence[bytes] | None, rate: float, seconds: float) -> list[Reply]:
     """Requests at a fixed rate: ``/v1/predict`` with these bodies, or ``/livez``."""
-    parts = urlsplit(url)
+    client, requests = _Client(url), _requests(bodies)
+    return uvloop.run(client.open_loop(requests, rate, seconds))
+
+
+def one_client(url: str, bodies: Sequence[bytes], seconds: float) -> list[Reply]:
+    """One request at a time, the next as soon as the last is answered."""
+    client, requests = _Client(url), _requests(bodies)
+    return uvloop.run(client.in_turn(requests, seconds))
+
+
+def _requests(bodies: Sequence[bytes] | None) -> list[bytes]:
     head = "host: x\r\ncontent-type: application/json\r\n"
     if bodies is None:
-        requests = [f"GET /livez HTTP/1.1\r\n{head}\r\n".encode()]
-    else:
-        requests = [
-            f"POST /v1/predict HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
-            for body in bodies
-        ]
-    # Looking through all that this process has imported takes 0.2 s, which answers would seem to take.
-    gc.freeze()
-    loop = _OpenLoop(parts.hostname or "", parts.port or 0)
-    return uvloop.run(loop.run(requests, rate, seconds))
+        return [f"GET /livez HTTP/1.1\r\n{head}\r\n".encode()]
+    return [
+        f"POST /v1/predict HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
+        for body in bodies
+    ]
 
 
-class _OpenLoop:
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+class _Client:
+    def __init__(self, url: str) -> None:
+        # Looking through all that this process has imported takes 0.2 s, which answers would seem to take.
+        gc.freeze()
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 0
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._replies: list[Reply] = []
 
-    async def run(self, requests: Sequence[bytes], rate: float, seconds: float) -> list[Reply]:
+    async def in_turn(self, requests: Sequence[bytes], seconds: float) -> list[Reply]:
+        end = perf_counter() + seconds
+        for request in cycle(requests):
+            if (now := perf_counter()) > end:
+                break
+            await self._ask(request, now)
+        return self._ended()
+
+    async def open_loop(self, requests: Sequence[bytes], rate: float, seconds: float) -> list[Reply]:
         tasks = set()
         began = perf_counter()
         for number in range(int(rate * seconds)):
@@ -84,6 +101,9 @@ class _OpenLoop:
                 await asyncio.sleep(early)
             tasks.add(asyncio.create_task(self._ask(requests[number % len(requests)], due)))
         await asyncio.gather(*tasks)
+        return self._ended()
+
+    def _ended(self) -> list[Reply]:
         for _, writer in self._idle:
             writer.close()
         return self._replies

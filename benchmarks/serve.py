@@ -7,8 +7,10 @@ answered, and are timed from when they should have left. Everything shares this 
 too. ``online_over_offline``: saturated queries a second over those of the scorer alone, in the largest
 batches that the server makes. ``null_over_raw``: requests a second, of one query each, with a scorer that
 takes no time (``null_worker.py``), over those of a bare reply of as many bytes by the same event loop and
-parser. ``p50_ms`` unloaded; ``offline_single_ms`` is the scorer's for such a request, asked without a pause,
-and ``offline_paced_ms`` when it is asked as seldom. ``p99_over_unloaded`` at 70 % of saturation. At twice the
+parser. ``p50_ms``: of a lone client that asks for one query, and for the next when it is answered;
+``offline_single_ms``: the scorer's alone for that, with as many threads as the server gives it, and
+``offline_single_all_ms`` with all; both without a pause. ``p50_seldom_ms`` and ``offline_seldom_ms``: the same,
+20 times a second, when all caches are cold. ``p99_over_unloaded`` at 70 % of saturation. At twice the
 saturation: ``goodput_at_2x`` (answered in time, over saturation), ``reject_p99_ms``, and ``late_at_2x``
 (neither answered in time nor told to come back). ``livez_p99_ms`` while saturated. ``goodput_impatient``: of
 250 clients that ask again at once when refused, over saturation. ``pykeen_single_ms``: one query by PyKEEN's
@@ -35,11 +37,13 @@ from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
+import torch
 import uvicorn
-from load import lua, open_loop, percentile, wrk, wrk_command
+from load import lua, one_client, open_loop, percentile, wrk, wrk_command
 
 import service.scorer_process
 from model.bundle import Bundle, is_bundle, read_described, read_manifest
+from model.cpus import threads_beside_another
 from service.answerer import Answerer
 from service.schemas import PredictRequest
 from service.scorers import LocalScorer
@@ -90,16 +94,17 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     queries = [question.query for request in requests for question in answerer.resolve(request)]
     offline = offline_rate(scorer, queries, Settings.model_fields["max_batch"].default, seconds)
     result["offline_queries_s"] = offline
-    result["offline_single_ms"] = 1e3 * num_queries / offline_rate(scorer, queries, num_queries, seconds)
-    idle_s = 1 / UNLOADED_RATE
-    paced = offline_rate(scorer, queries, num_queries, 3 * seconds, idle_s)
-    result["offline_paced_ms"] = 1e3 * num_queries / paced
+    result["offline_single_all_ms"] = 1e3 / offline_rate(scorer, queries, 1, seconds)
+    torch.set_num_threads(threads_beside_another())
+    result["offline_single_ms"] = 1e3 / offline_rate(scorer, queries, 1, seconds)
+    result["offline_seldom_ms"] = 1e3 / offline_rate(scorer, queries, 1, 3 * seconds, 1 / UNLOADED_RATE)
     del answerer, scorer
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
         script.write_text(lua(bodies), encoding="utf-8")
         with started("-m", "cli", "serve", bundle, "--port", 0, "--device", "cpu", *QUIET) as url:
             result |= of_server(url, script, bodies, num_queries, seconds)
+            result |= of_lone_client(url, single, seconds)
         result["online_over_offline"] = result["online_queries_s"] / offline
         script.write_text(lua(single), encoding="utf-8")
         with started(__file__, bundle, "--role", "null") as url:
@@ -148,7 +153,6 @@ def of_server(
     in_time = sum(taken_s <= DEADLINE_S for taken_s in answered)
     return {
         "online_queries_s": saturated * num_queries,
-        "p50_ms": percentile(unloaded, 50),
         "p99_unloaded_ms": percentile(unloaded, 99),
         "p99_at_70_ms": percentile(loaded, 99),
         "p99_over_unloaded": percentile(loaded, 99) / percentile(unloaded, 99),
@@ -158,6 +162,14 @@ def of_server(
         "late_at_2x": len(late) + len(answered) - in_time,
         "livez_p99_ms": percentile(alive, 99),
         "goodput_impatient": impatient / saturated,
+    }
+
+
+def of_lone_client(url: str, bodies: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    one_client(url, bodies, min(seconds, 3))
+    return {
+        "p50_ms": percentile(one_client(url, bodies, seconds), 50),
+        "p50_seldom_ms": percentile(open_loop(url, bodies, UNLOADED_RATE, 3 * seconds), 50),
     }
 
 

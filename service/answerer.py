@@ -20,10 +20,10 @@ from model.engine import EngineName
 from model.known import Int64
 from model.scorer import Query
 from service.facts import Facts
+from service.frame import Frame
 from service.graph import Graph
 from service.lookup import Lookup
 from service.question import Question, Written
-from service.rendering import Frame
 from service.schemas import (
     IndexOut,
     ModelOut,

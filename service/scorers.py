@@ -62,7 +62,7 @@ class LocalScorer(Scorer):
         """Each answered and written. Raises as ``answer``."""
         answers = self.answer([question.query for question in questions])
         answered = perf_counter()
-        texts = [self._renderer.write(*pair) for pair in zip(questions, answers, strict=True)]
+        texts = self._renderer.write(questions, answers)
         seconds = {**answers[0].seconds, "serialise": perf_counter() - answered}
         return [_written(text, answer, seconds) for text, answer in zip(texts, answers, strict=True)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from model.bundle import Bundle
@@ -62,6 +63,34 @@ def test_what_is_written_is_what_the_model_says(made: Made, explain: bool) -> No
                     assert gates == pytest.approx(candidates.expert_gates[name][entity].tolist(), abs=1e-6)
 
 
+def test_a_batch_is_written_as_each_of_it_alone(made: Made) -> None:
+    """Of any length, explained or not, with and without marks; the bounds of lists are not mixed up."""
+    bundle = Bundle.open(made.path)
+    scorer, renderer = LocalScorer(bundle), Renderer(bundle)
+    nobody = np.array([], dtype=np.int64)
+    questions = [
+        Question(Query(entity, relation, k, exclude, nobody if k == 4 else None), explain)
+        for entity, relation in ((0, 0), (3, 4), (7, 1))
+        for k, exclude in ((1, True), (60, False), (4, True))
+        for explain in (True, False)
+    ]
+    answers = scorer.answer([question.query for question in questions])
+    for row in range(0, len(answers), 3):  # Some of theirs are not told, or none.
+        scores = answers[row].ranking.scores
+        questions[row] = questions[row]._replace(min_score=float(scores[row]) if row < len(scores) else 2.0)
+    together = renderer.write(questions, answers)
+    assert together == [renderer.write([q], [a])[0] for q, a in zip(questions, answers, strict=True)]
+    lengths = set()
+    for question, answer, text in zip(questions, answers, together, strict=True):
+        found, least = json.loads(text), question.min_score
+        told = [score for score in answer.ranking.scores.tolist() if least is None or score >= least]
+        assert [offer["score"] for offer in found["candidates"]] == told
+        assert [offer["rank"] for offer in found["candidates"]] == list(range(1, len(told) + 1))
+        assert (found["modality_weights"] is None) != question.explain
+        lengths.add(len(told))
+    assert len(lengths) > 3
+
+
 def test_names_of_any_kind_are_written_safely(tmp_path: Path) -> None:
     made = make_bundle(tmp_path / "bundle", decision="sum", renamed={7: NASTY})
     answerer = Answerer.open(made.path, "cpu")
@@ -75,10 +104,10 @@ def test_what_is_kept_of_entities_is_bounded(made: Made, monkeypatch: pytest.Mon
     bundle = Bundle.open(made.path)
     asked = Query(1, 0, 60)
     (answer,) = LocalScorer(bundle).answer([asked])
-    whole = Renderer(bundle).write(Question(asked), answer)
+    whole = Renderer(bundle).write([Question(asked)], [answer])
     monkeypatch.setattr(rendering, "KEPT", 5)
     other = Renderer(bundle)
-    assert other.write(Question(asked), answer) == whole
+    assert other.write([Question(asked)], [answer]) == whole
     assert len(other._kept) <= 5
 
 

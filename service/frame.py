@@ -1,0 +1,22 @@
+"""Frame: what stands around the answers in the JSON of a ``PredictResponse``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+
+from model.decision import SCORE_KINDS
+from model.described import Described
+
+
+class Frame:
+    def __init__(self, bundle: Described) -> None:
+        manifest = bundle.manifest
+        model = orjson.dumps({"name": manifest.name, "version": manifest.version})
+        kind = orjson.dumps(SCORE_KINDS[bundle.decision])
+        self._before = b'{"model":%b,"answers":[' % model
+        self._after = b'],"score_kind":%b}' % kind
+
+    def around(self, answers: Iterable[bytes]) -> bytes:
+        return b"%b%b%b" % (self._before, b",".join(answers), self._after)
