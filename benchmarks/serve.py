@@ -9,7 +9,7 @@ batches that the server makes. ``null_over_raw``: requests a second, of one quer
 takes no time (``null_worker.py``), over those of a bare reply of as many bytes by the same event loop and
 parser. ``p50_ms``: of a lone client that asks for one query, and for the next when it is answered;
 ``offline_single_ms``: the scorer's alone for that, with as many threads as the server gives it, and
-``offline_single_all_ms`` with all; both without a pause. ``p50_seldom_ms`` and ``offline_seldom_ms``: the same,
+``offline_single_all_ms`` with all; both without a pause. ``p50_seldom_ms``, ``offline_seldom_ms``: the same,
 20 times a second, when all caches are cold. ``p99_over_unloaded`` at 70 % of saturation. At twice the
 saturation: ``goodput_at_2x`` (answered in time, over saturation), ``reject_p99_ms``, and ``late_at_2x``
 (neither answered in time nor told to come back). ``livez_p99_ms`` while saturated. ``goodput_impatient``: of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,29 +44,22 @@ def trust_out(
 
 
 def trusts_out(modalities: Sequence[str], answers: Sequence[Trusted]) -> list[dict[str, Any]]:
-    """``trust_out`` of each; rounding for a whole batch takes a third of the time."""
-    weights = _rounded_rows([answer.modality_weights for answer in answers])
-    gates = {
-        name: _rounded_rows([answer.expert_gates[name] for answer in answers])
-        for name in answers[0].expert_gates
-    }
+    """``trust_out`` of each; to round all numbers of a batch together takes a third of the time."""
+    rows = [row for answer in answers for row in (answer.modality_weights, *answer.expert_gates.values())]
+    there = np.concatenate([row for row in rows if row is not None])
+    numbers = iter(np.round(there.astype(np.float64), DECIMALS).tolist())
+
+    def told(row: Float32 | None) -> list[float] | None:
+        return None if row is None else list(islice(numbers, len(row)))
+
     return [
-        {
-            "modality_weights": dict(zip(modalities, weights[row] or (), strict=True)),
-            "expert_gates": {name: rows[row] for name, rows in gates.items()} or None,
+        {  # In the order of the rows.
+            "modality_weights": dict(zip(modalities, told(answer.modality_weights) or (), strict=True)),
+            "expert_gates": {name: told(row) for name, row in answer.expert_gates.items()} or None,
             "relation_temperature": answer.relation_temperature,
         }
-        for row, answer in enumerate(answers)
+        for answer in answers
     ]
-
-
-def _rounded_rows(rows: Sequence[Float32 | None]) -> list[list[float] | None]:
-    """Each row that is there."""
-    there = [row for row in rows if row is not None]
-    if not there:
-        return [None] * len(rows)
-    found = iter(np.round(np.stack(there).astype(np.float64), DECIMALS).tolist())
-    return [None if row is None else next(found) for row in rows]
 
 
 def rounded(values_M: Float32) -> list[float]:
