@@ -64,8 +64,8 @@ class Batch:
 def _settle(waiting: deque[Outcome], loop: asyncio.AbstractEventLoop) -> None:
     """A few in each round of the event loop: others should not wait until a whole batch has been written, nor
     each answer for a round of its own."""
-    for _ in range(min(SETTLED, len(waiting))):
-        job, outcome = waiting.popleft()
-        job.settle(outcome)
+    now = [waiting.popleft() for _ in range(min(SETTLED, len(waiting)))]
     if waiting:
         loop.call_soon(_settle, waiting, loop)
+    for job, outcome in now:
+        job.settle(outcome)

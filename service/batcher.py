@@ -134,6 +134,7 @@ class MicroBatcher:
         finally:
             job.stop_timer()
             self._withdraw(job)
+            del job  # An error that goes through here would keep it, and it the error, and what scores.
 
     async def close(self, timeout_s: float | None = None) -> bool:
         """Finish what was admitted; nothing more is taken. False if that took longer than ``timeout_s``."""

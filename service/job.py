@@ -37,8 +37,10 @@ class Job:
     timer: asyncio.TimerHandle | None = None
 
     def stop_timer(self) -> None:
+        """It refers to this job, and is forgotten."""
         if self.timer is not None:
             self.timer.cancel()
+            self.timer = None
 
     def settle(self, outcome: Scored[Any] | BaseException) -> None:
         """Nothing where it is settled, or cancelled, already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 from service.messages import SIZES_BYTES, Message, Words, framed, size_of, taken_apart
 
 ResultT = TypeVar("ResultT")
+
+logger = logging.getLogger("momok.service")
 
 RECEIVED_BYTES = 1 << 18
 """At a time: most answers come in one piece. Room for them is made once, as making it takes longer."""
@@ -43,7 +46,11 @@ class Line:
         self._lost = False
 
     def wait(self, asking: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """What asks here, run from a thread that has no event loop: in the one that listens, if any does."""
+        """What asks here, run from a thread that has no event loop: in the one that listens, if any does.
+
+        From one thread at a time.
+        """
+        assert asyncio._get_running_loop() is None, "it would wait for itself"
         if self._loop is not None and self._loop.is_running():
             return asyncio.run_coroutine_threadsafe(asking, self._loop).result()
         return asyncio.run(asking)
@@ -56,11 +63,6 @@ class Line:
     async def listen(self) -> Message:
         """What the other side says first, before it is asked. Raises ``LineLost``."""
         return await self._answer(UNASKED, b"")
-
-    def hang_up(self) -> None:
-        """The other side finds that there is nobody any more; who waits here, that the line is lost."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """From any thread."""
@@ -119,13 +121,14 @@ class Line:
             return
         except OSError:
             size = 0
-        self._received += self._room[:size]
         try:
+            self._received += self._room[:size]
             for message in self._messages():
                 asked = self._asked.get(message[0]["number"])
                 if asked is not None and not asked.done():
                     asked.set_result(message)
         except Exception:  # Of what is no message; the next would be none either.
+            logger.exception("the line to another process is given up")
             size = 0
         if not size:
             self._lose()
@@ -139,6 +142,8 @@ class Line:
             yield message
 
     def _lose(self) -> None:
+        if self._lost:
+            return
         self._lost = True
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._socket)

@@ -19,7 +19,7 @@ def open_here(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
 
 
 def open_apart(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
-    """The process verifies and loads; here is only what names, explains and describes."""
+    """The process verifies and loads; here is only what names and describes."""
     scorer = ScorerProcess(ScorerSpec(path, settings.device, settings.engine, settings.min_recall), on_end)
     answerer = Answerer(read_described(path), scorer)
     answerer.verify()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.types import Receive
 
@@ -41,9 +41,7 @@ async def score(
     Raises ``QueueFull``, ``DeadlineExceeded``, ``OutOfMemory``, ``Starting``, ``Draining``, ``ClientGone``.
     """
     try:
-        job = batcher.admit(function, queries, timeout_s, size)
-        with _Watch(receive, job):
-            return await batcher.outcome(job)
+        return await _while_there(batcher, batcher.admit(function, queries, timeout_s, size), receive)
     except QueueFullError as error:
         raise _queue_full(batcher, error) from None
     except DeadlineError:
@@ -70,6 +68,15 @@ def _queue_full(batcher: MicroBatcher, error: QueueFullError) -> QueueFull:
     return QueueFull(f"{batcher.queued} queries wait; ask again later", retry_after_s=error.retry_after_s)
 
 
+async def _while_there(batcher: MicroBatcher, job: Job, receive: Receive) -> Scored[Any]:
+    """The outcome of a job, which is given up when the client is. Raises ``ClientGone``."""
+    try:
+        with _Watch(receive, job):
+            return await batcher.outcome(job)
+    finally:
+        del job  # As in ``outcome``.
+
+
 class _Watch:
     """Settles a job when its client leaves; begins a little later, as most answers are there before."""
 
@@ -84,6 +91,7 @@ class _Watch:
         self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()
+            self._watching = None  # It refers to this.
 
     def _begin(self) -> None:
         self._watching = asyncio.get_running_loop().create_task(self._watch())

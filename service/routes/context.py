@@ -24,7 +24,7 @@ from service.settings import Settings
 ResultT = TypeVar("ResultT")
 
 SEARCHES = 2
-"""Searches for entities at a time: they share threads with what renders predictions, and one connection."""
+"""Searches for entities at a time: they share threads with what looks up many names, and one connection."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from time import sleep
 from typing import Any
@@ -14,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import UserError
+from service import scoring
 from service.batch import SETTLED
 from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
+from service.errors import DeadlineExceeded
 from service.job import Scored
 
 
@@ -504,6 +509,61 @@ def test_calls_share_the_thread(make: Callable[..., MicroBatcher]) -> None:
     assert run(submit(batcher, lambda _: [threading.current_thread().name], [None])).answers == ["scorer"]
     with pytest.raises(ZeroDivisionError):
         run(submit(batcher, lambda _: [1 // 0], [None]))
+
+
+def test_what_is_admitted_as_it_closes_is_finished(make: Callable[..., MicroBatcher]) -> None:
+    batcher, recorder = make(), Recorder()
+
+    async def together() -> Any:
+        job = batcher.admit(recorder.score, [4])
+        assert await batcher.close(10)
+        assert job.future.done(), "before the queue was looked at"
+        return await batcher.outcome(job)
+
+    assert run(together()).answers == [8]
+
+
+@pytest.mark.parametrize("how", ["answered", "failed", "late", "gone"])
+def test_nothing_keeps_what_has_answered(
+    make: Callable[..., MicroBatcher], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a bundle that serves no more would stay until garbage is looked for."""
+    monkeypatch.setattr(scoring, "WATCH_AFTER_S", 0.01)
+    batcher = make()
+
+    class Owner:
+        async def score(self, queries: Sequence[int]) -> list[int]:
+            await asyncio.sleep(0.1)
+            if how == "failed":
+                raise ArithmeticError
+            return list(queries)
+
+    async def receive() -> Any:
+        if how != "gone":
+            await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def ask(owner: Owner) -> None:
+        with suppress(ArithmeticError, DeadlineExceeded, scoring.ClientGone):
+            await scoring.score(batcher, receive, owner.score, [1], 0.05 if how == "late" else 20)
+
+    async def asked_once() -> weakref.ref[Owner]:
+        owner = Owner()
+        await ask(owner)
+        await asyncio.sleep(0.15)
+        return weakref.ref(owner)
+
+    async def left() -> Any:
+        kept = await asked_once()
+        await asyncio.sleep(0.01)
+        return kept()
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(left()) is None
+    finally:
+        gc.enable()
 
 
 def test_close_finishes_what_was_admitted(make: Callable[..., MicroBatcher]) -> None:

@@ -131,15 +131,66 @@ def test_each_event_loop_in_its_turn_and_threads_through_the_one_that_runs(ends:
     assert line.wait(line.ask({}, b"after it"))[1] == b"after it"
 
 
-@pytest.mark.parametrize("how", ["closed", "hung up", "nonsense", "no number"])
+def test_who_asks_anew_goes_on_with_what_was_half_sent(ends: tuple[Line, Other]) -> None:
+    line, other = ends
+
+    async def begin() -> None:
+        asked = asyncio.ensure_future(line.ask({}, bytes(10_000_000)))
+        await asyncio.sleep(0)
+        asked.cancel()
+
+    asyncio.run(begin())
+    other.begin()
+    assert line.wait(line.ask({}, b"next"))[1] == b"next"
+    assert [len(body) for body in other.asked] == [10_000_000, 4]
+
+
+def test_it_is_closed_while_an_event_loop_listens(
+    ends: tuple[Line, Other], run: Callable[[Any], Any]
+) -> None:
+    line, other = ends
+    other.answer = lambda words, body: framed(words) if body == b"first" else b""
+    other.begin()
+    said: list[dict[str, Any]] = []
+
+    async def serve() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        await line.ask({}, b"first")
+        asked = asyncio.ensure_future(line.ask({}, b"second"))
+        await asyncio.sleep(0.05)
+        line.close()
+        with pytest.raises(LineLost):
+            await asked
+        line.close()
+        await asyncio.sleep(0.05)
+
+    run(serve())
+    assert said == []
+    other.end()
+    assert other.asked == [b"first", b"second"], "and the other side has seen the end"
+
+
+def test_it_does_not_wait_for_its_own_event_loop(ends: tuple[Line, Other]) -> None:
+    line, other = ends
+    other.begin()
+
+    async def serve() -> None:
+        await line.ask({}, b"")
+        asking = line.ask({}, b"")
+        with pytest.raises(AssertionError, match="wait for itself"):
+            line.wait(asking)
+        asking.close()
+
+    asyncio.run(serve())
+
+
+@pytest.mark.parametrize("how", ["closed", "nonsense", "no number"])
 def test_a_line_that_is_lost(ends: tuple[Line, Other], run: Callable[[Any], Any], how: str) -> None:
     line, other = ends
 
     def answer(words: dict[str, Any], body: bytes) -> bytes:
         if how == "closed":
             other.connection.shutdown(socket.SHUT_RDWR)
-        elif how == "hung up":
-            line.hang_up()
         return {"nonsense": b"\x02" + bytes(15) + b"no JSON", "no number": framed({})}.get(how, b"")
 
     other.answer = answer

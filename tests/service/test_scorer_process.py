@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -221,7 +222,7 @@ def test_one_that_only_stops_speaking_is_ended(spec: ScorerSpec, monkeypatch: py
     monkeypatch.setattr(scorer_process, "LEAVE_S", 0.1)
     told = Event()
     scorer = ScorerProcess(spec, lambda *_: told.set())
-    scorer._line.hang_up()
+    scorer._line._socket.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ScorerEnded):
         scorer.write(ONE)
     assert told.wait(20), "so that it is replaced"
