@@ -34,10 +34,10 @@ SMOOTHING = 0.2
 GATHERED_S = 1e-3
 """How long rounds of the event loop may go on to bring more before the first batch is made."""
 
-MOST_SENT = 2
-"""Batches that are under way at a time, the second only if full: where the event loop has hundreds of
-requests to refuse, it is a while before it sees that one is done and could send the next. With more of them
-the event loop has answers to write all the time, and refuses late."""
+AHEAD_S = 0.25
+"""So far ahead full batches are sent, by the recent pace, and one at least: where the event loop has hundreds
+of requests to refuse, it is a while before it sees that one is done and could send the next. What is sent
+cannot be withdrawn, so no more than that."""
 
 
 class BatcherError(Exception):
@@ -204,9 +204,9 @@ class MicroBatcher:
 
     def _goes_ahead(self, job: Job) -> bool:
         """Whether a batch that begins with it is sent while others are under way: one that would be full."""
-        if self._health.examining or len(self._sent) >= MOST_SENT:
+        if self._health.examining or self.queued < self._max_batch or job.score != self._sent[-1].score:
             return False
-        return self.queued >= self._max_batch and job.score == self._sent[-1].score
+        return len(self._sent) == 1 or 0 < self._query_s * sum(batch.size for batch in self._sent) < AHEAD_S
 
     async def _score_batch(self, batch: Batch) -> None:
         try:

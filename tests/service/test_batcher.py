@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import UserError
+from service import batcher as module
 from service import scoring
 from service.batch import SETTLED
 from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
@@ -384,6 +385,28 @@ def test_full_batches_are_sent_ahead_and_no_others(make: Callable[..., MicroBatc
     assert batcher.queued == 0 and batcher.busy_s == 0
     assert len(waits) == 6
     assert min(waits[1]) > 0.04, "what is sent ahead still waits for its turn"
+
+
+def test_as_many_full_batches_go_ahead_as_are_done_soon(
+    make: Callable[..., MicroBatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AHEAD_S", 0.07)
+    batcher = make(max_batch=2)
+
+    async def sent(pace_s: float) -> int:
+        batcher._query_s = pace_s
+        slow = Slow()
+        asked = [asyncio.create_task(submit(batcher, slow.score, [query])) for query in range(21)]
+        await asyncio.sleep(0.01)
+        found = len(slow.sent)
+        for _ in range(11):
+            slow.steps.release()
+        await asyncio.gather(*asked)
+        return found
+
+    assert run(sent(0.01)) == 4, "8 queries take longer than that"
+    assert run(sent(1.0)) == 2, "one at least"
+    assert run(sent(0.0)) == 2, "where the pace is not known"
 
 
 def test_another_function_is_not_sent_ahead(make: Callable[..., MicroBatcher]) -> None:
