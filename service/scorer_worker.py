@@ -40,6 +40,8 @@ from service.trial import OUT_OF_MEMORY
 YIELDS = 5
 """Who waits for a processor goes before this process: an event loop that must wait for it answers nobody."""
 FIRST: Words = {"number": UNASKED}
+GARBAGE = 20_000
+"""New objects before a look for garbage: a batch makes thousands, and hardly a cycle."""
 LOOK_S = 1.0
 """Between two looks whether the server is still there."""
 
@@ -58,6 +60,7 @@ def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall
         connection.sendall(framed({"device": scorer.device} | _engines(scorer) | FIRST))
         # What there is now stays: to look through it for garbage would only take time.
         gc.freeze()
+        gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
         with connection.makefile("rb") as stream:
             while message := _read(stream):
                 connection.sendall(_reply(scorer, message))
