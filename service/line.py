@@ -40,9 +40,7 @@ class Line:
         self._numbers = count(UNASKED + 1)
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._unsent, self._received = bytearray(), bytearray()
-        self._room = memoryview(
-            bytearray(RECEIVED_BYTES)
-        )  # Made anew for each it would take pages each time.
+        self._room = memoryview(bytearray(RECEIVED_BYTES))
         self._lost = False
 
     def wait(self, asking: Coroutine[Any, Any, ResultT]) -> ResultT:

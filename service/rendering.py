@@ -154,9 +154,8 @@ def _texts(values: npt.NDArray[np.float64]) -> list[bytes]:
     """Each number, row by row, as JSON has it."""
     if not values.size:
         return []
-    return orjson.dumps(np.ascontiguousarray(values).ravel(), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(
-        b","
-    )
+    text = orjson.dumps(np.ascontiguousarray(values).ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[1:-1].split(b",")
 
 
 def _side_by_side(columns: Sequence[list[bytes]], counts: Sequence[int]) -> list[bytes]:

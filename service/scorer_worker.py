@@ -52,8 +52,7 @@ def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall
     threading.Thread(target=_leave_with, args=(int(server),), daemon=True).start()
     with socket(fileno=int(fd)) as connection, suppress(ConnectionError):  # The other end is gone.
         try:
-            opened = Bundle.open(Path(bundle), choose_device(device))
-            scorer = LocalScorer(opened, engine, float(min_recall))
+            scorer = LocalScorer(Bundle.open(Path(bundle), choose_device(device)), engine, float(min_recall))
         except Exception as error:
             connection.sendall(framed(_failure(error) | FIRST))
             return
