@@ -13,7 +13,7 @@ from service.problems import answer
 CROWDED = "crowded"
 """What a request's state holds where its connection is one too many."""
 WHOLE = "whole"
-"""Where a request's state holds, if the server knows, a function that says whether its body has all come."""
+"""What a request's state holds once its body has all come, if the server says so."""
 WATCHED = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 """Paths that are answered on any connection: a crowd must not look like a failure."""
 LINGER_S = 1.0
@@ -51,13 +51,15 @@ class Guard:
         message = {"type": "http.request", "body": b"", "more_body": False}
         if length in (b"", b"0") and b"transfer-encoding" not in headers:
             return message
+        if scope.get("state", {}).get(WHOLE):  # Else a deadline is needed, which costs more than this.
+            whole = await receive()
+            if len(whole.get("body", b"")) > self._max_bytes:
+                raise self._too_large()
+            return whole if whole["type"] == "http.request" else None
         parts: list[bytes] = []
         try:
-            if scope.get("state", {}).get(WHOLE, lambda: False)():
-                arrived = await self._collect(receive, parts)  # A deadline costs more than this.
-            else:
-                async with asyncio.timeout(self._timeout_s):
-                    arrived = await self._collect(receive, parts)
+            async with asyncio.timeout(self._timeout_s):
+                arrived = await self._collect(receive, parts)
         except TimeoutError:
             size = sum(map(len, parts))
             raise TooSlow(f"{size} bytes came in {self._timeout_s:g} s; send it faster") from None
@@ -106,7 +108,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: ServiceErro
     await send({"type": "http.response.body", "body": bytes(response.body), "more_body": True})
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):
-            while True:
+            while not scope.get("state", {}).get(WHOLE):
                 message = await receive()
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     break

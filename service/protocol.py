@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any
-from weakref import ref
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import UnreadableRequest
 from service.limits import CROWDED, WHOLE
+from service.outgoing import Outgoing, Round
 from service.problems import MEDIA_TYPE
 
 READ_S = 30.0
 """How long a client may leave what was sent to it unread."""
 MAX_HEADER_BYTES = 65_536
-CONTINUE = b"HTTP/1.1 100 "
-"""Begins what is sent to a client that waits to be asked for its body: no head of an answer."""
 
 
 def guarded(header_s: float, max_connections: int, on_slow: Callable[[], object]) -> type[HttpToolsProtocol]:
@@ -30,16 +27,23 @@ def guarded(header_s: float, max_connections: int, on_slow: Callable[[], object]
     return type(
         "Guarded",
         (GuardedProtocol,),
-        {"header_s": header_s, "max_connections": max_connections, "on_slow": staticmethod(on_slow)},
+        {
+            "header_s": header_s,
+            "max_connections": max_connections,
+            "on_slow": staticmethod(on_slow),
+            "round": Round(),
+        },
     )
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """``header_s`` is the time for a whole header, from the connection or from its first byte on."""
+    """``header_s`` is the time for a whole header, from the connection or from the first piece that begins
+    with it; one that begins in the same piece as another request ends has the time of an idle connection."""
 
     header_s: float
     max_connections: int
     on_slow: Callable[[], object]
+    round: Round
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -48,7 +52,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Outgoing(transport, self.round))
         if len(self.connections) > self.max_connections:
             self.app = _Crowded(self.app)
         self._expect_header()
@@ -58,23 +62,28 @@ class GuardedProtocol(HttpToolsProtocol):
         self._read_timer = _cancelled(self._read_timer)
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        self.round.end()  # Then the transport closes, and would send no more.
+
     def data_received(self, data: bytes) -> None:
+        self.round.end()
         # Not at the parser's word: it takes empty lines before a request for nothing.
         if self.cycle is None or self.cycle.response_complete:
-            self._expect_header()
             self._header_bytes += len(data)
         super().data_received(data)
-        if self._header_timer is not None and self._header_bytes > MAX_HEADER_BYTES:
+        if self._header_bytes:  # It has begun, and more of it is to come.
+            self._expect_header()
+        if self._header_bytes > MAX_HEADER_BYTES:
             self._give_up()
 
     def on_headers_complete(self) -> None:
         self._header_timer = _cancelled(self._header_timer)
         self._header_bytes = 0
         super().on_headers_complete()
-        if (cycle := self.cycle) is not None and cycle.scope is self.scope:
-            self.scope["state"][WHOLE] = partial(_is_whole, ref(cycle))  # Or it would refer to itself.
-            answer = _Answer(self.transport, cycle.on_response)
-            cycle.transport, cycle.on_response = answer, answer.complete  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.scope["state"][WHOLE] = True
 
     def send_400_response(self, msg: str) -> None:
         """As a problem document; there is no request that the app could be asked about."""
@@ -101,45 +110,6 @@ class GuardedProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         self.on_slow()
         self.transport.abort()
-
-
-def _is_whole(asked: ref[RequestResponseCycle]) -> bool:
-    cycle = asked()
-    return cycle is not None and not cycle.more_body
-
-
-class _Answer:
-    """Sends the head of an answer together with what comes first of its body: each write wakes the client."""
-
-    def __init__(self, transport: asyncio.Transport, on_complete: Callable[[], None]) -> None:
-        self._transport, self._on_complete = transport, on_complete
-        self._head: bytes | None = b""
-
-    def write(self, data: bytes) -> None:
-        if self._head is None:
-            self._transport.write(data)
-        elif self._head or data.startswith(CONTINUE):
-            self._transport.write(self._head + data)
-            self._head = None if self._head else b""
-        else:
-            self._head = data
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def complete(self) -> None:
-        """An answer to HEAD has no body."""
-        self._flush()
-        self._on_complete()
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._head:
-            self._transport.write(self._head)
-            self._head = None
 
 
 class _Crowded:

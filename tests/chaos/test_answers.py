@@ -90,6 +90,34 @@ def test_who_waits_to_be_asked_for_a_body_is_asked(to: Server) -> None:
     assert status == 200 and json.loads(body)["answers"]
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/nowhere", "/metrics"])
+def test_who_has_nothing_more_to_ask_is_answered(to: Server, path: str) -> None:
+    async def ask() -> list[int]:
+        statuses = []
+        for _ in range(10):
+            reader, writer = await to.connect()
+            writer.write(get(path))
+            writer.write_eof()
+            status, body = await asyncio.wait_for(answer(reader), 20)
+            assert body
+            statuses.append(status)
+            writer.close()
+        return statuses
+
+    assert asyncio.run(ask()) == [404 if path == "/nowhere" else 200] * 10
+
+
+def test_who_sends_no_body_is_not_asked_for_one(to: Server) -> None:
+    async def ask() -> tuple[int, bytes]:
+        reader, writer = await to.connect()
+        writer.write(get("/livez").replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n"))
+        found = await asyncio.wait_for(answer(reader), 20)
+        writer.close()
+        return found
+
+    assert asyncio.run(ask()) == (200, b"alive\n")
+
+
 def test_the_last_answer_of_a_connection_is_sent_before_it_closes(to: Server) -> None:
     async def ask() -> bytes:
         reader, writer = await to.connect()

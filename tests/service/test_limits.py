@@ -17,7 +17,7 @@ from service.answerer import Answerer
 from service.app import create_app
 from service.errors import RateLimited
 from service.limiter import MOST_CLIENTS, Limiter
-from service.limits import CROWDED, Guard
+from service.limits import CROWDED, WHOLE, Guard
 from service.routes.context import SEARCHES
 from service.schemas import EntitiesOut
 from service.settings import Settings
@@ -172,6 +172,23 @@ def part(body: bytes, more: bool = True) -> dict[str, Any]:
 
 def test_a_body_comes_in_one_piece() -> None:
     assert ask([part(b"ab"), part(b"cd"), part(b"", more=False)]) == ([], [b"abcd"])
+
+
+def test_a_body_that_has_come_whole_is_asked_for_once() -> None:
+    follows = part(b"of another")
+    parts = [part(b"abcd", more=False), follows]
+    assert ask(parts, state={WHOLE: True}) == ([], [b"abcd"])
+    assert parts == [follows]
+    assert ask([{"type": "http.disconnect"}], state={WHOLE: True}) == ([], [])
+
+
+def test_a_body_that_has_come_whole_and_is_too_large_is_refused_and_not_waited_for() -> None:
+    follows = part(b"of another")
+    parts = [part(b"x" * 11, more=False), follows]
+    sent, passed = ask(parts, state={WHOLE: True})
+    assert passed == [] and sent[0]["status"] == 413
+    assert parts == [follows], "there is nothing left to read"
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 def test_a_body_that_dribbles_is_given_up() -> None:
