@@ -11,13 +11,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from prometheus_client import Histogram
 
 from model import __version__
 from service import problems
 from service.answerer import Answerer
 from service.batcher import MicroBatcher
 from service.deployment import Deployment
+from service.histogram import Series
 from service.keys import KeyRing, load_rings
 from service.limiter import Limiter
 from service.limits import Guard
@@ -27,7 +27,7 @@ from service.opening import Open, open_here
 from service.routes import admin, documentation, facts, graph, neighbors, operations, picture, predict
 from service.routes.context import Context, context_of
 from service.routes.context import problems as problem_responses
-from service.security import CarefulHeaders, Security
+from service.security import Security
 from service.settings import Settings
 
 CLOSE_S = 5.0
@@ -84,8 +84,7 @@ def _surround(app: FastAPI, rings: tuple[KeyRing, KeyRing]) -> None:
     context, settings = context_of(app), context_of(app).settings
     stack = predict.FastLane(app.build_middleware_stack(), context)
     guard = Guard(stack, settings.max_body_bytes, settings.receive_timeout_s)
-    observation = Observation(Security(guard, rings, settings), context.metrics)
-    app.middleware_stack = CarefulHeaders(observation)  # Around all, so that a 500 has them too.
+    app.middleware_stack = Observation(Security(guard, rings, settings), context.metrics)
 
 
 def build_api() -> FastAPI:
@@ -132,7 +131,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await context.scorer.close(CLOSE_S)
 
 
-async def _measure_lag(lag: Histogram) -> None:
+async def _measure_lag(lag: Series) -> None:
     """Between what is asked of the event loop and what it does, again and again."""
     while True:
         due = perf_counter() + LAG_EVERY_S

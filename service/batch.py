@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -13,8 +14,8 @@ from service.job import Job, Scored
 
 Outcome = tuple[Job, Scored[Any] | Exception]
 
-SETTLED = 8
-"""Jobs in one round of the event loop; each takes a tenth of a millisecond to be answered."""
+SETTLED = 16
+"""Jobs in one round of the event loop; to answer each takes some forty microseconds."""
 
 
 @dataclass(eq=False)
@@ -32,7 +33,7 @@ class Batch:
     def queries(self) -> list[Any]:
         return [query for job in self.jobs for query in job.queries]
 
-    @property
+    @cached_property
     def size(self) -> int:
         return sum(job.size for job in self.jobs)
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from model.fact_scores import Placement
 from model.known import Int64
 from model.scorer import Float32, PlacedFact, Query
-from service.question import Question, Written
+from service.question import Counted, Question, Stages, Written
 
 Words = dict[str, Any]
 Message = tuple[Words, bytes]
@@ -105,20 +105,18 @@ def questions_of(words: Words, body: bytes) -> list[Question]:
 
 def written_as_message(answers: Sequence[Written]) -> Message:
     """Of one batch: they took the same seconds."""
-    counted = [
-        (len(a.json), a.exact, a.engine, a.num_excluded, a.top_score, a.modality_weights) for a in answers
-    ]
-    words = {"counted": counted, "seconds": answers[0].seconds}
+    counted = [(len(answer.json), *answer.counted) for answer in answers]
+    words = {"counted": counted, "seconds": answers[0].stages.seconds}
     return words, b"".join([answer.json for answer in answers])
 
 
 def written_of(words: Words, body: bytes) -> list[Written]:
+    stages = Stages(words["seconds"])
     end = 0
     answers = []
-    for size, exact, engine, num_excluded, top_score, weights in words["counted"]:
+    for size, *counted in words["counted"]:
         start, end = end, end + size
-        text = body[start:end]
-        answers.append(Written(text, exact, engine, num_excluded, top_score, weights, words["seconds"]))
+        answers.append(Written(body[start:end], Counted(*counted), stages))
     return answers
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from time import time
-from typing import Any, get_args
+from typing import NamedTuple, get_args
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     generate_latest,
 )
@@ -20,7 +22,8 @@ from model.device import GpuMemory
 from model.engine import COARSE
 from model.index_spec import IndexKind
 from service.answerer import Answerer
-from service.question import Written
+from service.histogram import Histogram, Series
+from service.question import Counted
 
 SECONDS = tuple(0.0001 * 1.5**step for step in range(30))
 """Buckets from 0.1 ms to 13 s, each half as wide again as the one before."""
@@ -38,6 +41,17 @@ REJECTIONS = (
 UNMATCHED = "unmatched"
 """The route label of requests that no route takes, so that strangers cannot make label values."""
 OTHER = "other"
+KEPT = 64
+"""Requests that are counted together: each amidst all else takes several times as long (docs/LOG.md)."""
+
+
+class Told(NamedTuple):
+    """What a request was told, and how long it took to find its names, and each stage of its batch."""
+
+    answers: Sequence[Counted]
+    modalities: Sequence[str]
+    resolve_s: float
+    seconds: Mapping[str, float]
 
 
 class Metrics:
@@ -51,26 +65,30 @@ class Metrics:
         self._of_answers()
         self._of_process()
         self._created_at = 0.0
+        self._ended: list[tuple[str, str, int, float]] = []
+        self._told: list[Told] = []
 
     def _of_requests(self, routes: list[tuple[str, str]]) -> None:
         self.requests = self._counter("requests", "Requests answered.", ["method", "route", "status"])
-        self.seconds = self._histogram("request_seconds", "Time from request to answer.", SECONDS, ["route"])
-        self.in_flight = self._gauge("requests_in_flight", "Requests in work.")
+        self.seconds = self._histogram("request_seconds", "Time from request to answer.", SECONDS, "route")
+        self.in_flight = 0
+        in_flight = self._gauge("requests_in_flight", "Requests in work.")
+        in_flight.set_function(lambda: self.in_flight)
         self._rejected = self._counter("rejected", "Requests not answered, by the reason.", ["reason"])
         for method, route in routes:
             for status in ("200", "500", "503"):  # So that an alert sees the first failure too.
                 self.requests.labels(method, route, status)
-            self.seconds.labels(route)
-        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+            self.seconds.of(route)
+        self._series: dict[tuple[str, str, int], tuple[Counter, Series]] = {}
         self.rejected = {reason: self._rejected.labels(reason) for reason in REJECTIONS}
 
     def _of_scoring(self) -> None:
         stage_seconds = self._histogram(
-            "stage_seconds", "Time a prediction spends in each stage.", SECONDS, ["stage"]
+            "stage_seconds", "Time a prediction spends in each stage.", SECONDS, "stage"
         )
-        self.stage_seconds = {stage: stage_seconds.labels(stage) for stage in STAGES}
-        self.queue_wait = self._histogram("queue_wait_seconds", "Time until its batch begins.", SECONDS)
-        self.batch_queries = self._histogram("batch_queries", "Queries scored together.", SIZES)
+        self.stage_seconds = {stage: stage_seconds.of(stage) for stage in STAGES}
+        self.queue_wait = self._histogram("queue_wait_seconds", "Time until its batch begins.", SECONDS).of()
+        self.batch_queries = self._histogram("batch_queries", "Queries scored together.", SIZES).of()
         self.queue = self._gauge("queue_queries", "Queries that wait for the scorer.")
         self.queue_limit = self._gauge("queue_limit_queries", "Queries that may wait.")
         self.scorer_alive = self._gauge("scorer_alive", "1 while the scorer is well.")
@@ -90,11 +108,10 @@ class Metrics:
         }
         self.filtered = self._counter("candidates_filtered", "Known answers kept out of lists.")
         self.unknown_names = self._counter("unknown_names", "Names in requests that led nowhere.")
-        self.top_score = self._histogram("top_score", "Score of the best candidate.", SCORES)
+        self.top_score = self._histogram("top_score", "Score of the best candidate.", SCORES).of()
         self._modality_weight = self._histogram(
-            "modality_weight", "Weight of each modality in a query.", SHARES, ["modality"]
+            "modality_weight", "Weight of each modality in a query.", SHARES, "modality"
         )
-        self._of_modality: dict[str, Histogram] = {}
 
     def _of_process(self) -> None:
         self.bundle_info = self._gauge("bundle_info", "1 for the bundle being served.", ["name", "version"])
@@ -105,7 +122,7 @@ class Metrics:
         self.ready = self._gauge("ready", "1 while queries are answered.")
         self.loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop does what is due.", SECONDS
-        )
+        ).of()
 
     def watch(
         self,
@@ -126,47 +143,68 @@ class Metrics:
     def serve(self, answerer: Answerer) -> None:
         """This bundle is served from now on."""
         model = answerer.reference()
-        self._of_modality = {name: self._modality_weight.labels(name) for name in answerer.modality_names}
+        for name in answerer.modality_names:
+            self._modality_weight.of(name)
         self.bundle_info.clear()
         self.bundle_info.labels(model.name, model.version).set(1)
         self._created_at = _timestamp(answerer.bundle.manifest.created_at)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request has been answered; ``method`` and ``route`` are of closed sets."""
-        key = method, route, status
-        if key not in self._series:
-            labels = method, route, str(status)
-            self._series[key] = self.requests.labels(*labels), self.seconds.labels(route)
-        requests, times = self._series[key]
-        requests.inc()
-        times.observe(seconds)
+        self._ended.append((method, route, status, seconds))
+        if len(self._ended) >= KEPT:
+            self._count()
+
+    def count(self, told: Told) -> None:
+        """What is told to a request that will be ``answered``."""
+        self._told.append(told)
 
     def batch(self, num_queries: int, waits_s: Sequence[float]) -> None:
         self.batch_queries.observe(num_queries)
-        for wait_s in waits_s:
-            self.queue_wait.observe(wait_s)
-
-    def count(
-        self, answers: Sequence[Written], modalities: Sequence[str], seconds: Mapping[str, float]
-    ) -> None:
-        """What a request was told, and how long each stage of it took."""
-        for stage, taken_s in seconds.items():
-            self.stage_seconds[stage].observe(taken_s)
-        self.queries.inc(len(answers))
-        self.filtered.inc(sum(answer.num_excluded for answer in answers))
-        weights = [self._of_modality.get(name) for name in modalities]
-        for answer in answers:
-            engine = answer.engine if answer.engine in ENGINES else OTHER
-            self.answers[answer.exact, engine].inc()
-            if answer.top_score is not None:
-                self.top_score.observe(answer.top_score)
-            for histogram, weight in zip(weights, answer.modality_weights, strict=True):
-                if histogram is not None:  # A bundle that has just been exchanged may have had another.
-                    histogram.observe(weight)
+        self.queue_wait.observe(*waits_s)
 
     def render(self) -> bytes:
         """The exposition text."""
+        self._count()
         return generate_latest(self.registry)
+
+    def _count(self) -> None:
+        """What was kept, series by series."""
+        ended, self._ended = self._ended, []
+        told, self._told = self._told, []
+        self._count_requests(ended)
+        self._count_stages(told)
+        self._count_answers([answer for of_request in told for answer in of_request.answers])
+        for of_request in told:
+            self._count_weights(of_request)
+
+    def _count_requests(self, ended: Sequence[tuple[str, str, int, float]]) -> None:
+        for key, ended_alike in groupby(sorted(ended), itemgetter(0, 1, 2)):
+            if key not in self._series:
+                method, route, status = key
+                series = self.requests.labels(method, route, str(status)), self.seconds.of(route)
+                self._series[key] = series
+            requests, times = self._series[key]
+            seconds = [taken_s for *_, taken_s in ended_alike]
+            requests.inc(len(seconds))
+            times.observe(*seconds)
+
+    def _count_stages(self, told: Sequence[Told]) -> None:
+        self.stage_seconds["resolve"].observe(*[of_request.resolve_s for of_request in told])
+        for stage in STAGES[1:]:
+            self.stage_seconds[stage].observe(*[of_request.seconds[stage] for of_request in told])
+
+    def _count_answers(self, answers: Sequence[Counted]) -> None:
+        self.queries.inc(len(answers))
+        self.filtered.inc(sum([answer.num_excluded for answer in answers]))
+        self.top_score.observe(*[a.top_score for a in answers if a.top_score is not None])
+        for (exact, engine), number in Tally((a.exact, a.engine) for a in answers).items():
+            self.answers[exact, engine if engine in ENGINES else OTHER].inc(number)
+
+    def _count_weights(self, told: Told) -> None:
+        columns = zip(*[answer.modality_weights for answer in told.answers], strict=True)
+        for name, weights in zip(told.modalities, columns, strict=False):
+            self._modality_weight.of(name).observe(*weights)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(f"momok_{name}", text, labels, registry=self.registry)
@@ -175,10 +213,9 @@ class Metrics:
         return Gauge(f"momok_{name}", text, labels, registry=self.registry)
 
     def _histogram(
-        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
+        self, name: str, text: str, bounds: Sequence[float], label: str | None = None
     ) -> Histogram:
-        options: dict[str, Any] = {"buckets": buckets, "registry": self.registry}
-        return Histogram(f"momok_{name}", text, labels, **options)
+        return Histogram(f"momok_{name}", text, bounds, label, self.registry)
 
 
 def _timestamp(created_at: str) -> float:

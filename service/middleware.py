@@ -1,4 +1,4 @@
-"""Observation: request ids, metrics, the log and the last resort, as one plain ASGI middleware."""
+"""Observation: what every answer has and what is noted of it, as one plain ASGI middleware."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.logs import log_request, wanted
 from service.metrics import UNMATCHED, Metrics
 from service.problems import unexpected
+from service.security import careful
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Observation:
-    """Gives every request an id (the caller's where it is well formed), counts, times and logs it.
+    """Gives every request an id (the caller's where it is well formed), counts, times and logs it, and sets
+    the headers that every answer has.
 
     An exception that nothing has handled ends here, as a logged 500 like every other answer: outside of this
     middleware it would carry no id and be counted nowhere.
@@ -33,30 +35,36 @@ class Observation:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        # Unique, not secret: fresh random bytes would cost as much as the rest of this.
-        request_id = given if _GOOD_ID.fullmatch(given) else f"{self._start}-{next(self._numbers):x}"
+        request_id = self._id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         started = perf_counter()
 
-        async def send_with_id(message: Message) -> None:
+        async def send_complete(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                given = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                message["headers"] = careful(scope, given)
             await send(message)
 
-        self.metrics.in_flight.inc()
+        self.metrics.in_flight += 1
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive, send_complete)
         except Exception as error:
             response = unexpected(request_id, error)
             if not status:
-                await response(scope, receive, send_with_id)
+                await response(scope, receive, send_complete)
         finally:
-            self.metrics.in_flight.dec()
+            self.metrics.in_flight -= 1
             self._note(scope, status, perf_counter() - started)
+
+    def _id(self, scope: Scope) -> str:
+        given: bytes | None = dict(scope["headers"]).get(b"x-request-id")
+        if given is not None and _GOOD_ID.fullmatch(text := given.decode("latin-1")):
+            return text
+        # Unique, not secret: fresh random bytes would cost as much as the rest of this.
+        return f"{self._start}-{next(self._numbers):x}"
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path_format", UNMATCHED)

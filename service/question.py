@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from model.scorer import Query
@@ -16,16 +18,32 @@ class Question(NamedTuple):
     min_score: float | None = None
 
 
-class Written(NamedTuple):
-    """An answer as JSON, and what is counted of it: as in ``model.scorer.Answer``.
+class Counted(NamedTuple):
+    """What is counted of an answer, as in ``model.scorer.Answer``; ``top_score`` is None where no candidate
+    is left."""
 
-    ``top_score`` is None where no candidate is left. ``seconds``: of its batch, by stage.
-    """
-
-    json: bytes
     exact: bool
     engine: str
     num_excluded: int
     top_score: float | None
     modality_weights: list[float]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """How long each stage took for a batch, whose answers share this."""
+
     seconds: Mapping[str, float]
+
+    @cached_property
+    def timing(self) -> str:
+        """As in a Server-Timing header."""
+        return ", ".join([f"{stage};dur={1000 * taken_s:.3f}" for stage, taken_s in self.seconds.items()])
+
+
+class Written(NamedTuple):
+    """An answer as JSON, what is counted of it, and the stages of its batch."""
+
+    json: bytes
+    counted: Counted
+    stages: Stages

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,9 @@ class _Entity(NamedTuple):
     named: bytes
     offered: bytes
     trusted: bytes
+
+
+_OFFERED, _TRUSTED = attrgetter("offered"), attrgetter("trusted")
 
 
 class Renderer:
@@ -95,24 +99,29 @@ class Renderer:
     ) -> list[bytes]:
         """The candidates of each answer, without the brackets."""
         counts = [_count(question, answer) for question, answer in zip(questions, answers, strict=True)]
-        kept = [(answer, answer.ranking, count) for answer, count in zip(answers, counts, strict=True)]
-        entities = [
-            self._entity(entity) for _, ranking, n in kept for entity in ranking.entities[:n].tolist()
-        ]
+        rankings = [(answer.ranking, count) for answer, count in zip(answers, counts, strict=True)]
+        entities = np.concatenate([ranking.entities[:count] for ranking, count in rankings]).tolist()
+        pieces = self._pieces(entities)
         columns: list[list[bytes]] = [
             list(chain.from_iterable(map(_ranks, counts))),
-            [entity.offered for entity in entities],
-            _texts(np.concatenate([ranking.scores[:n] for _, ranking, n in kept])),
-            list(chain.from_iterable(self._marks(answer, n) for answer, _, n in kept)),
+            list(map(_OFFERED, pieces)),
+            _texts(np.concatenate([ranking.scores[:count] for ranking, count in rankings])),
+            list(chain.from_iterable(map(self._marks, answers, counts))),
         ]
         if explain:
-            values = _texts(np.concatenate([ranking.branch_values[:n] for _, ranking, n in kept]))
+            values = _texts(np.concatenate([ranking.branch_values[:count] for ranking, count in rankings]))
             for place, name in enumerate(self._branches):
-                columns += [[name] * len(entities), values[place :: len(self._branches)]]
-            columns.append([entity.trusted for entity in entities])
+                columns += [[name] * len(pieces), values[place :: len(self._branches)]]
+            columns.append(list(map(_TRUSTED, pieces)))
         else:
-            columns.append([_UNEXPLAINED_CANDIDATE] * len(entities))
+            columns.append([_UNEXPLAINED_CANDIDATE] * len(pieces))
         return _side_by_side(columns, counts)
+
+    def _pieces(self, entities: Sequence[int]) -> list[_Entity]:
+        try:
+            return list(map(self._kept.__getitem__, entities))  # Without a call of ours for each.
+        except KeyError:
+            return list(map(self._entity, entities))
 
     def _marks(self, answer: Answer, count: int) -> list[bytes]:
         """Of each candidate, whether and from where it is known."""

@@ -14,7 +14,7 @@ from model.known import Int64
 from model.scorer import Answer, PlacedFact, Query, Scorer
 from model.table import Float64
 from service.golden import check_golden
-from service.question import Question, Written
+from service.question import Counted, Question, Stages, Written
 from service.rendering import Renderer
 
 
@@ -63,15 +63,15 @@ class LocalScorer(Scorer):
         answers = self.answer([question.query for question in questions])
         answered = perf_counter()
         texts = self._renderer.write(questions, answers)
-        seconds = {**answers[0].seconds, "serialise": perf_counter() - answered}
-        return [_written(text, answer, seconds) for text, answer in zip(texts, answers, strict=True)]
+        stages = Stages({**answers[0].seconds, "serialise": perf_counter() - answered})
+        return [Written(text, _counted(answer), stages) for text, answer in zip(texts, answers, strict=True)]
 
 
-def _written(text: bytes, answer: Answer, seconds: Mapping[str, float]) -> Written:
+def _counted(answer: Answer) -> Counted:
     ranking = answer.ranking
     top_score = float(ranking.scores[0]) if len(ranking.scores) else None
     weights = answer.modality_weights.tolist()
-    return Written(text, ranking.exact, ranking.engine, answer.num_excluded, top_score, weights, seconds)
+    return Counted(ranking.exact, ranking.engine, answer.num_excluded, top_score, weights)
 
 
 def _indexes(bundle: Bundle, min_recall: float) -> dict[str, EntityIndex] | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Forbidden, ServiceError, Unauthorized, UnknownResource
 from service.keys import KeyRing
@@ -28,26 +28,19 @@ _LINES = [(name.lower().encode(), value.encode()) for name, value in HEADERS.ite
 
 KEY_NAME = "key_name"
 
+Header = tuple[bytes, bytes]
+"""Its name in lower case, as ASGI has it, and its value."""
 
-class CarefulHeaders:
-    """Sets ``HEADERS`` on every answer, errors included, and keeps answers to keys out of shared caches."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(line for line in _LINES if line[0] not in given)]
-                if KEY_NAME in scope["state"]:
-                    headers = MutableHeaders(scope=message)
-                    cached = headers.get("cache-control", "no-store")
-                    headers["Cache-Control"] = cached.replace("public", "private")
-            await send(message)
-
-        scope.setdefault("state", {})
-        await self.app(scope, receive, send_guarded)
+def careful(scope: Scope, headers: Sequence[Header]) -> list[Header]:
+    """The headers of an answer and ``HEADERS``; answers to keys are kept out of shared caches."""
+    given = {name for name, _ in headers}
+    complete = [*headers, *(line for line in _LINES if line[0] not in given)]
+    if KEY_NAME in scope["state"]:
+        changed = MutableHeaders(raw=complete)
+        cached = changed.get("cache-control", "no-store")
+        changed["Cache-Control"] = cached.replace("public", "private")
+    return complete
 
 
 class Security:

@@ -63,11 +63,11 @@ def test_questions() -> None:
 
 def test_what_is_written(scorer: LocalScorer) -> None:
     written = scorer.write(QUESTIONS)
-    assert len({answer.engine for answer in written}) == 2, "engines may differ within a batch"
-    assert written[3].top_score is None, "nobody was a candidate"
+    assert len({answer.counted.engine for answer in written}) == 2, "engines may differ within a batch"
+    assert written[3].counted.top_score is None, "nobody was a candidate"
     found = written_of(*taken_apart(framed(*written_as_message(written))))
     assert found == written
-    assert all(isinstance(answer, Written) and type(answer.exact) is bool for answer in found)
+    assert all(isinstance(answer, Written) and type(answer.counted.exact) is bool for answer in found)
 
 
 def test_placed_facts(scorer: LocalScorer) -> None:

@@ -15,7 +15,8 @@ from model.bundle import BundleError
 from model.index_spec import PARAMETERS
 from service.answerer import Answerer
 from service.app import LAG_EVERY_S, create_app
-from service.metrics import ENGINES, STAGES
+from service.metrics import ENGINES, KEPT, STAGES, Metrics, Told
+from service.question import Counted
 from service.routes.context import context_of
 from service.settings import Settings
 from tests.service.builders import ADMIN, Made, admin_settings
@@ -202,3 +203,30 @@ def test_a_stopped_server_is_not_ready(made: Made) -> None:
     with TestClient(app) as client:
         assert value(client, "momok_ready") == 1
     assert context_of(app).metrics.registry.get_sample_value("momok_ready") == 0
+
+
+def test_what_waits_to_be_counted_is_bounded_and_not_lost(made: Made) -> None:
+    metrics = Metrics([("GET", "/a"), ("GET", "/b")])
+    metrics.serve(Answerer.open(made.path, "cpu"))
+    counted = Counted(True, "scan", 3, 0.5, [0.25, 0.75])
+    stages = {"encode": 1e-3, "search": 2e-3, "rescore": 1e-3, "serialise": 1e-3}
+    num_requests = 3 * KEPT + 5
+    for number in range(num_requests):
+        metrics.count(Told([counted] * 2, ("structure", "of the bundle before"), 1e-4, stages))
+        metrics.answered("GET", ("/a", "/b")[number % 2], 200, 1e-2)
+        assert max(len(metrics._told), len(metrics._ended)) < KEPT
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+    }
+    assert found["momok_requests_total", "GET", "/a", "200"] == num_requests // 2 + 1
+    assert found["momok_request_seconds_sum", "/b"] == pytest.approx(num_requests // 2 * 1e-2)
+    assert found["momok_queries_total",] == 2 * num_requests
+    assert found["momok_candidates_filtered_total",] == 6 * num_requests
+    assert found["momok_answers_total", "scan", "true"] == 2 * num_requests
+    assert found["momok_top_score_count",] == 2 * num_requests
+    assert found["momok_modality_weight_sum", "structure"] == pytest.approx(0.5 * num_requests)
+    assert found["momok_modality_weight_sum", "of the bundle before"] == pytest.approx(1.5 * num_requests)
+    assert found["momok_stage_seconds_sum", "search"] == pytest.approx(2e-3 * num_requests)
+    assert found["momok_stage_seconds_sum", "resolve"] == pytest.approx(1e-4 * num_requests)
