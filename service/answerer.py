@@ -49,6 +49,7 @@ class Answerer:
     def __init__(self, bundle: Described, scorer: AnyScorer) -> None:
         self.bundle = bundle
         self.scorer_pid = scorer.pid if isinstance(scorer, ScorerProcess) else None
+        self.modality_names = bundle.modality_names
         self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary
         self._num_relations = bundle.num_relations
@@ -73,10 +74,6 @@ class Answerer:
         answerer = cls(bundle.described(), LocalScorer(bundle, engine, min_recall))
         answerer.verify()
         return answerer
-
-    @property
-    def modality_names(self) -> tuple[str, ...]:
-        return self.bundle.modality_names
 
     @property
     def gpu_memory(self) -> GpuMemory:

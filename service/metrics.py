@@ -6,7 +6,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from time import time
 from typing import NamedTuple, get_args
 
@@ -175,17 +175,19 @@ class Metrics:
         self._count_requests(ended)
         self._count_stages(told)
         self._count_answers([answer for of_request in told for answer in of_request.answers])
-        for of_request in told:
-            self._count_weights(of_request)
+        for modalities, alike in groupby(told, attrgetter("modalities")):  # One bundle after the other.
+            self._count_weights(modalities, [answer for of_request in alike for answer in of_request.answers])
 
     def _count_requests(self, ended: Sequence[tuple[str, str, int, float]]) -> None:
-        for key, ended_alike in groupby(sorted(ended), itemgetter(0, 1, 2)):
+        alike: dict[tuple[str, str, int], list[float]] = {}
+        for method, route, status, taken_s in ended:
+            alike.setdefault((method, route, status), []).append(taken_s)
+        for key, seconds in alike.items():
             if key not in self._series:
                 method, route, status = key
                 series = self.requests.labels(method, route, str(status)), self.seconds.of(route)
                 self._series[key] = series
             requests, times = self._series[key]
-            seconds = [taken_s for *_, taken_s in ended_alike]
             requests.inc(len(seconds))
             times.observe(*seconds)
 
@@ -198,12 +200,12 @@ class Metrics:
         self.queries.inc(len(answers))
         self.filtered.inc(sum([answer.num_excluded for answer in answers]))
         self.top_score.observe(*[a.top_score for a in answers if a.top_score is not None])
-        for (exact, engine), number in Tally((a.exact, a.engine) for a in answers).items():
+        for (exact, engine), number in Tally([(a.exact, a.engine) for a in answers]).items():
             self.answers[exact, engine if engine in ENGINES else OTHER].inc(number)
 
-    def _count_weights(self, told: Told) -> None:
-        columns = zip(*[answer.modality_weights for answer in told.answers], strict=True)
-        for name, weights in zip(told.modalities, columns, strict=False):
+    def _count_weights(self, modalities: Sequence[str], answers: Sequence[Counted]) -> None:
+        columns = zip(*[answer.modality_weights for answer in answers], strict=True)
+        for name, weights in zip(modalities, columns, strict=True):
             self._modality_weight.of(name).observe(*weights)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:

@@ -25,6 +25,7 @@ HEADERS: Mapping[str, str] = {
 }
 """Of every answer, where a route has not set its own. No CORS: other origins may not read answers."""
 _LINES = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_NAMES = [name for name, _ in _LINES]
 
 KEY_NAME = "key_name"
 
@@ -35,7 +36,8 @@ Header = tuple[bytes, bytes]
 def careful(scope: Scope, headers: Sequence[Header]) -> list[Header]:
     """The headers of an answer and ``HEADERS``; answers to keys are kept out of shared caches."""
     given = {name for name, _ in headers}
-    complete = [*headers, *(line for line in _LINES if line[0] not in given)]
+    lines = _LINES if given.isdisjoint(_NAMES) else [line for line in _LINES if line[0] not in given]
+    complete = [*headers, *lines]
     if KEY_NAME in scope["state"]:
         changed = MutableHeaders(raw=complete)
         cached = changed.get("cache-control", "no-store")
