@@ -1,9 +1,9 @@
-"""Outgoing: the sending side of a connection, which sends when the event loop has nothing left to do at once.
+"""Outgoing: the sending side of a connection, which sends once a round of the event loop is over.
 
 Uvicorn writes an answer in two pieces, and each piece that is sent wakes its client, which may take longer
-than the sending. Here what was written in a round of the event loop leaves together, before anything more is
-read: an answer in one piece, and the answers of a batch one after the other, to clients that the first of
-them has woken (docs/LOG.md).
+than the sending. Here what was written in a round of the event loop leaves together, before more is read of
+any client: an answer in one piece, and the answers of a batch one after the other, to clients that the first
+of them has woken (docs/LOG.md).
 """
 
 from __future__ import annotations

@@ -34,11 +34,16 @@ class Sent(asyncio.Transport):
         self._log.append((self._name, b"aborted"))
 
 
+def connections(names: str) -> tuple[list[tuple[str, bytes]], Round, list[Outgoing]]:
+    """What reaches the network of connections so named, and their round."""
+    log: list[tuple[str, bytes]] = []
+    together = Round()
+    return log, together, [Outgoing(Sent(log, name), together) for name in names]
+
+
 def test_pieces_leave_together_at_the_end_of_the_round() -> None:
     async def write() -> None:
-        log: list[tuple[str, bytes]] = []
-        together = Round()
-        first, second = (Outgoing(Sent(log, name), together) for name in "ab")
+        log, _, (first, second) = connections("ab")
         for number in (b"1", b"2"):
             first.write(b"head" + number)
             second.write(b"other" + number)
@@ -53,8 +58,7 @@ def test_pieces_leave_together_at_the_end_of_the_round() -> None:
 
 def test_what_was_written_is_sent_before_the_connection_closes() -> None:
     async def write() -> None:
-        log: list[tuple[str, bytes]] = []
-        connection = Outgoing(Sent(log), Round())
+        log, _, (connection,) = connections("a")
         connection.write(b"the last")
         connection.close()
         assert connection.is_closing()
@@ -66,8 +70,7 @@ def test_what_was_written_is_sent_before_the_connection_closes() -> None:
 
 def test_much_is_not_held_back() -> None:
     async def write() -> None:
-        log: list[tuple[str, bytes]] = []
-        connection = Outgoing(Sent(log), Round())
+        log, _, (connection,) = connections("a")
         connection.write(b"head")
         connection.write(b"x" * HELD_BYTES)
         assert log == [("a", b"head" + b"x" * HELD_BYTES)]
@@ -80,9 +83,7 @@ def test_much_is_not_held_back() -> None:
 
 def test_who_has_left_is_sent_nothing_and_others_are() -> None:
     async def write() -> None:
-        log: list[tuple[str, bytes]] = []
-        together = Round()
-        gone, there = (Outgoing(Sent(log, name), together) for name in "ab")
+        log, _, (gone, there) = connections("ab")
         gone.write(b"1")
         there.write(b"2")
         gone.abort()
@@ -94,9 +95,7 @@ def test_who_has_left_is_sent_nothing_and_others_are() -> None:
 
 def test_one_that_cannot_send_does_not_silence_another() -> None:
     async def write() -> None:
-        log: list[tuple[str, bytes]] = []
-        together = Round()
-        failing, other = (Outgoing(Sent(log, name), together) for name in "ab")
+        log, _, (failing, other) = connections("ab")
         failing.write(b"too much")
         for text in (b"1", b"2"):
             other.write(text)
@@ -108,9 +107,7 @@ def test_one_that_cannot_send_does_not_silence_another() -> None:
 
 def test_who_reads_has_it_sent_before() -> None:
     async def write() -> None:
-        log: list[tuple[str, bytes]] = []
-        together = Round()
-        connection = Outgoing(Sent(log), together)
+        log, together, (connection,) = connections("a")
         connection.write(b"1")
         together.end()
         assert log == [("a", b"1")]
