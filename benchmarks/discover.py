@@ -20,8 +20,9 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from model.answer import Query
 from model.bundle import Bundle
-from model.scorer import Query, Scorer
+from model.scorer import Scorer
 from training.discovery import discover
 from training.discovery_file import DiscoveryFile
 from training.discovery_work import DiscoveryOptions, Work

@@ -194,14 +194,15 @@ def questions(answerer: Answerer, num_queries: int) -> list[bytes]:
 def offline_rate(
     scorer: LocalScorer, queries: Sequence[Any], size: int, seconds: float, idle_s: float = 0.0
 ) -> float:
-    """Queries a second in batches of one size, not counting ``idle_s`` before each: of the median batch."""
+    """Queries a second, each with an ``Answer``, in batches of one size, not counting ``idle_s`` before each:
+    of the median batch."""
     times, start, end = [], 0, perf_counter() + seconds
     while perf_counter() < end or len(times) < 5:
         sleep(idle_s)
         batch = [queries[(start + place) % len(queries)] for place in range(size)]
         start += size
         began = perf_counter()
-        scorer.answer(batch)
+        list(scorer.answer(batch))
         times.append(perf_counter() - began)
     return size / statistics.median(times)
 

@@ -7,19 +7,18 @@ not goes twice as deep, and in the end everything is scanned.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
 
 from model.decision import Decision, branch_values, decide_exactly
 from model.engine import Engines
+from model.ranking import Rankings
 from model.search import Search
 from model.selection import Proposal, Selection, gathered
-from model.table import EntityTable, Float32, Float64, Int64
+from model.table import EntityTable, Float32
 
 GATHERED_SHARE, SCANNED_TOGETHER = 8, 16
 """Candidates are scored one by one if they are an eighth of all entities at most: that costs as much as a
@@ -29,21 +28,8 @@ SEARCHED_SHARE = 8
 """Searches that would fetch an eighth of all entities cost more than scoring everyone."""
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """The answer to one query, best first by float64 score; ties by entity id.
-
-    ``entities`` int64[C], ``scores`` float64[C], ``branch_values`` float64[C, branches] in the unit of the
-    decision, C ≤ k. ``exact``: these provably are the best. ``engine`` says how they were found, ``depth``
-    how deep a search went (0 where none did).
-    """
-
-    entities: Int64
-    scores: Float64
-    branch_values: Float64
-    exact: bool
-    engine: str
-    depth: int = 0
+Found = tuple[Sequence[int], Rankings]
+"""Rows of a batch, and the ranking of each."""
 
 
 @dataclass
@@ -64,7 +50,7 @@ class Retriever:
 
     def top_k(
         self, query: Mapping[str, Float32], selections: Sequence[Selection], watch: Stopwatch | None = None
-    ) -> list[Ranking]:
+    ) -> Rankings:
         """One ranking a query; ``query``: branch -> float32[B, D], rows as ``selections``. ``watch`` runs
         while candidates are rescored.
 
@@ -72,24 +58,20 @@ class Retriever:
         """
         watch = watch or Stopwatch()
         joined_BX = self._table.join(query)
-        rankings: dict[int, Ranking] = {}
+        found: list[Found] = []
         few = self._gathered(selections)
         rest = sorted(set(range(len(selections))).difference(few))
         if few:
             proposal = gathered([selections[row] for row in few])
-            rankings |= zip(
-                few, self._ranked(joined_BX[few], few, selections, proposal, "gather", watch), strict=True
-            )
+            found.append((few, self._ranked(joined_BX[few], few, selections, proposal, "gather", watch)))
         engine = self.engines.of(max(len(rest), 1))
         if isinstance(engine, Search):
-            rest = self._search(joined_BX, rest, selections, rankings, watch)
+            rest = self._search(joined_BX, rest, selections, found, watch)
         if rest:
             scan = self.engines.scan if isinstance(engine, Search) else engine
             proposal = scan.propose(joined_BX[rest], [selections[row] for row in rest])
-            rankings |= zip(
-                rest, self._ranked(joined_BX[rest], rest, selections, proposal, scan.name, watch), strict=True
-            )
-        return [rankings[row] for row in range(len(selections))]
+            found.append((rest, self._ranked(joined_BX[rest], rest, selections, proposal, scan.name, watch)))
+        return _in_order(found)
 
     def measure(self, query: Mapping[str, Float32], k: int = 10) -> None:
         """Choose the engine of each size of batch by answering these queries, again and again if need be."""
@@ -117,10 +99,10 @@ class Retriever:
         joined_BX: Float32,
         rows: Sequence[int],
         selections: Sequence[Selection],
-        rankings: dict[int, Ranking],
+        found: list[Found],
         watch: Stopwatch,
     ) -> list[int]:
-        """Fill in what searches prove; the rows that they cannot or should not answer are left."""
+        """Add to ``found`` what searches prove; the rows that they cannot or should not answer are left."""
         search = self.engines.search
         left: list[int] = []
         pending: dict[tuple[int, int], list[int]] = {}
@@ -136,15 +118,19 @@ class Retriever:
                 continue
             chosen = [selections[row] for row in group]
             proposal = search.propose(joined_BX[group], chosen, depth)
-            found = self._ranked(joined_BX[group], group, selections, proposal, search.name, watch, depth)
-            for row, ranking, ceiling in zip(group, found, proposal.ceilings.tolist(), strict=True):
+            ranked = self._ranked(joined_BX[group], group, selections, proposal, search.name, watch, depth)
+            proven: list[int] = []
+            ceilings = proposal.ceilings.tolist()
+            for place, (row, ranking, ceiling) in enumerate(zip(group, ranked, ceilings, strict=True)):
                 full = len(ranking.scores) == selections[row].k
                 if ceiling == -np.inf or (full and not ranking.scores[-1] <= ceiling):
-                    rankings[row] = ranking
+                    proven.append(place)
                 elif not search.exact:
                     left.append(row)  # Too few: a deeper search would read as few lists.
                 else:
                     pending.setdefault((2 * depth, alone), []).append(row)
+            if proven:
+                found.append(([group[place] for place in proven], ranked.taken(proven)))
         return sorted(left)
 
     def _ranked(
@@ -156,7 +142,7 @@ class Retriever:
         engine: str,
         watch: Stopwatch,
         depth: int = 0,
-    ) -> list[Ranking]:
+    ) -> Rankings:
         """The best of what is proposed for each row, every one rescored in float64."""
         started = perf_counter()
         row_P, entity_P = proposal.rows, proposal.entities
@@ -164,14 +150,26 @@ class Retriever:
         decided_P = decide_exactly(score_PB, self.decision)
         order = np.lexsort((entity_P, -decided_P, row_P))
         starts = np.searchsorted(row_P, np.arange(len(rows) + 1))
-        stops = np.minimum(starts[1:], starts[:-1] + [selections[row].k for row in rows])
-        best = [order[start:stop] for start, stop in zip(starts[:-1], stops, strict=True)]
-        ends = np.cumsum([0, *map(len, best)]).tolist()
-        chosen_P = np.concatenate(best)
+        count_B = np.minimum(np.diff(starts), [selections[row].k for row in rows])
+        bounds = np.concatenate([[0], np.cumsum(count_B)])
+        chosen_P = order[np.repeat(starts[:-1] - bounds[:-1], count_B) + np.arange(bounds[-1])]
         value_PB = branch_values(score_PB[chosen_P], self.decision)
-        entity_P, decided_P = entity_P[chosen_P], decided_P[chosen_P]
+        rankings = Rankings(
+            bounds.tolist(),
+            entity_P[chosen_P],
+            decided_P[chosen_P],
+            value_PB,
+            (~np.isnan(proposal.ceilings)).tolist(),
+            [engine] * len(rows),
+            [depth] * len(rows),
+        )
         watch.seconds += perf_counter() - started
-        return [
-            Ranking(entity_P[a:b], decided_P[a:b], value_PB[a:b], not math.isnan(top), engine, depth)
-            for (a, b), top in zip(pairwise(ends), proposal.ceilings.tolist(), strict=True)
-        ]
+        return rankings
+
+
+def _in_order(found: Sequence[Found]) -> Rankings:
+    """Those of all rows, row by row."""
+    rows = [row for part, _ in found for row in part]
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    (rankings, *others) = [part for _, part in found]
+    return (Rankings.joined([rankings, *others]) if others else rankings).taken(order)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.answer import Answers, Query
 from model.device import GpuMemory, gpu_memory
 from model.engine import EngineName, Engines
 from model.fact_scores import FactScores, Placement
@@ -20,12 +19,11 @@ from model.folding import FoldedRelations
 from model.index import EntityIndex
 from model.known import Int64, KnownAnswers
 from model.predictor import Candidates, Encoding, LinkPredictor, QueryEncoder
-from model.retrieval import Ranking, Retriever, Stopwatch
+from model.retrieval import Retriever, Stopwatch
 from model.rotation_scan import table_of
 from model.selection import Selection
 from model.table import Float64
-
-Float32 = npt.NDArray[np.float32]
+from model.trust import Float32, Trust, Trusts
 
 WARMING = 256
 """Queries by which the engines are timed."""
@@ -34,46 +32,11 @@ WARM_S = 2.0
 
 
 @dataclass(frozen=True)
-class Query:
-    """``entity`` and ``relation`` in [0, 2R) ask for the best ``k`` tails.
-
-    ``candidates``: all entities (None), those known to answer any query of the relation (``"observed"``), or
-    these ids (int64).
-    """
-
-    entity: int
-    relation: int
-    k: int
-    exclude_known: bool = True
-    candidates: Literal["observed"] | Int64 | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A ranking, and what was trusted in encoding its query.
-
-    ``modality_weights`` float32[M]; ``expert_gates`` gated modality -> float32[K], None where the entity
-    lacks the modality; ``relation_temperature`` in [0, 1] or None. ``num_excluded`` known answers were kept
-    out; ``seconds`` says how long its batch took to ``encode``, ``search`` and ``rescore``.
-    """
-
-    query: Query
-    ranking: Ranking
-    modality_weights: Float32
-    expert_gates: dict[str, Float32 | None]
-    relation_temperature: float | None
-    num_excluded: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
-
-
-@dataclass(frozen=True)
 class PlacedFact:
-    """A fact seen from one of its queries, and what was trusted in encoding that, as in ``Answer``."""
+    """A fact seen from one of its queries, and what was trusted in encoding that."""
 
     placement: Placement
-    modality_weights: Float32
-    expert_gates: dict[str, Float32 | None]
-    relation_temperature: float | None
+    trust: Trust
 
 
 class Scorer:
@@ -137,7 +100,7 @@ class Scorer:
             self._retriever.measure(self._encode(self._model.encode, entity_B, relation_B)[0])
 
     @torch.inference_mode()
-    def answer(self, queries: Sequence[Query], together: Sequence[int] = ()) -> list[Answer]:
+    def answer(self, queries: Sequence[Query], together: Sequence[int] = ()) -> Answers:
         """One answer a query, in order. Raises ``ValueError`` where the model gives values not finite.
 
         Several threads may ask at a time, once the engines have been chosen. What queries of the same
@@ -156,19 +119,16 @@ class Scorer:
         rankings = self._retriever.top_k(vectors, selections, watch)
         search_s = perf_counter() - encoded - watch.seconds
         seconds = {"encode": encoded - started, "search": search_s, "rescore": watch.seconds}
-        trusted = self._trusted(encoding, asked[:, 0])
-        return [
-            Answer(query, ranking, *trust, len(selection.excluded), seconds)
-            for query, ranking, trust, selection in zip(queries, rankings, trusted, selections, strict=True)
-        ]
+        excluded = [len(selection.excluded) for selection in selections]
+        return Answers(queries, rankings, self._trusts(encoding, asked[:, 0]), excluded, seconds)
 
     def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]:
         """Where one answer to each query stands among all entities; relations in [0, 2R)."""
         vectors, encoding = self._encode(self._encoder.encode, entity_B, relation_B)
         asked = list(zip(entity_B.tolist(), relation_B.tolist(), strict=True))
         placed = self._facts.place(self._table.join(vectors), asked, answer_B)
-        trusted = self._trusted(encoding, entity_B)
-        return [PlacedFact(where, *trust) for where, trust in zip(placed, trusted, strict=True)]
+        trusts = self._trusts(encoding, entity_B)
+        return [PlacedFact(where, trusts[row]) for row, where in enumerate(placed)]
 
     def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]:
         """The score float64[B] of one answer to each query, and the branches' values float64[B, branches]."""
@@ -215,25 +175,16 @@ class Scorer:
             )
         return offered[shared]
 
-    def _trusted(
-        self, encoding: Encoding, entity_B: Int64
-    ) -> list[tuple[Float32, dict[str, Float32 | None], float | None]]:
-        """The modality weights, expert gates (None where absent) and relation temperature of each query."""
-        weights_BM = encoding.modality_weights.cpu().numpy()
-        present_BM = self._present_NM[entity_B]
-        gates: dict[str, list[Float32 | None]] = {
-            name: _where(present_BM[:, place].tolist(), encoding.expert_gates[name].cpu().numpy())
-            for place, name in enumerate(self._model.modality_names)
-            if name in encoding.expert_gates
-        }
+    def _trusts(self, encoding: Encoding, entity_B: Int64) -> Trusts:
+        names, present_BM = self._model.modality_names, self._present_NM[entity_B]
         temperature = encoding.relation_temperature
-        temperatures = [None] * len(entity_B) if temperature is None else temperature.tolist()
-        return [
-            (weights_BM[row], {name: rows[row] for name, rows in gates.items()}, temperatures[row])
-            for row in range(len(entity_B))
-        ]
-
-
-def _where(present_B: list[bool], rows_BK: Float32) -> list[Float32 | None]:
-    """A row where there is one."""
-    return [row_K if present else None for row_K, present in zip(rows_BK, present_B, strict=True)]
+        return Trusts(
+            encoding.modality_weights.cpu().numpy(),
+            {
+                name: encoding.expert_gates[name].cpu().numpy()
+                for name in names
+                if name in encoding.expert_gates
+            },
+            {name: present_BM[:, place].tolist() for place, name in enumerate(names)},
+            None if temperature is None else temperature.tolist(),
+        )

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from model.answer import Query
 from model.bundle import Bundle
 from model.decision import SCORE_KINDS
 from model.described import Described
 from model.device import DeviceName, GpuMemory, choose_device
 from model.engine import EngineName
 from model.known import Int64
-from model.scorer import Query
 from service.facts import Facts
 from service.frame import Frame
 from service.graph import Graph

@@ -159,9 +159,7 @@ class Facts:
 
     def _end(self, placed: PlacedFact, explain: bool) -> EndOut:
         where = placed.placement
-        trusted = trust_out(
-            self._modalities, placed.modality_weights, placed.expert_gates, placed.relation_temperature
-        )
+        trusted = trust_out(self._modalities, placed.trust)
         return EndOut(
             score=where.score,
             raw_rank=where.raw_rank,

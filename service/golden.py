@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from model.answer import Answer, Query
 from model.bundle import BundleError
 from model.described import Described
-from model.scorer import Answer, Query
 
 TOLERANCE = 1e-3
 """Largest difference of a golden score, relative to the largest, between machines of different arithmetic."""
 
 
-def check_golden(bundle: Described, answer: Callable[[Sequence[Query]], Sequence[Answer]]) -> None:
+def check_golden(bundle: Described, answer: Callable[[Sequence[Query]], Iterable[Answer]]) -> None:
     """Ask the golden queries. Raises ``BundleError``."""
     golden = bundle.manifest.golden
     best = [Query(item.entity, item.relation, len(item.entities), False) for item in golden]

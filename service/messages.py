@@ -15,16 +15,16 @@ import numpy.typing as npt
 import orjson
 from safetensors.numpy import load, save
 
+from model.answer import Query
 from model.fact_scores import Placement
 from model.known import Int64
-from model.scorer import Float32, PlacedFact, Query
+from model.scorer import PlacedFact
+from model.trust import Float32, Trust
 from service.question import Counted, Question, Stages, Written
 
 Words = dict[str, Any]
 Message = tuple[Words, bytes]
 Arrays = dict[str, npt.NDArray[Any]]
-Trust = tuple[Float32, dict[str, Float32 | None], float | None]
-"""Modality weights, expert gates and relation temperature, as in ``Answer``."""
 
 _SIZES = Struct("<QQ")
 SIZES_BYTES = _SIZES.size
@@ -122,8 +122,7 @@ def written_of(words: Words, body: bytes) -> list[Written]:
 
 def placed_as_message(placed: Sequence[PlacedFact]) -> Message:
     places = [fact.placement for fact in placed]
-    trust = [(p.modality_weights, p.expert_gates, p.relation_temperature) for p in placed]
-    gated, trusted = _trust_as_message(trust)
+    gated, trusted = _trust_as_message([fact.trust for fact in placed])
     columns = {
         "places": np.array([(p.score, p.raw_rank, p.filtered_rank) for p in places], dtype=np.float64),
         "values": np.stack([place.branch_values for place in places]),
@@ -134,7 +133,7 @@ def placed_as_message(placed: Sequence[PlacedFact]) -> Message:
 def placed_of(words: Words, body: bytes) -> list[PlacedFact]:
     arrays = unpacked(body)
     return [
-        PlacedFact(Placement(score, value_S, raw_rank, filtered_rank), *trust)
+        PlacedFact(Placement(score, value_S, raw_rank, filtered_rank), trust)
         for (score, raw_rank, filtered_rank), value_S, trust in zip(
             arrays["places"].tolist(), arrays["values"], _trust_of(words, arrays), strict=True
         )
@@ -163,7 +162,7 @@ def _trust_of(words: Words, arrays: Arrays) -> Iterator[Trust]:
     }
     temperatures = arrays["temperatures"].tolist()
     for row, (weight_M, temperature) in enumerate(zip(arrays["weights"], temperatures, strict=True)):
-        yield (
+        yield Trust(
             weight_M,
             {name: rows[row] for name, rows in gates.items()},
             None if temperature != temperature else temperature,

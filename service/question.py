@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from model.scorer import Query
+from model.answer import Query
 
 
 class Question(NamedTuple):

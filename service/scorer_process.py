@@ -37,6 +37,9 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that are often sent to all processes of a service: they are the server's, which has requests to
 answer still."""
+SENT_BYTES = 1 << 20
+"""Room for the answers of a batch on their way, as far as the system allows: else it waits, between two
+batches, until the event loop has read them."""
 LEAVE_S = 5.0
 """How long a process that does not speak any more may take to end."""
 
@@ -68,6 +71,7 @@ class ScorerProcess:
     def __init__(self, spec: ScorerSpec, on_end: OnEnd = lambda pid, how: None) -> None:
         """Returns once it can answer. Raises ``UserError`` for a bundle that it refuses, ``ScorerEnded``."""
         here, there = socket.socketpair()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_BYTES)
         self._line = Line(here)
         with there:
             self._process = _start(spec, there)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from time import perf_counter
 from typing import Protocol
 
+from model.answer import Answers, Query
 from model.bundle import Bundle, BundleError
 from model.device import GpuMemory
 from model.engine import EngineName
 from model.index import EntityIndex
 from model.known import Int64
-from model.scorer import Answer, PlacedFact, Query, Scorer
+from model.scorer import PlacedFact, Scorer
 from model.table import Float64
 from service.golden import check_golden
 from service.question import Counted, Question, Stages, Written
@@ -63,15 +65,17 @@ class LocalScorer(Scorer):
         answers = self.answer([question.query for question in questions])
         answered = perf_counter()
         texts = self._renderer.write(questions, answers)
-        stages = Stages({**answers[0].seconds, "serialise": perf_counter() - answered})
-        return [Written(text, _counted(answer), stages) for text, answer in zip(texts, answers, strict=True)]
+        stages = Stages({**answers.seconds, "serialise": perf_counter() - answered})
+        return [Written(text, told, stages) for text, told in zip(texts, _counted(answers), strict=True)]
 
 
-def _counted(answer: Answer) -> Counted:
-    ranking = answer.ranking
-    top_score = float(ranking.scores[0]) if len(ranking.scores) else None
-    weights = answer.modality_weights.tolist()
-    return Counted(ranking.exact, ranking.engine, answer.num_excluded, top_score, weights)
+def _counted(answers: Answers) -> Iterator[Counted]:
+    rankings = answers.rankings
+    top_scores = [
+        float(rankings.scores[start]) if start < stop else None for start, stop in pairwise(rankings.bounds)
+    ]
+    weights = answers.trusts.modality_weights.tolist()
+    return map(Counted, rankings.exact, rankings.engines, answers.num_excluded, top_scores, weights)
 
 
 def _indexes(bundle: Bundle, min_recall: float) -> dict[str, EntityIndex] | None:

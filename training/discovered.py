@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 
+from model.answer import Answer, Answers
 from model.known import Int64
-from model.scorer import Answer
 from model.table import Float64
 
 
@@ -28,17 +28,12 @@ class Facts:
     scores: Float64
 
     @classmethod
-    def of(cls, answers: Sequence[Answer]) -> Self:
-        """All that they offer; at least one answer."""
-        counts = np.array([len(answer.ranking.entities) for answer in answers])
-        row_P = np.repeat(np.arange(len(answers)), counts)
-        return cls(
-            answers,
-            row_P,
-            np.arange(1, len(row_P) + 1) - np.repeat(np.cumsum(counts) - counts, counts),
-            np.concatenate([answer.ranking.entities for answer in answers]),
-            np.concatenate([answer.ranking.scores for answer in answers]),
-        )
+    def of(cls, answers: Answers) -> Self:
+        """All that they offer."""
+        rankings = answers.rankings
+        row_P = np.repeat(np.arange(len(answers)), rankings.counts)
+        rank_P = np.arange(1, len(row_P) + 1) - np.array(rankings.bounds)[row_P]
+        return cls(list(answers), row_P, rank_P, rankings.entities, rankings.scores)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Self
 import torch
 from tqdm import tqdm
 
+from model.answer import Answers, Query
 from model.bundle import Bundle
 from model.decision import SCORE_KINDS
 from model.known import Int64
-from model.scorer import Answer, Query, Scorer
+from model.scorer import Scorer
 from training.discovered import Facts
 from training.discovery_file import DiscoveryFile
 from training.discovery_lines import Lines
@@ -91,7 +92,7 @@ def _warm_up(scorer: Scorer, work: Work) -> None:
         _ask(scorer, work, asked_Q2[:WARM_UP])
 
 
-def _ask(scorer: Scorer, work: Work, asked_B2: Int64) -> list[Answer]:
+def _ask(scorer: Scorer, work: Work, asked_B2: Int64) -> Answers:
     """The answers to queries (entity, relation), int64[B, 2], in one batch."""
     k, candidates = work.options.k, None if work.options.candidates == "all" else work.options.candidates
     queries = [Query(entity, relation, k, candidates=candidates) for entity, relation in asked_B2.tolist()]

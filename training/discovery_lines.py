@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
+from model.answer import Answer
 from model.bundle import Bundle
 from model.names import Names
-from model.scorer import Answer
 from model.table import Float64
 from model.trust import DECIMALS
 from training.discovered import Facts

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from model.answer import Answer, Query
 from model.bundle import Bundle, BundleError
 from model.bundle_writer import save_bundle
 from model.index_spec import IndexSpec
@@ -17,7 +18,7 @@ from model.known import SPLITS, Int64, KnownAnswers
 from model.manifest import BranchShape, FileDigest, GoldenQuery, Manifest
 from model.predictor import Candidates, LinkPredictor, build_model
 from model.rotation_scan import table_of
-from model.scorer import Answer, Query, Scorer
+from model.scorer import Scorer
 from model.vocabulary import write_vocabulary
 from training.dataset import Dataset
 from training.evaluation import evaluate

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model.fact_scores
+from model.answer import Query
 from model.bundle import Bundle
 from model.decision import Decision
 from model.fact_scores import FactScores
@@ -19,7 +20,7 @@ from model.known import KnownAnswers
 from model.layout import Layout, spaces_of
 from model.predictor import Branch
 from model.rotation_scan import RotationLayout, RotationTable
-from model.scorer import Query, Scorer
+from model.scorer import Scorer
 from model.table import EntityTable
 
 NUM_ENTITIES, WIDTHS = 50, {"structure": 4, "image": 3, "joint": 5}
@@ -164,5 +165,5 @@ def test_the_scorer_places_as_it_answers(small_bundle: Path) -> None:
     assert [fact.placement.raw_rank for fact in placed] == list(range(1, 41)), "no ties among random vectors"
     np.testing.assert_allclose(scores, answer.ranking.scores, rtol=1e-5)
     np.testing.assert_allclose(values, answer.ranking.branch_values, rtol=1e-5)
-    np.testing.assert_allclose(placed[0].modality_weights, answer.modality_weights, rtol=1e-5)
-    assert placed[0].relation_temperature == pytest.approx(answer.relation_temperature)
+    np.testing.assert_allclose(placed[0].trust.modality_weights, answer.modality_weights, rtol=1e-5)
+    assert placed[0].trust.relation_temperature == pytest.approx(answer.relation_temperature)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.answer import Query
 from model.bundle import Bundle
 from model.folding import FOLDED_AT_ONCE, FoldedRelations
 from model.predictor import Encoding, Folded, LinkPredictor, QuerySide
-from model.scorer import Query, Scorer
+from model.scorer import Scorer
 
 ENTRY_BYTES = 40
 

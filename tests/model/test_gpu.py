@@ -18,7 +18,8 @@ from model.engine import EngineName, Engines
 from model.index import GPU_FETCHED, EntityIndex
 from model.index_spec import IndexSpec
 from model.predictor import Branch
-from model.retrieval import Ranking, Retriever
+from model.ranking import Rankings
+from model.retrieval import Retriever
 from model.search import Search
 from model.selection import Selection
 from model.table import EntityTable
@@ -87,7 +88,7 @@ SELECTIONS = [
 
 def scanned(
     table: EntityTable, decision: Decision, query: dict[str, np.ndarray], selections: list[Selection]
-) -> list[Ranking]:
+) -> Rankings:
     return Retriever(table, decision, Engines(table, decision, engine="scan")).top_k(query, selections)
 
 
@@ -105,7 +106,7 @@ def test_what_a_gpu_cannot_do_is_done_without(
         assert ranking.scores.tolist() == right.scores.tolist()
     if decision == "sum":
         assert [ranking.engine for ranking in found] == ["faiss-flat", "faiss-flat", "scan", "scan"]
-    assert [ranking.engine for ranking in found[2:]] == ["scan", "scan"]
+    assert [ranking.engine for ranking in list(found)[2:]] == ["scan", "scan"]
     assert all(max(index.depths) <= GPU_FETCHED for index in copied)
     assert len(copied) == (2 if decision == "mean_sigmoid" else 1)
 

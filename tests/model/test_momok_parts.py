@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from model.answer import Query
 from model.bundle import Bundle
 from model.folding import FoldedRelations
 from model.known import KnownAnswers
 from model.predictor import LinkPredictor, build_model
-from model.scorer import Query, Scorer
+from model.scorer import Scorer
 
 MakeModel = Callable[..., LinkPredictor]
 NUM_MODALITIES = 3

@@ -18,7 +18,8 @@ from model.engine import EngineName, Engines
 from model.index import EntityIndex
 from model.index_spec import IndexSpec
 from model.predictor import Branch
-from model.retrieval import Ranking, Retriever
+from model.ranking import Ranking
+from model.retrieval import Retriever
 from model.selection import Selection
 from model.table import EntityTable
 

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.answer import Query
 from model.bundle import Bundle
 from model.engine import EngineName, Engines
 from model.errors import UserError
@@ -19,7 +20,7 @@ from model.known import KnownAnswers
 from model.predictor import Branch, LinkPredictor
 from model.retrieval import Retriever
 from model.rotation_scan import RotationTable, table_of
-from model.scorer import Query, Scorer
+from model.scorer import Scorer
 from model.selection import Selection
 from tests.model.test_retrieval import (
     NONE,

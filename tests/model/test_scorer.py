@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from model.answer import Answer, Query
 from model.bundle import Bundle
 from model.predictor import LinkPredictor
-from model.scorer import Answer, Query, Scorer
+from model.scorer import Scorer
 
 NUM_ENTITIES, NUM_RELATIONS = 40, 4
 
@@ -70,7 +71,7 @@ def test_answers_are_those_of_plain_loops(
     bundle: Bundle, scorer: Scorer, facts: dict[str, np.ndarray], exclude_known: bool
 ) -> None:
     queries = all_queries(5, exclude_known=exclude_known)
-    answers = scorer.answer(queries)
+    answers = list(scorer.answer(queries))
     assert [answer.query for answer in answers] == queries
     for answer in answers[::7]:
         query = answer.query
@@ -125,7 +126,7 @@ def test_given_candidates_are_ranked_once_each_in_whatever_order_they_come(
 
 
 def test_a_query_alone_is_answered_as_in_a_batch(scorer: Scorer) -> None:
-    together = scorer.answer(all_queries(6, exclude_known=True))
+    together = list(scorer.answer(all_queries(6, exclude_known=True)))
     for answer in together[::11]:
         alone = scorer.answer([answer.query])[0]
         assert alone.ranking.entities.tolist() == answer.ranking.entities.tolist()
@@ -135,7 +136,7 @@ def test_a_query_alone_is_answered_as_in_a_batch(scorer: Scorer) -> None:
 
 @torch.inference_mode()
 def test_an_answer_tells_what_its_encoding_trusted(bundle: Bundle, scorer: Scorer) -> None:
-    for answer in scorer.answer(all_queries(1, exclude_known=True))[::5]:
+    for answer in list(scorer.answer(all_queries(1, exclude_known=True)))[::5]:
         entity, relation = answer.query.entity, answer.query.relation
         encoding = bundle.model.encode(torch.tensor([entity]), torch.tensor([relation]))
         weights = encoding.modality_weights[0].tolist()

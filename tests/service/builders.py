@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from pydantic import SecretStr
 
+from model.answer import Query
 from model.bundle_writer import save_bundle
 from model.decision import Decision
 from model.known import KnownAnswers
@@ -19,7 +20,7 @@ from model.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Mani
 from model.momok import MoMoKConfig
 from model.names import Names
 from model.predictor import Candidates, LinkPredictor, ModalityShape, build_model
-from model.scorer import Query, Scorer
+from model.scorer import Scorer
 from model.vocabulary import write_vocabulary
 from service.settings import Settings
 

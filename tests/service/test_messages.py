@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model.answer import Query
 from model.bundle import Bundle
-from model.scorer import PlacedFact, Query
+from model.trust import Trust
 from service.messages import (
     SIZES_BYTES,
     framed,
@@ -80,10 +81,10 @@ def test_placed_facts(scorer: LocalScorer) -> None:
             expected.filtered_rank,
         )
         assert np.array_equal(where.branch_values, expected.branch_values)
-        same_trust(fact, sent)
+        same_trust(fact.trust, sent.trust)
 
 
-def same_trust(found: PlacedFact, sent: PlacedFact) -> None:
+def same_trust(found: Trust, sent: Trust) -> None:
     assert np.array_equal(found.modality_weights, sent.modality_weights)
     assert found.relation_temperature == sent.relation_temperature
     assert list(found.expert_gates) == list(sent.expert_gates), "in the same order"

@@ -14,7 +14,7 @@ import torch
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from model.scorer import Query
+from model.answer import Query
 from service.answerer import Answerer
 from service.app import create_app, unloaded_app
 from service.question import Question, Written

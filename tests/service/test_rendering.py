@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.answer import Query
 from model.bundle import Bundle
-from model.scorer import Query
 from service import rendering
 from service.answerer import Answerer
 from service.question import Question
@@ -79,7 +79,9 @@ def test_a_batch_is_written_as_each_of_it_alone(made: Made) -> None:
         scores = answers[row].ranking.scores
         questions[row] = questions[row]._replace(min_score=float(scores[row]) if row < len(scores) else 2.0)
     together = renderer.write(questions, answers)
-    assert together == [renderer.write([q], [a])[0] for q, a in zip(questions, answers, strict=True)]
+    assert together == [
+        renderer.write([question], answers.taken([row]))[0] for row, question in enumerate(questions)
+    ]
     lengths = set()
     for question, answer, text in zip(questions, answers, together, strict=True):
         found, least = json.loads(text), question.min_score
@@ -103,11 +105,11 @@ def test_names_of_any_kind_are_written_safely(tmp_path: Path) -> None:
 def test_what_is_kept_of_entities_is_bounded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = Bundle.open(made.path)
     asked = Query(1, 0, 60)
-    (answer,) = LocalScorer(bundle).answer([asked])
-    whole = Renderer(bundle).write([Question(asked)], [answer])
+    answers = LocalScorer(bundle).answer([asked])
+    whole = Renderer(bundle).write([Question(asked)], answers)
     monkeypatch.setattr(rendering, "KEPT", 5)
     other = Renderer(bundle)
-    assert other.write([Question(asked)], [answer]) == whole
+    assert other.write([Question(asked)], answers) == whole
     assert len(other._kept) <= 5
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.answer import Query
 from model.errors import UserError
-from model.scorer import Query
 from service import scorer_process
 from service.answerer import Answerer
 from service.fact_schemas import RankRelationsRequest, ScoreRequest

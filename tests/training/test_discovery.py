@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import torch
 
+from model.answer import Answer, Answers, Query
 from model.bundle import Bundle
 from model.folding import FoldedRelations
 from model.names import Names, UnknownName
-from model.retrieval import Ranking
-from model.scorer import Answer, Query, Scorer
-from model.trust import DECIMALS, trust_out
+from model.ranking import Rankings
+from model.scorer import Scorer
+from model.trust import DECIMALS, Trust, Trusts, trust_out
 from tests.training.builders import CPU, NUM_ENTITIES, make_dataset, make_recipe, start
 from training import discovery, discovery_file, discovery_work
 from training.discovered import Facts
@@ -224,12 +225,8 @@ def rows_of_answers(answers: list[Answer], num_relations: int, names: tuple[str,
     for answer in answers:
         relation, asks_head = answer.query.relation % num_relations, answer.query.relation >= num_relations
         heat = answer.relation_temperature
-        trusted = trust_out(
-            names,
-            answer.modality_weights,
-            answer.expert_gates,
-            None if heat is None else round(heat, DECIMALS),
-        )
+        told = None if heat is None else round(heat, DECIMALS)
+        trusted = trust_out(names, Trust(answer.modality_weights, answer.expert_gates, told))
         for rank, entity in enumerate(answer.ranking.entities.tolist(), start=1):
             ends = (entity, answer.query.entity) if asks_head else (answer.query.entity, entity)
             rows.append(
@@ -251,7 +248,7 @@ def test_every_digit_is_written_that_the_scorer_gave(
     answers: dict[tuple[int, int], Answer] = {}
     answer = Scorer.answer
 
-    def heard(scorer: Scorer, queries: list[Query], together: list[int]) -> list[Answer]:
+    def heard(scorer: Scorer, queries: list[Query], together: list[int]) -> Answers:
         given = answer(scorer, queries, together)
         answers.update({(query.entity, query.relation): a for query, a in zip(queries, given, strict=True)})
         return given
@@ -291,14 +288,24 @@ def test_names_are_written_as_they_are(bundle: Bundle, tmp_path: Path) -> None:
         assert "東京" in line
 
 
+def answers_of(query: Query, scores: np.ndarray, weights: np.ndarray) -> Answers:
+    """The same query and the same scores for each weight of the only modality, which has no gates."""
+    times, all_scores = len(weights), np.tile(scores, len(weights))
+    bounds = np.arange(0, len(all_scores) + 1, len(scores)).tolist()
+    entities = np.tile(np.arange(len(scores)), times)
+    rankings = Rankings(
+        bounds, entities, all_scores, all_scores[:, None], [True] * times, ["scan"] * times, [0] * times
+    )
+    trusts = Trusts(weights[:, None], {}, {"structure": [True] * times}, None)
+    return Answers([query] * times, rankings, trusts, [0] * times, {})
+
+
 def test_numbers_are_rounded_as_one_by_one() -> None:
     random = np.random.default_rng(3)
     numbers = np.concatenate([random.random(5000), 10.0 ** random.uniform(-12, 0, 5000), [0, 1]])
     halfway = np.arange(64) / 64 * 1e-4  # As near as float32 comes.
     values = np.concatenate([numbers, halfway, np.arange(128) / 128]).astype(np.float32)
-    one, nothing = np.zeros(1, dtype=np.int64), np.empty((1, 0))
-    ranking = Ranking(one, np.ones(1), nothing, True, "scan")
-    answers = [Answer(Query(0, 0, 1), ranking, values[i : i + 1], {}, None) for i in range(len(values))]
+    answers = answers_of(Query(0, 0, 1), np.ones(1), values)
     model = SimpleNamespace(
         config=SimpleNamespace(num_relations=1), modality_names=("structure",), gated_modalities=()
     )
@@ -378,9 +385,8 @@ def test_the_same_relations_are_folded_together_in_every_shard(
 
 def test_kept_facts_do_not_keep_the_lists_of_their_batch() -> None:
     scores = np.linspace(1, 0, 1000)
-    ranking = Ranking(np.arange(1000), scores, scores[:, None], True, "scan")
-    answer = Answer(Query(0, 0, 1000), ranking, np.ones(1, np.float32), {}, None)
-    kept = (Facts.of([answer]) + Facts.of([answer])).best(3)
+    facts = Facts.of(answers_of(Query(0, 0, 1000), scores, np.ones(1, np.float32)))
+    kept = (facts + facts).best(3)
     assert kept.entities.tolist() == [0, 0, 1]
     assert [len(left.ranking.scores) + len(left.ranking.entities) for left in kept.answers] == [0, 0]
     assert kept.entities.base is None and kept.scores.base is None

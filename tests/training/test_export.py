@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from model.answer import Query
 from model.bundle import Bundle, BundleError
 from model.bundle_writer import save_bundle
 from model.errors import UserError
 from model.manifest import Manifest
 from model.predictor import Candidates, LinkPredictor, build_model
-from model.scorer import Query, Scorer
+from model.scorer import Scorer
 from tests.training.builders import CPU, NUM_ENTITIES, make_dataset, make_recipe, start
 from training import export as export_module
 from training.checkpoint import CheckpointError

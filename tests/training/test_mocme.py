@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.answer import Query
 from model.bundle import Bundle
 from model.mocme import MoCME
 from model.predictor import ModelConfig, build_model, parse_config
-from model.scorer import Query, Scorer
+from model.scorer import Scorer
 from tests.conftest import REPOSITORY
 from tests.training.builders import CPU, after, events, make_recipe, start
 from training.dataset import Dataset

@@ -1,0 +1,79 @@
+"""Query: what a scorer is asked; Answer: what it says to one; Answers: to a batch, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from model.known import Int64
+from model.ranking import Ranking, Rankings
+from model.trust import Float32, Trusts
+
+
+@dataclass(frozen=True)
+class Query:
+    """``entity`` and ``relation`` in [0, 2R) ask for the best ``k`` tails.
+
+    ``candidates``: all entities (None), those known to answer any query of the relation (``"observed"``), or
+    these ids (int64).
+    """
+
+    entity: int
+    relation: int
+    k: int
+    exclude_known: bool = True
+    candidates: Literal["observed"] | Int64 | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A ranking, and what was trusted in encoding its query, as in ``Trust``.
+
+    ``num_excluded`` known answers were kept out; ``seconds`` says how long its batch took to ``encode``,
+    ``search`` and ``rescore``.
+    """
+
+    query: Query
+    ranking: Ranking
+    modality_weights: Float32
+    expert_gates: Mapping[str, Float32 | None]
+    relation_temperature: float | None
+    num_excluded: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """One a query, in order; ``answers[row]`` and iterating make each an ``Answer``.
+
+    ``num_excluded``: B of them; ``seconds`` of the whole batch.
+    """
+
+    queries: Sequence[Query]
+    rankings: Rankings
+    trusts: Trusts
+    num_excluded: Sequence[int]
+    seconds: Mapping[str, float]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, row: int) -> Answer:
+        query, excluded = self.queries[row], self.num_excluded[row]
+        return Answer(query, self.rankings[row], *self.trusts[row], excluded, self.seconds)
+
+    def __iter__(self) -> Iterator[Answer]:
+        return map(self.__getitem__, range(len(self)))
+
+    def taken(self, rows: Sequence[int]) -> Answers:
+        """Those of some rows, in their order."""
+        if list(rows) == list(range(len(self))):
+            return self
+        return Answers(
+            [self.queries[row] for row in rows],
+            self.rankings.taken(rows),
+            self.trusts.taken(rows),
+            [self.num_excluded[row] for row in rows],
+            self.seconds,
+        )
