@@ -5,9 +5,10 @@
 Needs wrk, which saturates; latencies are of an open loop: requests leave at a fixed rate, whatever has been
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
 too. ``online_over_offline``: saturated queries a second over those of the scorer alone, in the largest
-batches that the server makes. ``null_over_raw``: requests a second, of one query each, with a scorer that
-takes no time (``null_worker.py``), over those of a bare reply of as many bytes by the same event loop and
-parser. ``p50_ms``: of a lone client that asks for one query, and for the next when it is answered;
+batches that the server makes, with an ``Answer`` for each; ``offline_columns_queries_s``: without.
+``null_over_raw``: requests a second, of one query each, with a scorer that takes no time
+(``null_worker.py``), over those of a bare reply of as many bytes by the same event loop and parser.
+``p50_ms``: of a lone client that asks for one query, and for the next when it is answered;
 ``offline_single_ms``: the scorer's alone for that, with as many threads as the server gives it, and
 ``offline_single_all_ms`` with all; both without a pause. ``p50_seldom_ms``, ``offline_seldom_ms``: the same,
 20 times a second, when all caches are cold. ``p99_over_unloaded`` at 70 % of saturation. At twice the
@@ -92,8 +93,10 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     requests = [PredictRequest.model_validate_json(body) for body in bodies]
     result: dict[str, Any] = {"queries_a_request": num_queries, "bytes_an_answer": size}
     queries = [question.query for request in requests for question in answerer.resolve(request)]
-    offline = offline_rate(scorer, queries, Settings.model_fields["max_batch"].default, seconds)
+    largest = Settings.model_fields["max_batch"].default
+    offline = offline_rate(scorer, queries, largest, seconds)
     result["offline_queries_s"] = offline
+    result["offline_columns_queries_s"] = offline_rate(scorer, queries, largest, seconds, each=False)
     result["offline_single_all_ms"] = 1e3 / offline_rate(scorer, queries, 1, seconds)
     torch.set_num_threads(threads_beside_another())
     result["offline_single_ms"] = 1e3 / offline_rate(scorer, queries, 1, seconds)
@@ -192,17 +195,24 @@ def questions(answerer: Answerer, num_queries: int) -> list[bytes]:
 
 
 def offline_rate(
-    scorer: LocalScorer, queries: Sequence[Any], size: int, seconds: float, idle_s: float = 0.0
+    scorer: LocalScorer,
+    queries: Sequence[Any],
+    size: int,
+    seconds: float,
+    idle_s: float = 0.0,
+    each: bool = True,
 ) -> float:
-    """Queries a second, each with an ``Answer``, in batches of one size, not counting ``idle_s`` before each:
-    of the median batch."""
+    """Queries a second in batches of one size, not counting ``idle_s`` before each: of the median batch.
+    ``each``: with an ``Answer`` for each."""
     times, start, end = [], 0, perf_counter() + seconds
     while perf_counter() < end or len(times) < 5:
         sleep(idle_s)
         batch = [queries[(start + place) % len(queries)] for place in range(size)]
         start += size
         began = perf_counter()
-        list(scorer.answer(batch))
+        answers = scorer.answer(batch)
+        if each:
+            list(answers)
         times.append(perf_counter() - began)
     return size / statistics.median(times)
 

@@ -43,6 +43,12 @@ def threads_beside_another() -> int:
     return max(1, min(torch.get_num_threads(), usable_cpus() - 1))
 
 
+def has_spare_cpu() -> bool:
+    """Whether this process computes with one thread and may use more processors, as on two beside a server
+    (``threads_beside_another``): the one left to that has nothing to do most of the time."""
+    return torch.get_num_threads() == 1 < usable_cpus()
+
+
 def usable_cpus(groups: Path = GROUPS, root: Path = ROOT) -> int:
     """By affinity and by the limit of the control group, rounded up; at least 1."""
     limit = cpu_limit(groups, root)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from model.ahead import Ahead
 from model.decision import Decision
 from model.errors import UserError
 from model.index import EntityIndex
@@ -45,7 +46,7 @@ COPIED_BYTES = 1 << 30
 class Engines:
     """Every engine is made when it is first needed; until it has measured, ``auto`` scans in float32.
 
-    ``indexes``: those of a bundle (``Search``); None for exact ones, made here.
+    ``indexes``: those of a bundle (``Search``); None for exact ones, made here. ``ahead``: as for ``Scan``.
     """
 
     def __init__(
@@ -56,12 +57,13 @@ class Engines:
         device: torch.device | None = None,
         engine: EngineName = "auto",
         indexes: Mapping[str, EntityIndex] | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.wanted = engine
         self._table, self._decision, self._device = table, decision, device
-        self._indexes = indexes
+        self._indexes, self._ahead = indexes, ahead
         self._rotates = isinstance(table, RotationTable)
-        self.scan = Scan(table, decision, self._layout(torch.float32))
+        self.scan = Scan(table, decision, self._layout(torch.float32), ahead=ahead)
         self._coarse: dict[str, Scan] = {}
         self._search: Search | None = None
         self.choices: dict[int, str] = {1: self.scan.name}
@@ -86,7 +88,7 @@ class Engines:
         """One of ``COARSE``; its copy of the table is made here if there is none yet."""
         if name not in self._coarse:
             layout = self._layout(COARSE[name])
-            self._coarse[name] = Scan(self._table, self._decision, layout, finer=self.scan)
+            self._coarse[name] = Scan(self._table, self._decision, layout, self.scan, self._ahead)
         return self._coarse[name]
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.ahead import Ahead
 from model.decision import Decision, decide, decide_exactly
 from model.layout import AnyLayout, Errors, Layout, spaces_of
 from model.selection import Proposal, Selection, excluded_pairs
@@ -28,7 +29,8 @@ class Scan:
 
     A candidate is left out only if its score and that of the k-th best lie further apart than both may err
     (``Layout.errors``), so nothing that is left out can belong to the answer. Where a crowd is as close,
-    ``finer`` looks again; without one, everyone in contention is proposed.
+    ``finer`` looks again; without one, everyone in contention is proposed. With ``ahead``, the next scores
+    are computed while these are looked through.
     """
 
     def __init__(
@@ -37,11 +39,12 @@ class Scan:
         decision: Decision,
         layout: AnyLayout | None = None,
         finer: Scan | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.layout: AnyLayout = layout or Layout(table, spaces_of(table, decision))
         dtype = self.layout.dtype
         self.name = "scan" if dtype == torch.float32 else f"scan-{str(dtype).removeprefix('torch.')}"
-        self._entities, self._finer = table, finer
+        self._entities, self._finer, self._ahead = table, finer, ahead
         self._decision: Decision = decision
 
     def warm(self) -> None:
@@ -71,7 +74,8 @@ class Scan:
         device = self.layout.device
         masks = _Masks(selections, len(self._entities), device)
         contenders = _Contenders(selections, errors, self._decision, device)
-        for start, scores in self.layout.tiles(torch.from_numpy(query_BX)):
+        tiles = self.layout.tiles(torch.from_numpy(query_BX))
+        for start, scores in tiles if self._ahead is None else self._ahead(tiles):
             score_CB = self._decided(scores)
             masks.apply(score_CB, start)
             contenders.look(score_CB, start)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.ahead import Ahead
 from model.answer import Answers, Query
 from model.device import GpuMemory, gpu_memory
 from model.engine import EngineName, Engines
@@ -43,7 +44,7 @@ class Scorer:
     """Encodes queries with a model and retrieves from its table of candidates.
 
     Both are taken as they are now: a model whose weights change needs a new scorer. ``fold_bytes`` bounds the
-    memory for what queries of the same relation share (``model/folding.py``).
+    memory for what queries of the same relation share (``model/folding.py``). ``ahead``: as for ``Scan``.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Scorer:
         engine: EngineName = "auto",
         indexes: Mapping[str, EntityIndex] | None = None,
         fold_bytes: int = 1 << 30,
+        ahead: Ahead | None = None,
     ) -> None:
         self._model = model.eval()
         side = model.query_side()
@@ -65,7 +67,12 @@ class Scorer:
         vectors = {name: rows.detach().cpu().numpy() for name, rows in candidates.vectors.items()}
         table = table_of(model.branches, vectors)
         self.engines = Engines(
-            table, model.decision, device=model.present.device, engine=engine, indexes=indexes
+            table,
+            model.decision,
+            device=model.present.device,
+            engine=engine,
+            indexes=indexes,
+            ahead=ahead,
         )
         self._retriever = Retriever(table, model.decision, self.engines)
         self._table = table

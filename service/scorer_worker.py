@@ -17,8 +17,11 @@ from socket import socket
 from time import sleep
 from typing import Any, BinaryIO
 
+from model.ahead import Ahead
 from model.bundle import Bundle
-from model.device import choose_device
+from model.cpus import has_spare_cpu
+from model.device import DeviceName, choose_device
+from model.engine import EngineName
 from model.errors import UserError
 from service.line import UNASKED
 from service.messages import (
@@ -52,7 +55,7 @@ def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall
     threading.Thread(target=_leave_with, args=(int(server),), daemon=True).start()
     with socket(fileno=int(fd)) as connection, suppress(ConnectionError):  # The other end is gone.
         try:
-            scorer = LocalScorer(Bundle.open(Path(bundle), choose_device(device)), engine, float(min_recall))
+            scorer = _scorer(Path(bundle), device, engine, float(min_recall))
         except Exception as error:
             connection.sendall(framed(_failure(error) | FIRST))
             return
@@ -63,6 +66,12 @@ def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall
         with connection.makefile("rb") as stream:
             while message := _read(stream):
                 connection.sendall(_reply(scorer, message))
+
+
+def _scorer(path: Path, device: DeviceName, engine: EngineName, min_recall: float) -> LocalScorer:
+    bundle = Bundle.open(path, choose_device(device))
+    helped = has_spare_cpu() and not bundle.model.present.is_cuda
+    return LocalScorer(bundle, engine, min_recall, Ahead() if helped else None)
 
 
 def _read(stream: BinaryIO) -> bytes:

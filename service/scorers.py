@@ -7,6 +7,7 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Protocol
 
+from model.ahead import Ahead
 from model.answer import Answers, Query
 from model.bundle import Bundle, BundleError
 from model.device import GpuMemory
@@ -48,9 +49,17 @@ class LocalScorer(Scorer):
     """Scores with a bundle in this process. Raises ``BundleError`` where the bundle's index finds less than
     ``min_recall`` of the best ten."""
 
-    def __init__(self, bundle: Bundle, engine: EngineName = "auto", min_recall: float = 0.0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: EngineName = "auto",
+        min_recall: float = 0.0,
+        ahead: Ahead | None = None,
+    ) -> None:
         indexes = None if engine.startswith("scan") else _indexes(bundle, min_recall)
-        super().__init__(bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes)
+        super().__init__(
+            bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes, ahead=ahead
+        )
         self._bundle = bundle.described()
         self._renderer = Renderer(bundle)
 

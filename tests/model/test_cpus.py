@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from model.cpus import cpu_limit, usable_cpus
+from model import cpus
+from model.cpus import cpu_limit, has_spare_cpu, usable_cpus
 
 V2 = "0::/"
 V1 = "12:cpuset:/box\n4:cpu,cpuacct:/box\n1:name=systemd:/box"
@@ -71,3 +73,15 @@ def test_torch_and_faiss_follow(variable: str | None, expected: str, tmp_path: P
         capture_output=True, text=True, check=True, env=environment, timeout=120,
     )  # fmt: skip
     assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("threads", "processors", "expected"), [(1, 2, True), (1, 1, False), (2, 2, False), (3, 4, False)]
+)
+def test_a_processor_is_spare_beside_one_thread(
+    threads: int, processors: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More threads than one have had all but one processor, and helpers would have as many each."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(cpus, "usable_cpus", lambda: processors)
+    assert has_spare_cpu() is expected

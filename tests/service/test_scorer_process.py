@@ -20,7 +20,7 @@ import pytest
 
 from model.answer import Query
 from model.errors import UserError
-from service import scorer_process
+from service import scorer_process, scorer_worker
 from service.answerer import Answerer
 from service.fact_schemas import RankRelationsRequest, ScoreRequest
 from service.job import ScorerEnded
@@ -236,3 +236,11 @@ def test_it_runs_the_same_code_as_the_server(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert len(ScorerProcess(spec).write(ONE)) == 1
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_a_processor_that_is_spare_helps(made: Made, spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorer_worker, "has_spare_cpu", lambda: spare)
+    scorer = scorer_worker._scorer(made.path, "cpu", "auto", 0.0)
+    assert (scorer.engines.scan._ahead is not None) == spare
+    scorer.verify()

@@ -1,0 +1,105 @@
+"""What is made ahead is what would be made in turn, and nobody waits for a thread that has not begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Event, current_thread
+
+import numpy as np
+import pytest
+import torch
+
+from model import layout
+from model.ahead import Ahead
+from model.decision import Decision
+from model.layout import Layout, spaces_of
+from model.predictor import Branch
+from model.scan import Scan
+from model.selection import Selection
+from model.table import EntityTable
+
+WAIT_S = 20.0
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 7])
+def test_all_come_in_order(number: int) -> None:
+    ahead = Ahead()
+    for _ in range(50):
+        assert list(ahead(iter(range(number)))) == list(range(number))
+
+
+def test_the_next_is_made_while_one_is_used() -> None:
+    begun = Event()
+
+    def items() -> Iterator[str]:
+        yield current_thread().name
+        begun.set()
+        yield current_thread().name
+
+    given = Ahead()(items())
+    first = next(given)
+    assert begun.wait(WAIT_S), "nobody has asked for it yet"
+    assert first == current_thread().name != next(given)
+
+
+def test_a_thread_that_has_not_begun_is_not_waited_for() -> None:
+    ahead, begun, end = Ahead(), Event(), Event()
+
+    def slow() -> Iterator[int]:
+        yield 0
+        begun.set()
+        end.wait(WAIT_S)
+        yield 1
+
+    occupied = ahead(slow())
+    next(occupied)
+    assert begun.wait(WAIT_S)
+    try:
+        assert list(ahead(iter(range(5)))) == list(range(5)), "while the thread is at something else"
+    finally:
+        end.set()
+    assert list(occupied) == [1]
+
+
+def test_what_is_raised_comes_in_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        yield 1
+        raise MemoryError("no room")
+
+    ahead = Ahead()
+    given = ahead(items())
+    assert [next(given), next(given)] == [0, 1]
+    with pytest.raises(MemoryError, match="no room"):
+        next(given)
+    assert list(ahead(iter([7, 8]))) == [7, 8], "the thread goes on"
+
+
+def test_whoever_leaves_leaves_nothing_to_make() -> None:
+    made: list[int] = []
+    ahead = Ahead()
+    for item in ahead(made.append(number) or number for number in range(100)):  # type: ignore[func-returns-value]
+        if item == 3:
+            break
+    assert list(ahead(iter([1, 2]))) == [1, 2]
+    assert len(made) <= 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("decision", ["sum", "mean_sigmoid"])
+def test_a_scan_finds_the_same(
+    dtype: torch.dtype, decision: Decision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(1)
+    branches = [Branch("a", 6), Branch("b", 5)]
+    vectors = {b.name: random.normal(size=(5000, b.width)).astype(np.float32) for b in branches}
+    table = EntityTable(branches, vectors)
+    monkeypatch.setitem(layout.CELLS, "cpu", 1)  # The least: five tiles.
+    read = Layout(table, spaces_of(table, decision), dtype)
+    query_BX = random.normal(size=(40, 11)).astype(np.float32)
+    selections = [Selection(10, np.sort(random.choice(5000, 30, replace=False))) for _ in range(40)]
+    assert len(list(read.tiles(torch.from_numpy(query_BX)))) == 5
+    alone = Scan(table, decision, read).propose(query_BX, selections)
+    helped = Scan(table, decision, read, ahead=Ahead()).propose(query_BX, selections)
+    for name in ("rows", "entities", "ceilings"):
+        assert np.array_equal(getattr(helped, name), getattr(alone, name)), name
