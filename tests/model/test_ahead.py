@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from model import layout
-from model.ahead import Ahead
+from model.ahead import Ahead, T
 from model.decision import Decision
 from model.layout import Layout, spaces_of
 from model.predictor import Branch
@@ -99,7 +99,19 @@ def test_a_scan_finds_the_same(
     query_BX = random.normal(size=(40, 11)).astype(np.float32)
     selections = [Selection(10, np.sort(random.choice(5000, 30, replace=False))) for _ in range(40)]
     assert len(list(read.tiles(torch.from_numpy(query_BX)))) == 5
+    heard: list[object] = []
+
+    class Heard(Ahead):
+        def __call__(self, items: Iterator[T]) -> Iterator[T]:
+            heard.append(items)
+            return super().__call__(items)
+
     alone = Scan(table, decision, read).propose(query_BX, selections)
-    helped = Scan(table, decision, read, ahead=Ahead()).propose(query_BX, selections)
+    scan = Scan(table, decision, read, ahead=Heard())
+    helped = scan.propose(query_BX, selections)
+    assert len(heard) == 1
     for name in ("rows", "entities", "ceilings"):
         assert np.array_equal(getattr(helped, name), getattr(alone, name)), name
+    monkeypatch.undo()
+    scan.propose(query_BX, selections)
+    assert len(heard) == 1, "nothing comes after the only tile"
