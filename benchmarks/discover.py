@@ -70,10 +70,10 @@ def _some(asked: list[Query], number: int) -> list[Query]:
 
 
 def _rate(scorer: Scorer, queries: list[Query], size: int) -> float:
-    """Queries a second, asked so many at a time."""
+    """Queries a second, asked so many at a time, with an ``Answer`` for each."""
     started = perf_counter()
     for start in range(0, len(queries), size):
-        scorer.answer(queries[start : start + size])
+        list(scorer.answer(queries[start : start + size]))
     return len(queries) / (perf_counter() - started)
 
 

@@ -37,16 +37,23 @@ def follow_cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> None:
 
 def threads_beside_another() -> int:
     """For a process that computes while this one needs a processor; what an operator has set stays."""
-    given = os.environ.get(THREADS)
-    if given is not None and given != _followed.get(THREADS):
+    if _is_given():
         return torch.get_num_threads()
     return max(1, min(torch.get_num_threads(), usable_cpus() - 1))
 
 
-def has_spare_cpu() -> bool:
-    """Whether this process computes with one thread and may use more processors, as on two beside a server
-    (``threads_beside_another``): the one left to that has nothing to do most of the time."""
-    return torch.get_num_threads() == 1 < usable_cpus()
+def helper_beside_another(groups: Path = GROUPS, root: Path = ROOT) -> bool:
+    """Whether such a process may have a thread that helps now and then: on two whole processors, one of which
+    is left to this process and has nothing to do most of the time."""
+    limit = cpu_limit(groups, root)
+    whole = usable_cpus(groups, root) if limit is None else min(usable_cpus(groups, root), int(limit))
+    return not _is_given() and threads_beside_another() == 1 < whole
+
+
+def _is_given() -> bool:
+    """Whether an operator has said how many threads."""
+    given = os.environ.get(THREADS)
+    return given is not None and given != _followed.get(THREADS)
 
 
 def usable_cpus(groups: Path = GROUPS, root: Path = ROOT) -> int:

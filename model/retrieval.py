@@ -51,8 +51,8 @@ class Retriever:
     def top_k(
         self, query: Mapping[str, Float32], selections: Sequence[Selection], watch: Stopwatch | None = None
     ) -> Rankings:
-        """One ranking a query; ``query``: branch -> float32[B, D], rows as ``selections``. ``watch`` runs
-        while candidates are rescored.
+        """One ranking a query, of one at least; ``query``: branch -> float32[B, D], rows as ``selections``.
+        ``watch`` runs while candidates are rescored.
 
         Raises ``ValueError`` for a query that is not finite or of another width.
         """

@@ -82,9 +82,9 @@ class Scan:
 
     def _tiles(self, query_BX: Float32) -> Iterator[tuple[int, list[Tensor]]]:
         tiles = self.layout.tiles(torch.from_numpy(query_BX))
-        # To ask a thread for what comes after the only tile would cost a lone query a tenth of its time.
-        only = len(query_BX) * len(self._entities) <= CELLS[self.layout.device.type]
-        return tiles if only or self._ahead is None else self._ahead(tiles)
+        # Where there is little to compute, as for a lone query, asking a thread costs a tenth of it.
+        little = len(query_BX) * len(self._entities) <= CELLS[self.layout.device.type]
+        return tiles if little or self._ahead is None else self._ahead(tiles)
 
     def _second_look(
         self, query_BX: Float32, selections: Sequence[Selection], rows: Int64, least_B: Float64

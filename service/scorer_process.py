@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from model.cpus import THREADS, threads_beside_another
+from model.cpus import THREADS, helper_beside_another, threads_beside_another
 from model.device import DeviceName, GpuMemory
 from model.engine import EngineName
 from model.errors import UserError
@@ -32,6 +32,8 @@ from service.messages import Message, Words, packed, placed_of, questions_as_mes
 from service.question import Question, Written
 
 WORKER = "service.scorer_worker"
+HELPED = "helped"
+"""Told to one that may have a thread to make scores ahead."""
 ROOT = Path(__file__).resolve().parents[1]
 """Where it finds the same code as we have, wherever else some is installed."""
 OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -141,6 +143,7 @@ class ScorerProcess:
 def _start(spec: ScorerSpec, connection: socket.socket) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", WORKER, str(connection.fileno())]
     command += [str(os.getpid()), str(spec.bundle), spec.device, spec.engine, str(spec.min_recall)]
+    command += [HELPED] if helper_beside_another() else []
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {THREADS: str(threads_beside_another()), "PYTHONPATH": path}
     # It has the mask of the thread that starts it, from its first instruction on.

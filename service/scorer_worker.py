@@ -1,7 +1,7 @@
 """The process behind a ``ScorerProcess``: opens a bundle, and answers what comes over its connection.
 
-``python -m service.scorer_worker FD SERVER BUNDLE DEVICE ENGINE MIN_RECALL``; the server, process SERVER,
-starts it.
+``python -m service.scorer_worker FD SERVER BUNDLE DEVICE ENGINE MIN_RECALL [helped]``; the server, process
+SERVER, starts it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any, BinaryIO
 
 from model.ahead import Ahead
 from model.bundle import Bundle
-from model.cpus import has_spare_cpu
 from model.device import DeviceName, choose_device
 from model.engine import EngineName
 from model.errors import UserError
@@ -49,13 +48,15 @@ LOOK_S = 1.0
 """Between two looks whether the server is still there."""
 
 
-def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall: str) -> None:
-    """Until the server ends, whatever is being done then."""
+def main(
+    fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall: str, helped: str = ""
+) -> None:
+    """Until the server ends, whatever is being done then. ``helped``: a thread may make scores ahead."""
     os.nice(YIELDS)
     threading.Thread(target=_leave_with, args=(int(server),), daemon=True).start()
     with socket(fileno=int(fd)) as connection, suppress(ConnectionError):  # The other end is gone.
         try:
-            scorer = _scorer(Path(bundle), device, engine, float(min_recall))
+            scorer = _scorer(Path(bundle), device, engine, float(min_recall), bool(helped))
         except Exception as error:
             connection.sendall(framed(_failure(error) | FIRST))
             return
@@ -68,10 +69,12 @@ def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall
                 connection.sendall(_reply(scorer, message))
 
 
-def _scorer(path: Path, device: DeviceName, engine: EngineName, min_recall: float) -> LocalScorer:
+def _scorer(
+    path: Path, device: DeviceName, engine: EngineName, min_recall: float, helped: bool
+) -> LocalScorer:
     bundle = Bundle.open(path, choose_device(device))
-    helped = has_spare_cpu() and not bundle.model.present.is_cuda
-    return LocalScorer(bundle, engine, min_recall, Ahead() if helped else None)
+    ahead = Ahead() if helped and not bundle.model.present.is_cuda else None
+    return LocalScorer(bundle, engine, min_recall, ahead)
 
 
 def _read(stream: BinaryIO) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import weakref
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from threading import Event, current_thread
 
 import numpy as np
@@ -75,14 +78,52 @@ def test_what_is_raised_comes_in_its_place() -> None:
     assert list(ahead(iter([7, 8]))) == [7, 8], "the thread goes on"
 
 
+def test_what_was_raised_is_not_kept() -> None:
+    """Out of memory: what asked for too much must be gone before less is asked for."""
+    ahead, begun = Ahead(), Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        begun.set()
+        raise MemoryError("no room")
+
+    def use() -> weakref.ref[Ahead]:
+        held = Ahead()
+        begun.clear()
+        with suppress(MemoryError):
+            for _ in ahead(items()):
+                assert begun.wait(WAIT_S)
+        return weakref.ref(held)
+
+    gc.disable()
+    try:
+        assert [use()() for _ in range(20)] == [None] * 20
+    finally:
+        gc.enable()
+
+
 def test_whoever_leaves_leaves_nothing_to_make() -> None:
-    made: list[int] = []
-    ahead = Ahead()
-    for item in ahead(made.append(number) or number for number in range(100)):  # type: ignore[func-returns-value]
-        if item == 3:
-            break
-    assert list(ahead(iter([1, 2]))) == [1, 2]
-    assert len(made) <= 5
+    ahead, end, made = Ahead(), Event(), []
+
+    def slow() -> Iterator[int]:
+        yield 0
+        end.wait(WAIT_S)
+        yield 1
+
+    def items() -> Iterator[int]:
+        for number in range(3):
+            made.append(number)
+            yield number
+
+    occupied = ahead(slow())
+    next(occupied)
+    left = ahead(items())
+    next(left)
+    left.close()
+    end.set()
+    assert list(occupied) == [1]
+    assert list(ahead(iter([1, 2]))) == [1, 2], "after all that was asked before"
+    assert made == [0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -102,7 +143,7 @@ def test_a_scan_finds_the_same(
     heard: list[object] = []
 
     class Heard(Ahead):
-        def __call__(self, items: Iterator[T]) -> Iterator[T]:
+        def __call__(self, items: Iterator[T]) -> Generator[T, None, None]:
             heard.append(items)
             return super().__call__(items)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from model import cpus
-from model.cpus import cpu_limit, has_spare_cpu, usable_cpus
+from model.cpus import THREADS, cpu_limit, helper_beside_another, usable_cpus
 
 V2 = "0::/"
 V1 = "12:cpuset:/box\n4:cpu,cpuacct:/box\n1:name=systemd:/box"
@@ -76,12 +76,36 @@ def test_torch_and_faiss_follow(variable: str | None, expected: str, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("threads", "processors", "expected"), [(1, 2, True), (1, 1, False), (2, 2, False), (3, 4, False)]
+    ("limit", "threads", "given", "expected"),
+    [
+        ("200000", 2, None, True),
+        ("100000", 1, None, False),
+        ("110000", 2, None, False),  # Not whole: what is more than the limit would stop all of it.
+        ("200000", 2, "1", False),  # An operator wants one.
+        ("200000", 2, "2", False),
+    ],
 )
-def test_a_processor_is_spare_beside_one_thread(
-    threads: int, processors: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+def test_two_whole_processors_have_room_for_a_helper(
+    limit: str,
+    threads: int,
+    given: str | None,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """More threads than one have had all but one processor, and helpers would have as many each."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr(cpus, "usable_cpus", lambda: processors)
-    assert has_spare_cpu() is expected
+    groups, root = made(tmp_path, V2, {"cpu.max": f"{limit} 100000"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: int(given or threads))
+    monkeypatch.delenv(THREADS, raising=False)
+    if given is not None:
+        monkeypatch.setenv(THREADS, given)
+    assert helper_beside_another(groups, root) is expected
+
+
+def test_more_processors_have_no_helper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More threads than one take all processors but one, and a helper would have as many."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(cpus, "cpu_limit", lambda *_: None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.delenv(THREADS, raising=False)
+    assert not helper_beside_another()

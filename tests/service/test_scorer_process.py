@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model import layout
+from model.ahead import Ahead
 from model.answer import Query
 from model.errors import UserError
 from service import scorer_process, scorer_worker
@@ -238,9 +240,31 @@ def test_it_runs_the_same_code_as_the_server(
     assert len(ScorerProcess(spec).write(ONE)) == 1
 
 
-@pytest.mark.parametrize("spare", [True, False])
-def test_a_processor_that_is_spare_helps(made: Made, spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scorer_worker, "has_spare_cpu", lambda: spare)
-    scorer = scorer_worker._scorer(made.path, "cpu", "auto", 0.0)
-    assert (scorer.engines.scan._ahead is not None) == spare
-    scorer.verify()
+@pytest.mark.parametrize("helped", [True, False])
+def test_scores_are_made_ahead_where_that_is_allowed(
+    made: Made, helped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    call = Ahead.__call__
+
+    def heard(ahead: Ahead, items: Iterator[Any]) -> Iterator[Any]:
+        asked.append(items)
+        return call(ahead, items)
+
+    monkeypatch.setattr(Ahead, "__call__", heard)
+    monkeypatch.setitem(layout.CELLS, "cpu", 1)
+    for engine in ("scan", "scan-bfloat16"):
+        asked.clear()
+        scorer_worker._scorer(made.path, "cpu", engine, 0.0, helped).verify()
+        assert bool(asked) == helped, engine
+
+
+@pytest.mark.parametrize("helped", [True, False])
+def test_a_process_is_told_whether_it_is_helped(
+    spec: ScorerSpec, helped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer_process, "helper_beside_another", lambda: helped)
+    process = ScorerProcess(spec)
+    command = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+    assert (scorer_process.HELPED in command) == helped
+    process.verify()
