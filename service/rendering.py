@@ -17,10 +17,11 @@ import orjson
 
 from model.answer import Answers, Query
 from model.bundle import Bundle
+from model.json_numbers import texts
 from model.known import first_split
 from model.ranking import Rankings
 from model.trust import Trust, trust_out
-from service.explanations import Explanations, texts
+from service.explanations import Explanations
 from service.question import Question
 
 KEPT = 50_000

@@ -61,5 +61,5 @@ def test_explained_or_not_by_turns() -> None:
 @pytest.mark.parametrize("rows", [[2, 0], [1], [0, 1, 2, 3]])
 def test_trust_of_some_rows(rows: Sequence[int]) -> None:
     trusts = answers(4).trusts
-    for taken, row in zip(range(len(rows)), rows, strict=True):
-        assert trust_out(NAMES, trusts.taken(rows)[taken]) == trust_out(NAMES, trusts[row])
+    for place, row in enumerate(rows):
+        assert trust_out(NAMES, trusts.taken(rows)[place]) == trust_out(NAMES, trusts[row])
