@@ -14,20 +14,22 @@ RUN /build/packages.sh /build/cpu.txt /opt/momok
 # The program: its sources beside the environment, and a command.
 FROM ${BASE_IMAGE} AS program
 WORKDIR /opt/program
-COPY LICENSE cli.py ./
+COPY LICENSE ./
+COPY momok momok
 COPY commands commands
+COPY configs configs
 COPY model model
 COPY service service
 COPY training training
-RUN printf '#!/opt/momok/bin/python\nimport sys\n\nfrom cli import main\n\nsys.exit(main())\n' > momok \
- && chmod 755 momok && chmod -R a+rX . && python3 -m compileall -q .
+RUN mkdir bin && printf '#!/opt/momok/bin/python\nimport sys\n\nfrom momok.cli import main\n\nsys.exit(main())\n' > bin/momok \
+ && chmod 755 bin/momok && chmod -R a+rX . && python3 -m compileall -q .
 
 FROM packages-cpu AS demo
 COPY deploy/locks/demo.txt /build/
 RUN /build/packages.sh /build/demo.txt /opt/momok
 COPY --from=program /opt/program /opt/program
 RUN TQDM_DISABLE=1 PYTHONPATH=/opt/program /opt/momok/bin/python -c 'from pathlib import Path; \
-from training.world.demo import build_demo; \
+from momok.training.world.demo import build_demo; \
 assert build_demo(Path("/demo"), stop=lambda: False, show=print)' \
  && chmod -R a+rX /demo/bundle
 
@@ -40,7 +42,7 @@ LABEL org.opencontainers.image.title="momok" \
 # What a volume at /bundles or /runs begins with is this user's.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin momok \
  && install -d -o 10001 -g 10001 /bundles /runs
-ENV PATH=/opt/program:/opt/momok/bin:$PATH PYTHONPATH=/opt/program PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/program/bin:/opt/momok/bin:$PATH PYTHONPATH=/opt/program PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

@@ -20,13 +20,13 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from model.answer import Query
-from model.bundle import Bundle
-from model.scorer import Scorer
-from training.discovery import discover
-from training.discovery_file import DiscoveryFile
-from training.discovery_work import DiscoveryOptions, Work
-from training.memory import keep_freed_memory
+from momok.model.answer import Query
+from momok.model.bundle.bundle import Bundle
+from momok.model.scorer import Scorer
+from momok.training.discovery.discover import discover
+from momok.training.discovery.output import DiscoveryFile
+from momok.training.discovery.work import DiscoveryOptions, Work
+from momok.training.memory import keep_freed_memory
 
 BATCH, ALONE, BATCHES = 256, 512, 32
 """Queries of a batch, and how many queries and batches are asked in a turn."""

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from models import momok
 
-from model.folding import FoldedRelations
-from model.momok import MoMoK
-from model.scan import Scan
-from model.selection import Selection
-from model.table import EntityTable
+from momok.model.networks.momok import MoMoK
+from momok.model.networks.relation_cache import FoldedRelations
+from momok.model.retrieval.scan import Scan
+from momok.model.retrieval.selection import Selection
+from momok.model.retrieval.table import EntityTable
 
 NUM_RELATIONS, K = 28, 10
 BATCHES = (1, 32, 256)

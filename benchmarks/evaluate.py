@@ -53,10 +53,10 @@ def main() -> None:
 def _side(name: str, num_queries: int) -> None:
     from plain_momok import PlainMoMoK, ranks
 
-    from model.known import KnownAnswers
-    from training.evaluation import rank_facts
-    from training.gate_statistics import GateStatistics
-    from training.memory import keep_freed_memory
+    from momok.model.filter_index import KnownAnswers
+    from momok.training.evaluation.gate_statistics import GateStatistics
+    from momok.training.evaluation.ranking import rank_facts
+    from momok.training.memory import keep_freed_memory
 
     before = peak_bytes()
     model, facts = momok(NUM_ENTITIES, NUM_RELATIONS, decision="mean_sigmoid").eval(), _facts()

@@ -19,8 +19,8 @@ import torch
 from torch.optim import Adam
 from train_step import SHAPES, make_batch, make_model, necessary_flop
 
-from training.objectives.momok import MoMoKObjective, MoMoKObjectiveConfig
-from training.precision import PrecisionName, products_in
+from momok.training.fit.precision import PrecisionName, products_in
+from momok.training.objectives.momok import MoMoKObjective, MoMoKObjectiveConfig
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from model.momok import MoMoK, MoMoKConfig
-from model.predictor import ModalityShape
+from momok.model.networks.base import ModalityShape
+from momok.model.networks.momok import MoMoK, MoMoKConfig
 
 WIDTH, NUM_EXPERTS = 256, 3
 NAMES = ("structure", "image", "text")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from model.answer import Answers, Query
-from model.scorer import Scorer
-from service import scorer_worker
+from momok.model.answer import Answers, Query
+from momok.model.scorer import Scorer
+from momok.service import scorer_worker
 
 
 class Memory:

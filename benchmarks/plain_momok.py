@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.known import KnownAnswers
-from model.layers import AttentionFusion, ExpertBank, TuckerScorer
-from model.momok import MoMoK
-from training.batches import Batch
-from training.losses import LABEL_SMOOTHING
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.layers import AttentionFusion, ExpertBank, TuckerScorer
+from momok.model.networks.momok import MoMoK
+from momok.training.objectives.batches import Batch
+from momok.training.objectives.losses import LABEL_SMOOTHING
 
 
 class PlainMoMoK(nn.Module):

@@ -32,17 +32,16 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from model.bundle import Bundle
-from model.decision import Decision
-from model.engine import COARSE, EngineName, Engines
-from model.index_spec import IndexSpec
-from model.predictor import Branch
-from model.retrieval import Retriever
-from model.rotation import distance
-from model.rotation_scan import RotationTable, table_of
-from model.selection import Selection
-from model.table import EntityTable
-from training.indexing import build_indexes
+from momok.model.bundle.bundle import Bundle
+from momok.model.retrieval.distances import RotationTable, table_of
+from momok.model.retrieval.engine import COARSE, EngineName, Engines
+from momok.model.retrieval.index_spec import IndexSpec
+from momok.model.retrieval.retriever import Retriever
+from momok.model.retrieval.selection import Selection
+from momok.model.retrieval.table import EntityTable
+from momok.model.rotation import distance
+from momok.model.scores import Branch, Decision
+from momok.training.export.indexing import build_indexes
 
 BRANCHES = [Branch(name, 256) for name in ("structure", "text", "image", "joint")]
 ENGINES: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "scan-int8", "faiss")

@@ -42,14 +42,14 @@ import torch
 import uvicorn
 from load import lua, one_client, open_loop, percentile, wrk, wrk_command
 
-import service.scorer_process
-from model.bundle import Bundle, is_bundle, read_described, read_manifest
-from model.cpus import threads_beside_another
-from service.answerer import Answerer
-from service.schemas import PredictRequest
-from service.scorers import LocalScorer
-from service.server import serve
-from service.settings import Settings
+from momok.model.bundle.bundle import Bundle, is_bundle, read_described, read_manifest
+from momok.model.runtime.cpus import threads_beside_another
+from momok.service import scorer_process
+from momok.service.answerer import Answerer
+from momok.service.schemas import PredictRequest
+from momok.service.scorers import LocalScorer
+from momok.service.server import serve
+from momok.service.settings import Settings
 
 K = 10
 BODIES, NULL_BODIES = 500, 50
@@ -105,7 +105,7 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
         script.write_text(lua(bodies), encoding="utf-8")
-        with started("-m", "cli", "serve", bundle, "--port", 0, "--device", "cpu", *QUIET) as url:
+        with started("-m", "momok", "serve", bundle, "--port", 0, "--device", "cpu", *QUIET) as url:
             result |= of_server(url, script, bodies, num_queries, seconds)
             result |= of_lone_client(url, single, seconds)
         result["online_over_offline"] = result["online_queries_s"] / offline
@@ -234,7 +234,7 @@ def started(*command: object) -> Iterator[str]:
 
 def serve_null(bundle: Path) -> None:
     """The server, whose scoring process has its answers ready."""
-    service.scorer_process.WORKER = "null_worker"
+    scorer_process.WORKER = "null_worker"
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     settings = Settings(bundle=bundle, port=0, device="cpu", log_level="warning")
     serve(settings, lambda url: print(url, flush=True))

@@ -83,9 +83,9 @@ def _side(name: str, shape: str) -> None:
     from plain_momok import PlainMoMoK, loss
     from torch.optim import Adam
 
-    from training.memory import keep_freed_memory
-    from training.objectives.momok import MoMoKObjective, MoMoKObjectiveConfig
-    from training.precision import products_in
+    from momok.training.fit.precision import products_in
+    from momok.training.memory import keep_freed_memory
+    from momok.training.objectives.momok import MoMoKObjective, MoMoKObjectiveConfig
 
     before = peak_bytes()
     model, batch = make_model(shape), make_batch(shape)
@@ -172,7 +172,7 @@ def make_model(shape: str) -> Any:
 
 
 def make_batch(shape: str, size: int = BATCH) -> Any:
-    from training.batches import Batch
+    from momok.training.objectives.batches import Batch
 
     generator = torch.Generator().manual_seed(1)
     num_entities, num_relations = SHAPES[shape]

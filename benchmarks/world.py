@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from training.dataset import Dataset
-from training.export import evaluate_run
-from training.run import Run
-from training.trainer import start_training
-from training.world.demo import RECIPE, SEED
-from training.world.world import build_world
+from momok.training.data.dataset import Dataset
+from momok.training.export.export import evaluate_run
+from momok.training.fit.run import Run
+from momok.training.fit.trainer import start_training
+from momok.training.world.demo import RECIPE, SEED
+from momok.training.world.world import build_world
 
 USES = {
     "structure alone": ("structure",),

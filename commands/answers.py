@@ -12,21 +12,21 @@ import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from commands.console import checked, interrupted, print_lines_or_json, stop_on_interrupt
-from model.errors import UserError
+from momok.commands.console import checked, interrupted, print_lines_or_json, stop_on_interrupt
+from momok.model.errors import UserError
 
 if TYPE_CHECKING:
-    from service.answerer import Answerer
-    from service.settings import Settings
+    from momok.service.answerer import Answerer
+    from momok.service.settings import Settings
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
     from pydantic import ValidationError
 
-    from model.predictor import describe
-    from service.answerer import Answerer
-    from service.schemas import PredictRequest
-    from service.text import answer_lines
+    from momok.model.errors import describe
+    from momok.service.answerer import Answerer
+    from momok.service.schemas import PredictRequest
+    from momok.service.text import answer_lines
 
     try:
         request = PredictRequest.model_validate(
@@ -46,12 +46,12 @@ def run_predict(arguments: argparse.Namespace) -> None:
 
 
 def run_discover(arguments: argparse.Namespace) -> int:
-    from model.bundle import Bundle
-    from model.device import choose_device
-    from training.discovery import discover, summary_line
-    from training.discovery_file import DiscoveryFile
-    from training.discovery_work import DiscoveryOptions
-    from training.memory import keep_freed_memory
+    from momok.model.bundle.bundle import Bundle
+    from momok.model.runtime.device import choose_device
+    from momok.training.discovery.discover import discover, summary_line
+    from momok.training.discovery.output import DiscoveryFile
+    from momok.training.discovery.work import DiscoveryOptions
+    from momok.training.memory import keep_freed_memory
 
     options = DiscoveryOptions.of(
         **{name: getattr(arguments, name) for name in DiscoveryOptions.model_fields}
@@ -70,10 +70,10 @@ def run_discover(arguments: argparse.Namespace) -> int:
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
-    from service.security import exposure
-    from service.server import serve
-    from service.settings import Settings
-    from service.sources import load_settings
+    from momok.service.security import exposure
+    from momok.service.server import serve
+    from momok.service.settings import Settings
+    from momok.service.sources import load_settings
 
     given = vars(arguments)
     flags = {name: given[name] for name in Settings.model_fields if given.get(name) is not None}
@@ -90,7 +90,7 @@ def run_serve(arguments: argparse.Namespace) -> None:
 
 
 def run_keys(arguments: argparse.Namespace) -> None:
-    from service.keys import hash_line, new_key
+    from momok.service.keys import hash_line, new_key
 
     key = new_key()
     line = hash_line(arguments.name, key)
@@ -99,8 +99,8 @@ def run_keys(arguments: argparse.Namespace) -> None:
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    from service.server import serve
-    from training.world.demo import build_demo
+    from momok.service.server import serve
+    from momok.training.world.demo import build_demo
 
     directory = arguments.directory
     built = (directory / "bundle").exists() and not arguments.rebuild
@@ -116,7 +116,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 def _settings(**fields: Any) -> Settings:
     """Settings from flags. Raises ``UserError`` for values out of range."""
-    from service.settings import Settings
+    from momok.service.settings import Settings
 
     return checked(Settings, fields)
 
@@ -127,9 +127,9 @@ def _announce(url: str) -> None:
 
 def _ask_demo(url: str, answerer: Answerer) -> None:
     """Ask the running server for a held-out fact over HTTP, and print how it answered."""
-    from service.schemas import PredictResponse
-    from service.text import answer_lines
-    from training.world.demo import question_of
+    from momok.service.schemas import PredictResponse
+    from momok.service.text import answer_lines
+    from momok.training.world.demo import question_of
 
     body, truth = question_of(answerer.bundle.known, answerer.bundle.vocabulary)
     request = urllib.request.Request(

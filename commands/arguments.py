@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from model.device import DeviceName
-from model.known import SPLITS
+from momok.model.filter_index import SPLITS
+from momok.model.runtime.device import DeviceName
 
 LAYOUTS = ("openke", "momok", "tsv")
 ENCODERS = ("text", "numeric", "image", "audio", "video")
@@ -246,7 +246,7 @@ def _add_discover(commands: Any) -> None:
 
 
 def _add_serve(commands: Any) -> None:
-    from service.settings import Settings, flag, is_secret, variable
+    from momok.service.settings import Settings, flag, is_secret, variable
 
     parser = _command(commands, "serve", "Serve a bundle over HTTP.")
     parser.allow_abbrev = False  # --api-keys would mean --api-keys-file.

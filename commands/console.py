@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from model.errors import UserError
+from momok.model.errors import UserError
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def checked(kind: type[T], fields: Mapping[str, Any]) -> T:
     """A configuration from flags. Raises ``UserError`` for values out of range."""
     from pydantic import ValidationError
 
-    from model.predictor import describe
+    from momok.model.errors import describe
 
     try:
         return kind(**fields)

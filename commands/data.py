@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from commands.console import checked, interrupted, print_lines_or_json, print_report, stop_on_interrupt
-from model.errors import UserError
+from momok.commands.console import checked, interrupted, print_lines_or_json, print_report, stop_on_interrupt
+from momok.model.errors import UserError
 
 
 def run_import(arguments: argparse.Namespace) -> None:
-    from training.importers import import_dataset
-    from training.report import report
+    from momok.training.data.report import report
+    from momok.training.importers import import_dataset
 
     dataset = import_dataset(
         arguments.source,
@@ -31,10 +31,10 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 
 def run_check(arguments: argparse.Namespace) -> None:
-    from model.bundle import is_bundle
-    from service.answerer import Answerer
-    from training.dataset import Dataset
-    from training.report import report
+    from momok.model.bundle.bundle import is_bundle
+    from momok.service.answerer import Answerer
+    from momok.training.data.dataset import Dataset
+    from momok.training.data.report import report
 
     if is_bundle(arguments.path):
         manifest = Answerer.open(arguments.path, "cpu").bundle.manifest
@@ -44,8 +44,8 @@ def run_check(arguments: argparse.Namespace) -> None:
 
 
 def run_encode(arguments: argparse.Namespace) -> int:
-    from training.encoders.base import Options
-    from training.encoders.encode import encode
+    from momok.training.encoders.base import Options
+    from momok.training.encoders.encode import encode
 
     options = checked(Options, {name: getattr(arguments, name) for name in Options.model_fields})
     with stop_on_interrupt() as stop:

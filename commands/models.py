@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.console import interrupted, print_lines_or_json, stop_on_interrupt
-from model.errors import UserError
+from momok.commands.console import interrupted, print_lines_or_json, stop_on_interrupt
+from momok.model.errors import UserError
 
 if TYPE_CHECKING:
-    from training.recipe import Recipe
+    from momok.training.fit.recipe import Recipe
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    from model.device import choose_device
-    from training.dataset import Dataset
-    from training.memory import keep_freed_memory
-    from training.recipe import Recipe
-    from training.trainer import resume_training, start_training
+    from momok.model.runtime.device import choose_device
+    from momok.training.data.dataset import Dataset
+    from momok.training.fit.recipe import Recipe
+    from momok.training.fit.trainer import resume_training, start_training
+    from momok.training.memory import keep_freed_memory
 
     device = choose_device(arguments.device)
     keep_freed_memory()
@@ -55,8 +55,8 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_sweep(arguments: argparse.Namespace) -> int:
-    from training.recipe import Recipe
-    from training.sweep import sweep
+    from momok.training.experiments.sweep import sweep
+    from momok.training.fit.recipe import Recipe
 
     base = Recipe.load(arguments.config, arguments.set)
     of_grid = partial(sweep, arguments.dataset, base, arguments.grid, arguments.out, overrides=arguments.set)
@@ -64,9 +64,9 @@ def run_sweep(arguments: argparse.Namespace) -> int:
 
 
 def run_robustness(arguments: argparse.Namespace) -> int:
-    from training.plot import can_plot, check_plot, plot_curves
-    from training.recipe import Recipe
-    from training.robustness import RobustnessOptions, curves, robustness
+    from momok.training.experiments.plot import can_plot, check_plot, plot_curves
+    from momok.training.experiments.robustness import RobustnessOptions, curves, robustness
+    from momok.training.fit.recipe import Recipe
 
     options = RobustnessOptions.of(
         **{name: getattr(arguments, name) for name in RobustnessOptions.model_fields}
@@ -87,8 +87,8 @@ def run_robustness(arguments: argparse.Namespace) -> int:
 
 
 def run_import_checkpoint(arguments: argparse.Namespace) -> None:
-    from training.dataset import Dataset
-    from training.importers.released import import_checkpoint
+    from momok.training.data.dataset import Dataset
+    from momok.training.importers.released import import_checkpoint
 
     dataset = Dataset.open(arguments.dataset)
     run = import_checkpoint(arguments.file, dataset, arguments.dataset, arguments.out)
@@ -97,12 +97,12 @@ def run_import_checkpoint(arguments: argparse.Namespace) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from model.bundle import Bundle, is_bundle
-    from model.device import choose_device
-    from training.evaluation import evaluation_lines
-    from training.export import evaluate_bundle, evaluate_run
-    from training.memory import keep_freed_memory
-    from training.run import Run
+    from momok.model.bundle.bundle import Bundle, is_bundle
+    from momok.model.runtime.device import choose_device
+    from momok.training.evaluation.ranking import evaluation_lines
+    from momok.training.export.export import evaluate_bundle, evaluate_run
+    from momok.training.fit.run import Run
+    from momok.training.memory import keep_freed_memory
 
     keep_freed_memory()
     device = choose_device(arguments.device)
@@ -117,10 +117,10 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    from model.device import choose_device
-    from training.export import export_run
-    from training.memory import keep_freed_memory
-    from training.run import Run
+    from momok.model.runtime.device import choose_device
+    from momok.training.export.export import export_run
+    from momok.training.fit.run import Run
+    from momok.training.memory import keep_freed_memory
 
     keep_freed_memory()
     run = Run.open(arguments.run)
@@ -143,9 +143,9 @@ def _compare(
     draw: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> int:
     """Run it until it is done or interrupted, and show what came of it."""
-    from model.device import choose_device
-    from training.memory import keep_freed_memory
-    from training.results import results_lines
+    from momok.model.runtime.device import choose_device
+    from momok.training.experiments.results import results_lines
+    from momok.training.memory import keep_freed_memory
 
     keep_freed_memory()
     with stop_on_interrupt() as stop:
@@ -168,7 +168,7 @@ def _recipes(base: Recipe, models: Sequence[str], overrides: Sequence[str]) -> d
 
     ``overrides`` hold for all; those that a ``NAME`` cannot take are refused.
     """
-    from training.recipe import Recipe
+    from momok.training.fit.recipe import Recipe
 
     labels = [model.partition("=")[0] for model in models]
     if len(set(labels)) < len(labels):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model.known import Int64
-from model.ranking import Ranking, Rankings
-from model.trust import Float32, Trusts
+from momok.model.arrays import Float32, Int64
+from momok.model.explanation import Trusts
+from momok.model.retrieval.ranking import Ranking, Rankings
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,40 @@
-"""UserError: the root of every error that a user can mend.
+"""UserError: the root of every error that a user can mend. Modules below are parts of ``momok``.
 
     UserError                  exit code 2 and one line on the command line
-    ├── UnresolvedName         model.names       a name that leads to no id, or to several
-    ├── VocabularyError        model.vocabulary  a vocabulary file that cannot be read
-    ├── PictureError           model.pictures    a file that cannot be shipped as a picture
-    ├── BundleError            model.bundle      a bundle that cannot be opened or written
-    ├── DatasetError           training.files    a dataset that cannot be opened, written or imported
-    ├── ModelError             training.encoders.models  a model directory that cannot encode
-    ├── RecipeError            training.recipe   a recipe that cannot be used
-    ├── RunError               training.run      a run directory that cannot be used
-    ├── CheckpointError        training.checkpoint
-    ├── TrainingError          training.trainer  training cannot go on
-    ├── GridError              training.grid     what a sweep or a comparison should vary cannot be used
-    ├── TrialError             training.trials   trials cannot be run where they should
-    ├── RobustnessError        training.robustness  scenarios, rates or models that cannot be compared
-    ├── PlotError              training.plot     a picture that cannot be drawn
-    ├── DiscoveryError         training.discovery_file  options or an output that discovery cannot use
-    └── ServiceError           service.errors    a refused request; a tree of its own, with HTTP statuses
+    ├── UnresolvedName         model.bundle.names            a name that leads to no id, or to several
+    ├── VocabularyError        model.bundle.vocabulary       a vocabulary file that cannot be read
+    ├── PictureError           model.bundle.pictures         a file that cannot be shipped as a picture
+    ├── BundleError            model.bundle.bundle           a bundle that cannot be opened or written
+    ├── DatasetError           training.data.files           a dataset that cannot be read or written
+    ├── ModelError             training.encoders.models.base  a model directory that cannot encode
+    ├── RecipeError            training.fit.recipe           a recipe that cannot be used
+    ├── RunError               training.fit.run              a run directory that cannot be used
+    ├── CheckpointError        training.fit.checkpoint       a checkpoint that cannot be read or written
+    ├── TrainingError          training.fit.trainer          training cannot go on
+    ├── GridError              training.experiments.grid     a grid that cannot be used
+    ├── TrialError             training.experiments.trials   trials that cannot run where they should
+    ├── RobustnessError        training.experiments.robustness  scenarios, rates or models not comparable
+    ├── PlotError              training.experiments.plot     a plot that cannot be drawn
+    ├── DiscoveryError         training.discovery.output     options or an output that cannot be used
+    └── ServiceError           service.errors                a refused request; its own tree, by HTTP status
 
-Anything else that reaches the top is our own mistake and shows its traceback.
+Any other exception that reaches the top is a bug and shows its traceback.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(ValueError):
     """``str(error)`` says in one line what is wrong, where, and what would be right."""
+
+
+def describe(error: ValidationError) -> str:
+    """A pydantic error in one line: ``field: what is wrong``, one field after the other."""
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'value'}: {item['msg']}" for item in error.errors()
+    )

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.ahead import Ahead
-from model.answer import Answers, Query
-from model.device import GpuMemory, gpu_memory
-from model.engine import EngineName, Engines
-from model.fact_scores import FactScores, Placement
-from model.folding import FoldedRelations
-from model.index import EntityIndex
-from model.known import Int64, KnownAnswers
-from model.predictor import Candidates, Encoding, LinkPredictor, QueryEncoder
-from model.retrieval import Retriever, Stopwatch
-from model.rotation_scan import table_of
-from model.selection import Selection
-from model.table import Float64
-from model.trust import Float32, Trust, Trusts
+from momok.model.answer import Answers, Query
+from momok.model.arrays import Float32, Float64, Int64
+from momok.model.explanation import Trust, Trusts
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.base import Candidates, Encoding, LinkPredictor, QueryEncoder
+from momok.model.networks.relation_cache import FoldedRelations
+from momok.model.retrieval.ahead import Ahead
+from momok.model.retrieval.distances import table_of
+from momok.model.retrieval.engine import EngineName, Engines
+from momok.model.retrieval.index import EntityIndex
+from momok.model.retrieval.ranks import FactScores, Placement
+from momok.model.retrieval.retriever import Retriever, Stopwatch
+from momok.model.retrieval.selection import Selection
+from momok.model.runtime.device import GpuMemory, gpu_memory
 
 WARMING = 256
 """Queries by which the engines are timed."""
@@ -44,7 +44,8 @@ class Scorer:
     """Encodes queries with a model and retrieves from its table of candidates.
 
     Both are taken as they are now: a model whose weights change needs a new scorer. ``fold_bytes`` bounds the
-    memory for what queries of the same relation share (``model/folding.py``). ``ahead``: as for ``Scan``.
+    memory for what queries of the same relation share (``networks/relation_cache.py``). ``ahead``: as for
+    ``Scan``.
     """
 
     def __init__(

@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from model.answer import Query
-from model.bundle import Bundle
-from model.decision import SCORE_KINDS
-from model.described import Described
-from model.device import DeviceName, GpuMemory, choose_device
-from model.engine import EngineName
-from model.known import Int64
-from service.facts import Facts
-from service.frame import Frame
-from service.graph import Graph
-from service.lookup import Lookup
-from service.question import Question, Written
-from service.schemas import (
+from momok.model.answer import Query
+from momok.model.arrays import Int64
+from momok.model.bundle.bundle import Bundle
+from momok.model.bundle.catalogue import Described
+from momok.model.retrieval.engine import EngineName
+from momok.model.runtime.device import DeviceName, GpuMemory, choose_device
+from momok.model.scores import SCORE_KINDS
+from momok.service.facts import Facts
+from momok.service.frame import Frame
+from momok.service.graph import Graph
+from momok.service.lookup import Lookup
+from momok.service.question import Question, Written
+from momok.service.schemas import (
     IndexOut,
     ModelOut,
     ModelRef,
     PredictRequest,
     PredictResponse,
 )
-from service.scorer_process import ScorerProcess
-from service.scorers import AnyScorer, LocalScorer
+from momok.service.scorer_process import ScorerProcess
+from momok.service.scorers import AnyScorer, LocalScorer
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    from momok.service.settings import Settings
 
 
 class Answerer:

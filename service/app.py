@@ -12,23 +12,23 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from model import __version__
-from service import problems
-from service.answerer import Answerer
-from service.batcher import MicroBatcher
-from service.deployment import Deployment
-from service.histogram import Series
-from service.keys import KeyRing, load_rings
-from service.limiter import Limiter
-from service.limits import Guard
-from service.metrics import Metrics
-from service.middleware import Observation
-from service.opening import Open, open_here
-from service.routes import admin, documentation, facts, graph, neighbors, operations, picture, predict
-from service.routes.context import Context, context_of
-from service.routes.context import problems as problem_responses
-from service.security import Security
-from service.settings import Settings
+from momok import __version__
+from momok.service import problems
+from momok.service.answerer import Answerer
+from momok.service.batcher import MicroBatcher
+from momok.service.deployment import Deployment
+from momok.service.histogram import Series
+from momok.service.keys import KeyRing, load_rings
+from momok.service.limiter import Limiter
+from momok.service.limits import Guard
+from momok.service.metrics import Metrics
+from momok.service.middleware import Observation
+from momok.service.opening import Open, open_here
+from momok.service.routes import admin, documentation, facts, graph, neighbors, operations, picture, predict
+from momok.service.routes.context import Context, context_of
+from momok.service.routes.context import problems as problem_responses
+from momok.service.security import Security
+from momok.service.settings import Settings
 
 CLOSE_S = 5.0
 """How long a scorer that is done by rights may take to end."""

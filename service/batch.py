@@ -10,7 +10,7 @@ from functools import cached_property
 from time import monotonic
 from typing import Any
 
-from service.job import Job, Scored
+from momok.service.job import Job, Scored
 
 Outcome = tuple[Job, Scored[Any] | Exception]
 

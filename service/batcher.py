@@ -16,11 +16,11 @@ from itertools import islice
 from time import monotonic
 from typing import Any, TypeVar, cast
 
-from service.batch import Batch
-from service.health import Health
-from service.job import Job, Scored
-from service.one_thread import OneThread
-from service.trial import Trial
+from momok.service.batch import Batch
+from momok.service.health import Health
+from momok.service.job import Job, Scored
+from momok.service.one_thread import OneThread
+from momok.service.trial import Trial
 
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")

@@ -17,16 +17,16 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
 
-from model.device import GpuMemory
-from model.errors import UserError
-from service.answerer import Answerer
-from service.errors import BundleRefused, Draining, NotAlive, ReloadBusy, Starting
-from service.loader import Loader
-from service.memory import give_back
-from service.opening import Open, open_here
-from service.schemas import ModelRef
-from service.scoring import RETRY_AFTER_S
-from service.settings import Settings
+from momok.model.errors import UserError
+from momok.model.runtime.device import GpuMemory
+from momok.service.answerer import Answerer
+from momok.service.errors import BundleRefused, Draining, NotAlive, ReloadBusy, Starting
+from momok.service.loader import Loader
+from momok.service.memory import give_back
+from momok.service.opening import Open, open_here
+from momok.service.schemas import ModelRef
+from momok.service.scoring import RETRY_AFTER_S
+from momok.service.settings import Settings
 
 PAUSES_S = (0.0, 1.0, 5.0)
 """Before each attempt to replace a scoring process that has ended."""

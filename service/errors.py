@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from model.errors import UserError
+from momok.model.errors import UserError
 
 
 class ProblemItem(BaseModel):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from model.answer import Answers
-from model.json_numbers import texts
-from model.table import Float64
-from model.trust import DECIMALS, Trusts
+from momok.model.answer import Answers
+from momok.model.arrays import Float64
+from momok.model.explanation import DECIMALS, Trusts
+from momok.model.json_numbers import texts
 
 _NUMBER = orjson.Fragment(b"\0")
 """Where one belongs; JSON has no such byte elsewhere."""

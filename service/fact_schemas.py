@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from model.decision import ScoreKind
-from model.known import Split
-from service.schemas import (
+from momok.model.filter_index import Split
+from momok.model.scores import ScoreKind
+from momok.service.schemas import (
     EntityOut,
     ExpertGates,
     ModalityWeights,

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from model.decision import SCORE_KINDS
-from model.described import Described
-from model.known import Int64, Split, first_split
-from model.scorer import PlacedFact
-from model.trust import trust_out
-from service.fact_schemas import (
+from momok.model.arrays import Float64, Int64
+from momok.model.bundle.catalogue import Described
+from momok.model.explanation import trust_out
+from momok.model.filter_index import Split, first_split
+from momok.model.scorer import PlacedFact
+from momok.model.scores import SCORE_KINDS
+from momok.service.fact_schemas import (
     EndOut,
     EndsOut,
     FactOut,
@@ -29,11 +29,9 @@ from service.fact_schemas import (
     ScoreRequest,
     ScoreResponse,
 )
-from service.lookup import Lookup
-from service.schemas import EntityOut, ModelRef, RelationOut
-from service.scorers import AnyScorer
-
-Float64 = npt.NDArray[np.float64]
+from momok.service.lookup import Lookup
+from momok.service.schemas import EntityOut, ModelRef, RelationOut
+from momok.service.scorers import AnyScorer
 
 RELATIONS_AT_ONCE = 16
 """Relations scored in one turn of the scorer, so that other requests need not wait for hundreds of them."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import orjson
 
-from model.decision import SCORE_KINDS
-from model.described import Described
+from momok.model.bundle.catalogue import Described
+from momok.model.scores import SCORE_KINDS
 
 
 class Frame:

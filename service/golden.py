@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from model.answer import Answer, Query
-from model.bundle import BundleError
-from model.described import Described
+from momok.model.answer import Answer, Query
+from momok.model.bundle.bundle import BundleError
+from momok.model.bundle.catalogue import Described
 
 TOLERANCE = 1e-3
 """Largest difference of a golden score, relative to the largest, between machines of different arithmetic."""

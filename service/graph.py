@@ -7,13 +7,14 @@ from urllib.parse import quote
 
 import numpy as np
 
-from model.described import Described
-from model.known import Int64, Split, first_split
-from model.names import UnresolvedName, shorten
-from model.pictures import Picture
-from service.errors import ProblemItem, UnknownResource
-from service.lookup import Lookup
-from service.schemas import (
+from momok.model.arrays import Int64
+from momok.model.bundle.catalogue import Described
+from momok.model.bundle.names import UnresolvedName, shorten
+from momok.model.bundle.pictures import Picture
+from momok.model.filter_index import Split, first_split
+from momok.service.errors import ProblemItem, UnknownResource
+from momok.service.lookup import Lookup
+from momok.service.schemas import (
     EntitiesOut,
     EntityDetailsOut,
     EntityOut,

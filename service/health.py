@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from model.errors import UserError
-from service.job import ScorerEnded
-from service.one_thread import OneThread
+from momok.model.errors import UserError
+from momok.service.job import ScorerEnded
+from momok.service.one_thread import OneThread
 
 logger = logging.getLogger("momok.scorer")
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 
-from service.errors import RateLimited
+from momok.service.errors import RateLimited
 
 MOST_CLIENTS = 10_000
 """Clients remembered; whoever asked longest ago is forgotten first, and begins anew with a full bucket."""

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServiceError, TooLarge, TooManyConnections, TooSlow
-from service.problems import answer
+from momok.service.errors import ServiceError, TooLarge, TooManyConnections, TooSlow
+from momok.service.problems import answer
 
 CROWDED = "crowded"
 """What a request's state holds where its connection is one too many."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, TypeVar
 
-from service.messages import SIZES_BYTES, Message, Words, framed, size_of, taken_apart
+from momok.service.messages import SIZES_BYTES, Message, Words, framed, size_of, taken_apart
 
 ResultT = TypeVar("ResultT")
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from service.answerer import Answerer
-from service.one_thread import OneThread
+from momok.service.answerer import Answerer
+from momok.service.one_thread import OneThread
 
 
 class Loader:

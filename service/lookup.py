@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from model.names import UnresolvedName
-from model.vocabulary import Vocabulary
-from service.errors import InvalidRequest, ProblemItem, pointer
+from momok.model.bundle.names import UnresolvedName
+from momok.model.bundle.vocabulary import Vocabulary
+from momok.service.errors import InvalidRequest, ProblemItem, pointer
 
 Where = tuple[str | int, ...] | str
 """The parts of a body's JSON pointer, joined only for a name that is bad; or the name of a parameter."""

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import orjson
 from safetensors.numpy import load, save
 
-from model.answer import Query
-from model.fact_scores import Placement
-from model.known import Int64
-from model.scorer import PlacedFact
-from model.trust import Float32, Trust
-from service.question import Counted, Question, Stages, Written
+from momok.model.answer import Query
+from momok.model.arrays import Float32, Int64
+from momok.model.explanation import Trust
+from momok.model.retrieval.ranks import Placement
+from momok.model.scorer import PlacedFact
+from momok.service.question import Counted, Question, Stages, Written
 
 Words = dict[str, Any]
 Message = tuple[Words, bytes]

@@ -18,12 +18,12 @@ from prometheus_client import (
     generate_latest,
 )
 
-from model.device import GpuMemory
-from model.engine import COARSE
-from model.index_spec import IndexKind
-from service.answerer import Answerer
-from service.histogram import Histogram, Series
-from service.question import Counted
+from momok.model.retrieval.engine import COARSE
+from momok.model.retrieval.index_spec import IndexKind
+from momok.model.runtime.device import GpuMemory
+from momok.service.answerer import Answerer
+from momok.service.histogram import Histogram, Series
+from momok.service.question import Counted
 
 SECONDS = tuple(0.0001 * 1.5**step for step in range(30))
 """Buckets from 0.1 ms to 13 s, each half as wide again as the one before."""

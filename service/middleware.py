@@ -9,10 +9,10 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.logs import log_request, wanted
-from service.metrics import UNMATCHED, Metrics
-from service.problems import unexpected
-from service.security import careful
+from momok.service.logs import log_request, wanted
+from momok.service.metrics import UNMATCHED, Metrics
+from momok.service.problems import unexpected
+from momok.service.security import careful
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from model.bundle import read_described
-from service.answerer import Answerer
-from service.scorer_process import OnEnd, ScorerProcess, ScorerSpec
-from service.settings import Settings
+from momok.model.bundle.bundle import read_described
+from momok.service.answerer import Answerer
+from momok.service.scorer_process import OnEnd, ScorerProcess, ScorerSpec
+from momok.service.settings import Settings
 
 Open = Callable[[Settings, Path, OnEnd], Answerer]
 """Raises ``UserError`` for a bundle that cannot be served, ``ScorerEnded``."""

@@ -13,8 +13,8 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from model.names import shorten
-from service.errors import (
+from momok.model.bundle.names import shorten
+from momok.service.errors import (
     InternalError,
     InvalidRequest,
     Problem,
@@ -23,7 +23,7 @@ from service.errors import (
     pointer,
     problem_type,
 )
-from service.scoring import ClientGone
+from momok.service.scoring import ClientGone
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_GONE = 499

@@ -12,10 +12,10 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.errors import UnreadableRequest
-from service.limits import CROWDED, WHOLE
-from service.outgoing import Outgoing, Round
-from service.problems import MEDIA_TYPE
+from momok.service.errors import UnreadableRequest
+from momok.service.limits import CROWDED, WHOLE
+from momok.service.outgoing import Outgoing, Round
+from momok.service.problems import MEDIA_TYPE
 
 READ_S = 30.0
 """How long a client may leave what was sent to it unread."""

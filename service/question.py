@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from model.answer import Query
+from momok.model.answer import Query
 
 
 class Question(NamedTuple):
@@ -19,8 +19,8 @@ class Question(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What is counted of an answer, as in ``model.scorer.Answer``; ``top_score`` is None where no candidate
-    is left."""
+    """What is counted of an answer, as in ``momok.model.answer.Answer``; ``top_score`` is None where no
+    candidate is left."""
 
     exact: bool
     engine: str

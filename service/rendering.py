@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import orjson
 
-from model.answer import Answers, Query
-from model.bundle import Bundle
-from model.json_numbers import texts
-from model.known import first_split
-from model.ranking import Rankings
-from model.trust import Trust, trust_out
-from service.explanations import Explanations
-from service.question import Question
+from momok.model.answer import Answers, Query
+from momok.model.bundle.bundle import Bundle
+from momok.model.explanation import Trust, trust_out
+from momok.model.filter_index import first_split
+from momok.model.json_numbers import texts
+from momok.model.retrieval.ranking import Rankings
+from momok.service.explanations import Explanations
+from momok.service.question import Question
 
 KEPT = 50_000
 """Entities whose JSON is kept, some hundred bytes each."""

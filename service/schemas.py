@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from model.decision import ScoreKind
-from model.known import Split
-from model.names import Names
+from momok.model.bundle.names import Names
+from momok.model.filter_index import Split
+from momok.model.scores import ScoreKind
 
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 End = Literal["head", "tail"]

@@ -19,22 +19,30 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from model.cpus import THREADS, helper_beside_another, threads_beside_another
-from model.device import DeviceName, GpuMemory
-from model.engine import EngineName
-from model.errors import UserError
-from model.known import Int64
-from model.scorer import PlacedFact
-from model.table import Float64
-from service.job import ScorerEnded
-from service.line import Line, LineLost
-from service.messages import Message, Words, packed, placed_of, questions_as_message, unpacked, written_of
-from service.question import Question, Written
+import momok
+from momok.model.arrays import Float64, Int64
+from momok.model.errors import UserError
+from momok.model.retrieval.engine import EngineName
+from momok.model.runtime.cpus import THREADS, helper_beside_another, threads_beside_another
+from momok.model.runtime.device import DeviceName, GpuMemory
+from momok.model.scorer import PlacedFact
+from momok.service.job import ScorerEnded
+from momok.service.line import Line, LineLost
+from momok.service.messages import (
+    Message,
+    Words,
+    packed,
+    placed_of,
+    questions_as_message,
+    unpacked,
+    written_of,
+)
+from momok.service.question import Question, Written
 
-WORKER = "service.scorer_worker"
+WORKER = "momok.service.scorer_worker"
 HELPED = "helped"
 """Told to one that may have a thread to make scores ahead."""
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(momok.__file__).resolve().parents[1]
 """Where it finds the same code as we have, wherever else some is installed."""
 OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that are often sent to all processes of a service: they are the server's, which has requests to

@@ -17,13 +17,13 @@ from socket import socket
 from time import sleep
 from typing import Any, BinaryIO
 
-from model.ahead import Ahead
-from model.bundle import Bundle
-from model.device import DeviceName, choose_device
-from model.engine import EngineName
-from model.errors import UserError
-from service.line import UNASKED
-from service.messages import (
+from momok.model.bundle.bundle import Bundle
+from momok.model.errors import UserError
+from momok.model.retrieval.ahead import Ahead
+from momok.model.retrieval.engine import EngineName
+from momok.model.runtime.device import DeviceName, choose_device
+from momok.service.line import UNASKED
+from momok.service.messages import (
     SIZES_BYTES,
     Message,
     Words,
@@ -36,8 +36,8 @@ from service.messages import (
     unpacked,
     written_as_message,
 )
-from service.scorers import LocalScorer
-from service.trial import OUT_OF_MEMORY
+from momok.service.scorers import LocalScorer
+from momok.service.trial import OUT_OF_MEMORY
 
 YIELDS = 5
 """Who waits for a processor goes before this process: an event loop that must wait for it answers nobody."""

@@ -7,22 +7,21 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Protocol
 
-from model.ahead import Ahead
-from model.answer import Answers, Query
-from model.bundle import Bundle, BundleError
-from model.device import GpuMemory
-from model.engine import EngineName
-from model.index import EntityIndex
-from model.known import Int64
-from model.scorer import PlacedFact, Scorer
-from model.table import Float64
-from service.golden import check_golden
-from service.question import Counted, Question, Stages, Written
-from service.rendering import Renderer
+from momok.model.answer import Answers, Query
+from momok.model.arrays import Float64, Int64
+from momok.model.bundle.bundle import Bundle, BundleError
+from momok.model.retrieval.ahead import Ahead
+from momok.model.retrieval.engine import EngineName
+from momok.model.retrieval.index import EntityIndex
+from momok.model.runtime.device import GpuMemory
+from momok.model.scorer import PlacedFact, Scorer
+from momok.service.golden import check_golden
+from momok.service.question import Counted, Question, Stages, Written
+from momok.service.rendering import Renderer
 
 
 class AnyScorer(Protocol):
-    """As ``model.scorer.Scorer``, and writes what it answers; one thread at a time may use one."""
+    """As ``momok.model.scorer.Scorer``, and writes what it answers; one thread at a time may use one."""
 
     @property
     def device(self) -> str: ...

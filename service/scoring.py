@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError, Score
-from service.errors import DeadlineExceeded, Draining, OutOfMemory, QueueFull, Starting
-from service.job import Job, Scored, ScorerEnded
-from service.trial import OUT_OF_MEMORY
+from momok.service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError, Score
+from momok.service.errors import DeadlineExceeded, Draining, OutOfMemory, QueueFull, Starting
+from momok.service.job import Job, Scored, ScorerEnded
+from momok.service.trial import OUT_OF_MEMORY
 
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Forbidden, ServiceError, Unauthorized, UnknownResource
-from service.keys import KeyRing
-from service.problems import respond
-from service.settings import Settings
+from momok.service.errors import Forbidden, ServiceError, Unauthorized, UnknownResource
+from momok.service.keys import KeyRing
+from momok.service.problems import respond
+from momok.service.settings import Settings
 
 PROBES = frozenset({"/livez", "/readyz", "/startupz"})
 """Open to everyone: those who watch have no keys, and learn nothing but a word."""

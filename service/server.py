@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from model.bundle import read_manifest
-from model.errors import UserError
-from service import logs
-from service.app import unloaded_app
-from service.deployment import Deployment
-from service.job import ScorerEnded
-from service.opening import open_apart, open_here
-from service.protocol import guarded
-from service.routes.context import Context, context_of
-from service.settings import Settings
+from momok.model.bundle.bundle import read_manifest
+from momok.model.errors import UserError
+from momok.service import logs
+from momok.service.app import unloaded_app
+from momok.service.deployment import Deployment
+from momok.service.job import ScorerEnded
+from momok.service.opening import open_apart, open_here
+from momok.service.protocol import guarded
+from momok.service.routes.context import Context, context_of
+from momok.service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.answerer import Answerer
+    from momok.service.answerer import Answerer
 
 SWITCH_S = 1e-4
 """How long a thread may keep Python's lock from another, instead of Python's own 5 ms: one that loads a

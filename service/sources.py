@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from model.errors import UserError
-from model.names import shorten
-from service.settings import Settings, flag, variable
+from momok.model.bundle.names import shorten
+from momok.model.errors import UserError
+from momok.service.settings import Settings, flag, variable
 
 CONFIG = "MOMOK_CONFIG"
 MISSPELT = 0.85

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.schemas import AnswerOut, PredictResponse
+from momok.service.schemas import AnswerOut, PredictResponse
 
 
 def answer_lines(response: PredictResponse, limit: int | None = None) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from service.job import ScorerEnded
+from momok.service.job import ScorerEnded
 
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 ATTEMPTS = 32

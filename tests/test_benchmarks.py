@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from model.rotation_scan import RotationTable
+from momok.model.retrieval.distances import RotationTable
+from momok.training.export.export import export_run
 from tests.training.builders import CPU, make_recipe, start
-from training.export import export_run
 
 ROOT = Path(__file__).resolve().parent.parent
 

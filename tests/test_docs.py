@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from commands.arguments import build_parser
-from model.adamf import AdaMFConfig
-from model.mocme import MoCMEConfig
-from model.predictor import ModelConfig
-from service.app import build_api
-from service.fact_schemas import RankRelationsRequest, ScoreRequest
-from service.schemas import PredictRequest, Request
-from service.settings import Settings, flag, is_secret, variable
-from training.objectives.adamf import AdversarialConfig
-from training.objectives.mocme import MoCMEObjectiveConfig
+from momok.commands.arguments import build_parser
+from momok.model.networks.adamf import AdaMFConfig
+from momok.model.networks.base import ModelConfig
+from momok.model.networks.mocme import MoCMEConfig
+from momok.service.app import build_api
+from momok.service.fact_schemas import RankRelationsRequest, ScoreRequest
+from momok.service.schemas import PredictRequest, Request
+from momok.service.settings import Settings, flag, is_secret, variable
+from momok.training.objectives.adamf import AdversarialConfig
+from momok.training.objectives.mocme import MoCMEObjectiveConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

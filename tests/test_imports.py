@@ -11,18 +11,45 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("model", "training", "service")
-TOP = ("cli", "commands")
-OURS = (*PACKAGES, *TOP)
+PARTS = ("model", "training", "service", "commands")
 
-FORBIDDEN_PACKAGES = {
-    "model": {"training", "service", *TOP},
-    "training": {"service", *TOP},
-    "service": {"training", *TOP},
+FORBIDDEN_PARTS = {
+    "model": {"training", "service", "commands", "cli"},
+    "training": {"service", "commands", "cli"},
+    "service": {"training", "commands", "cli"},
+    "commands": {"cli"},
 }
 
+WINGS = {
+    "model": {
+        "networks": set(),
+        "retrieval": set(),
+        "bundle": {"networks", "retrieval", "runtime"},
+        "runtime": set(),
+    },
+    "training": {
+        "data": set(),
+        "importers": {"data", "fit"},
+        "encoders": {"data"},
+        "objectives": set(),
+        "evaluation": set(),
+        "fit": {"data", "objectives", "evaluation"},
+        "export": {"data", "fit", "evaluation"},
+        "discovery": {"data"},
+        "experiments": {"data", "fit", "evaluation", "export"},
+        "world": {"data", "encoders", "fit", "export"},
+    },
+}
+"""Wing -> the wings of its part that it may import, besides the files at its part's door."""
+
+ABOVE_THE_WINGS = {"model": {"answer", "scorer"}, "training": set[str]()}
+"""Files at a part's door that use its wings; the other files there know no wing."""
+
+MOST_FILES = 16
+"""In one folder, ``__init__`` not counted."""
+
 ONLY_IN = {
-    "faiss": ("model/index.py",),
+    "faiss": ("model/retrieval/index.py",),
     "fastapi": ("service/",),
     "fastapi_offline": ("service/",),
     "starlette": ("service/",),
@@ -42,9 +69,12 @@ ONLY_IN = {
     "pycountry": (),  # Tests compare our tables with it.
     "PIL": ("training/encoders/", "training/world/"),
     "pickle": ("training/importers/tensors.py",),  # For the name of the error that torch.load raises.
-    "matplotlib": ("training/plot.py",),
-    "requests": (),
+    "matplotlib": ("training/experiments/plot.py",),
+    "aiohttp": (),
     "httpx": (),
+    "requests": (),
+    "urllib.request": ("commands/",),  # Asks the server that it has started.
+    "urllib3": (),
 }
 """Module -> the only places that may import it."""
 
@@ -52,9 +82,9 @@ FORBIDDEN_CALLS = {"eval", "exec"}
 
 
 def sources() -> list[Path]:
-    files = [ROOT / "cli.py"]
-    for package in (*PACKAGES, "commands"):
-        files += sorted((ROOT / package).rglob("*.py"))
+    files = sorted((ROOT / "momok").glob("*.py"))
+    for part in PARTS:
+        files += sorted((ROOT / part).rglob("*.py"))
     return files
 
 
@@ -75,9 +105,12 @@ def imports_of(path: Path) -> Iterator[str]:
 
 def module_file(dotted: str) -> Path | None:
     """The file of ours that a dotted import leads to, None for other people's modules."""
-    parts = dotted.split(".")
-    if parts[0] not in OURS:
+    top, *parts = dotted.split(".")
+    if top != "momok":
         return None
+    if not parts or parts[0] not in PARTS:
+        file = ROOT / "momok" / f"{parts[0] if parts else '__init__'}.py"
+        return file if file.exists() else ROOT / "momok" / "__init__.py"
     for length in (len(parts), len(parts) - 1):
         base = ROOT.joinpath(*parts[:length])
         for candidate in (base.with_suffix(".py"), base / "__init__.py"):
@@ -86,23 +119,72 @@ def module_file(dotted: str) -> Path | None:
     raise AssertionError(f"{dotted} leads nowhere")
 
 
+def wing_of(path: Path) -> str | None:
+    """The wing that a file stands in; None at a part's door."""
+    part, *rest = path.relative_to(ROOT).parts
+    return rest[0] if part in WINGS and len(rest) > 1 else None
+
+
+def ours(path: Path) -> Iterator[Path]:
+    """The files of ours that a file imports."""
+    files = (module_file(dotted) for dotted in imports_of(path))
+    yield from (file for file in files if file is not None and file != path)
+
+
 def test_the_walk_sees_the_code() -> None:
-    assert len(sources()) > 40
-    assert "model.errors.UserError" in set(imports_of(ROOT / "cli.py"))
+    assert len(sources()) > 150
+    assert "momok.model.errors.UserError" in set(imports_of(ROOT / "momok" / "cli.py"))
+
+
+def test_the_links_lead_to_the_folders() -> None:
+    for part in (*PARTS, "configs"):
+        link = ROOT / "momok" / part
+        assert link.is_symlink() and link.resolve() == ROOT / part
 
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
-def test_packages_keep_to_their_side(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
+def test_parts_keep_to_their_side(path: Path) -> None:
+    part = path.relative_to(ROOT).parts[0]
+    assert not {file.relative_to(ROOT).parts[0] for file in ours(path)} & FORBIDDEN_PARTS.get(part, set())
     roots = {dotted.split(".")[0] for dotted in imports_of(path)}
-    assert not roots & FORBIDDEN_PACKAGES.get(package, set())
+    assert not roots & {*PARTS, "cli"}, "the installed name is momok"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_wings_keep_to_their_side(path: Path) -> None:
+    part, wing = path.relative_to(ROOT).parts[0], wing_of(path)
+    if part not in WINGS or path.stem in ABOVE_THE_WINGS[part]:
+        return
+    allowed = {None} if wing is None else {None, wing, *WINGS[part][wing]}
+    for file in ours(path):
+        if file.relative_to(ROOT).parts[0] == part:
+            assert wing_of(file) in allowed, f"{name_of(path)} imports {name_of(file)}"
+            assert file.stem not in ABOVE_THE_WINGS[part], f"{name_of(path)} imports {name_of(file)}"
+
+
+def test_every_wing_says_what_it_is_for() -> None:
+    for part, wings in WINGS.items():
+        folders = {path.parent.name for path in (ROOT / part).glob("*/*.py")}
+        assert folders == set(wings)
+        for wing, allowed in wings.items():
+            text = ast.get_docstring(ast.parse((ROOT / part / wing / "__init__.py").read_text("utf-8")))
+            assert text and all(f"`{other}`" in text for other in allowed), f"{part}/{wing}"
+
+
+def test_no_folder_is_a_long_row() -> None:
+    counts: dict[Path, int] = {}
+    for path in sources():
+        if path.name != "__init__.py" and path.relative_to(ROOT).parts[0] in WINGS:
+            counts[path.parent] = counts.get(path.parent, 0) + 1
+    assert {name_of(folder) for folder, count in counts.items() if count > MOST_FILES} == set()
 
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_libraries_stay_where_they_belong(path: Path) -> None:
     for dotted in imports_of(path):
-        allowed = ONLY_IN.get(dotted.split(".")[0])
-        assert allowed is None or name_of(path).startswith(allowed), f"{dotted} in {name_of(path)}"
+        for library, allowed in ONLY_IN.items():
+            if dotted == library or dotted.startswith(f"{library}."):
+                assert name_of(path).startswith(allowed), f"{dotted} in {name_of(path)}"
 
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
@@ -121,10 +203,7 @@ def test_nothing_runs_data_as_code(path: Path) -> None:
 
 
 def test_no_cycles() -> None:
-    graph = {
-        path: {file for dotted in imports_of(path) if (file := module_file(dotted)) and file != path}
-        for path in sources()
-    }
+    graph = {path: set(ours(path)) for path in sources()}
     done: set[Path] = set()
 
     def visit(path: Path, above: tuple[Path, ...]) -> None:

@@ -1,1 +1,1 @@
-"""Everything offline: datasets, recipes, training, evaluation and export."""
+"""From raw graphs to bundles. Imports `model`, never `service`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.routes.context import Served, problems
-from service.schemas import ModelRef
+from momok.service.routes.context import Served, problems
+from momok.service.schemas import ModelRef
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 

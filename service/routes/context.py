@@ -12,14 +12,14 @@ from fastapi import Depends, FastAPI, Header, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
-from service.answerer import Answerer
-from service.batcher import MicroBatcher
-from service.deployment import Deployment
-from service.errors import InvalidRequest, Problem
-from service.limiter import Limiter
-from service.metrics import Metrics
-from service.problems import MEDIA_TYPE
-from service.settings import Settings
+from momok.service.answerer import Answerer
+from momok.service.batcher import MicroBatcher
+from momok.service.deployment import Deployment
+from momok.service.errors import InvalidRequest, Problem
+from momok.service.limiter import Limiter
+from momok.service.metrics import Metrics
+from momok.service.problems import MEDIA_TYPE
+from momok.service.settings import Settings
 
 ResultT = TypeVar("ResultT")
 

@@ -12,11 +12,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from service import scoring
-from service.errors import InvalidRequest, ProblemItem, pointer
-from service.fact_schemas import RankRelationsRequest, RankRelationsResponse, ScoreRequest, ScoreResponse
-from service.facts import RelationScores
-from service.routes.context import Context, Served, Timeout, allowed_s, client_of, problems, resolved
+from momok.service import scoring
+from momok.service.errors import InvalidRequest, ProblemItem, pointer
+from momok.service.fact_schemas import (
+    RankRelationsRequest,
+    RankRelationsResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
+from momok.service.facts import RelationScores
+from momok.service.routes.context import Context, Served, Timeout, allowed_s, client_of, problems, resolved
 
 ResultT = TypeVar("ResultT")
 FACTS_AT_ONCE = 4
@@ -88,7 +93,7 @@ class _Work:
         scoring.check_room(self._scorer, 1, timeout_s)
 
     async def score(self, call: Callable[[], ResultT], size: int) -> ResultT:
-        """One turn, of the length of ``size`` queries. Raises as ``service.scoring.score``."""
+        """One turn, of the length of ``size`` queries. Raises as ``momok.service.scoring.score``."""
         left_s = self._deadline - perf_counter()
         scored = await scoring.score(self._scorer, self._receive, lambda _: [call()], [None], left_s, size)
         return scored.answers[0]

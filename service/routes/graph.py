@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from service.routes.context import Served, client_of, problems
-from service.schemas import EntitiesOut, EntityDetailsOut, ModelOut, RelationsOut
+from momok.service.routes.context import Served, client_of, problems
+from momok.service.schemas import EntitiesOut, EntityDetailsOut, ModelOut, RelationsOut
 
 router = APIRouter(prefix="/v1", tags=["graph"])
 

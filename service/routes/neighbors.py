@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.graph import Direction
-from service.routes.context import Served, problems
-from service.routes.keys import KeyRoute
-from service.schemas import NeighborsOut
+from momok.service.graph import Direction
+from momok.service.routes.context import Served, problems
+from momok.service.routes.keys import KeyRoute
+from momok.service.schemas import NeighborsOut
 
 router = APIRouter(prefix="/v1", tags=["graph"], route_class=KeyRoute)
 

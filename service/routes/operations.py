@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.errors import NotAlive
-from service.routes.context import Served, problems
+from momok.service.errors import NotAlive
+from momok.service.routes.context import Served, problems
 
 router = APIRouter(tags=["operations"])
 

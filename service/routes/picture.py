@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from model.pictures import MEDIA_TYPES
-from service.routes.context import Served, problems
-from service.routes.keys import KeyRoute
+from momok.model.bundle.pictures import MEDIA_TYPES
+from momok.service.routes.context import Served, problems
+from momok.service.routes.keys import KeyRoute
 
 router = APIRouter(prefix="/v1", tags=["graph"], route_class=KeyRoute)
 

@@ -9,13 +9,13 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.answerer import Answerer
-from service.errors import InvalidRequest, ProblemItem, ServiceError, pointer
-from service.limits import Replay
-from service.metrics import Told
-from service.problems import answer, left
-from service.question import Question
-from service.routes.context import (
+from momok.service.answerer import Answerer
+from momok.service.errors import InvalidRequest, ProblemItem, ServiceError, pointer
+from momok.service.limits import Replay
+from momok.service.metrics import Told
+from momok.service.problems import answer, left
+from momok.service.question import Question
+from momok.service.routes.context import (
     MOST_MS,
     Context,
     Served,
@@ -25,8 +25,8 @@ from service.routes.context import (
     problems,
     resolved,
 )
-from service.schemas import PredictRequest, PredictResponse
-from service.scoring import ClientGone, check_room, score
+from momok.service.schemas import PredictRequest, PredictResponse
+from momok.service.scoring import ClientGone, check_room, score
 
 router = APIRouter(prefix="/v1", tags=["prediction"])
 

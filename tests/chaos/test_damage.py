@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from model.bundle import ENTITIES, FILES, KNOWN, MANIFEST, VOCABULARY, WEIGHTS
-from model.manifest import digest_of
-from service.app import create_app
+from momok.model.bundle.bundle import ENTITIES, FILES, KNOWN, MANIFEST, VOCABULARY, WEIGHTS
+from momok.model.bundle.manifest import digest_of
+from momok.service.app import create_app
 from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.test_api import PREDICT, problem
 from tests.service.test_deployment import nothing_kept, turn

@@ -13,7 +13,7 @@ from time import sleep
 
 import pytest
 
-from service.answerer import Answerer
+from momok.service.answerer import Answerer
 from tests.chaos.wire import GOOD, Server, answer, post, server
 from tests.e2e.processes import ENVIRONMENT
 from tests.service.builders import ADMIN_KEY, make_bundle

@@ -6,8 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.app import create_app
-from service.settings import Settings
+from momok.service.app import create_app
+from momok.service.settings import Settings
 from tests.service.builders import make_bundle
 
 

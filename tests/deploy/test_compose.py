@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from commands.arguments import build_parser
-from service.keys import load_rings
+from momok.commands.arguments import build_parser
+from momok.service.keys import load_rings
 from tests.e2e.processes import ROOT
 
 BASE = ROOT / "docker-compose.yml"

@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from time import monotonic, sleep
 
-from cli import main
+from momok.cli import main
 from tests.missing import missing
 
 ROOT = Path(__file__).resolve().parents[2]

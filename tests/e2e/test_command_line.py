@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from cli import main
-from commands.arguments import LAYOUTS
+from momok.cli import main
+from momok.commands.arguments import LAYOUTS
+from momok.training import importers
 from tests.e2e.processes import (
     MOMOK,
     ROOT,
@@ -25,7 +26,6 @@ from tests.e2e.processes import (
     stop,
     wait_for,
 )
-from training import importers
 
 
 def test_import_reports_what_it_found(raw: Path, tmp_path: Path) -> None:

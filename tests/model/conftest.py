@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.bundle_writer import save_bundle
-from model.decision import Decision
-from model.known import KnownAnswers
-from model.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
-from model.modality import ModalityInput
-from model.names import Names
-from model.predictor import LinkPredictor, build_model, parse_config
-from model.vocabulary import write_vocabulary
+from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
+from momok.model.bundle.names import Names
+from momok.model.bundle.vocabulary import write_vocabulary
+from momok.model.bundle.writer import save_bundle
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.base import LinkPredictor, build_model, parse_config
+from momok.model.networks.modality import ModalityInput
+from momok.model.scores import Decision
 
 NUM_ENTITIES, NUM_RELATIONS = 9, 2
 SIZES: dict[str, dict[str, int]] = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import rotation
-from model.rotation import distance, paired_distance, rotate, signed_phase
+from momok.model import rotation
+from momok.model.rotation import distance, paired_distance, rotate, signed_phase
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.answer import Answer, Query
-from model.bundle import Bundle
-from model.predictor import LinkPredictor
-from model.scorer import Scorer
+from momok.model.answer import Answer, Query
+from momok.model.bundle.bundle import Bundle
+from momok.model.networks.base import LinkPredictor
+from momok.model.scorer import Scorer
 
 NUM_ENTITIES, NUM_RELATIONS = 40, 4
 

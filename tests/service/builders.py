@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from pydantic import SecretStr
 
-from model.answer import Query
-from model.bundle_writer import save_bundle
-from model.decision import Decision
-from model.known import KnownAnswers
-from model.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
-from model.momok import MoMoKConfig
-from model.names import Names
-from model.predictor import Candidates, LinkPredictor, ModalityShape, build_model
-from model.scorer import Scorer
-from model.vocabulary import write_vocabulary
-from service.settings import Settings
+from momok.model.answer import Query
+from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
+from momok.model.bundle.names import Names
+from momok.model.bundle.vocabulary import write_vocabulary
+from momok.model.bundle.writer import save_bundle
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.base import Candidates, LinkPredictor, ModalityShape, build_model
+from momok.model.networks.momok import MoMoKConfig
+from momok.model.scorer import Scorer
+from momok.model.scores import Decision
+from momok.service.settings import Settings
 
 MODALITIES = ("structure", "image", "type")
 WIDTH = 6

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.settings import Settings
+from momok.service.app import create_app
+from momok.service.settings import Settings
 from tests.service.builders import Made, make_bundle
 
 

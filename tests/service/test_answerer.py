@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from model.bundle import MANIFEST, BundleError
-from service.answerer import Answerer
-from service.errors import pointer
-from service.schemas import PredictRequest
-from service.text import answer_lines
+from momok.model.bundle.bundle import MANIFEST, BundleError
+from momok.service.answerer import Answerer
+from momok.service.errors import pointer
+from momok.service.schemas import PredictRequest
+from momok.service.text import answer_lines
 from tests.service.builders import make_bundle
 
 

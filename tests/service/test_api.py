@@ -12,9 +12,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.answerer import Answerer
-from service.app import create_app
-from service.settings import Settings
+from momok.service.answerer import Answerer
+from momok.service.app import create_app
+from momok.service.settings import Settings
 from tests.service.builders import Made, make_bundle
 
 ROOT = Path(__file__).resolve().parents[2]

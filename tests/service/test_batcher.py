@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.errors import UserError
-from service import batcher as module
-from service import scoring
-from service.batch import SETTLED
-from service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
-from service.errors import DeadlineExceeded
-from service.job import Scored
+from momok.model.errors import UserError
+from momok.service import batcher as module
+from momok.service import scoring
+from momok.service.batch import SETTLED
+from momok.service.batcher import ClosedError, DeadlineError, MicroBatcher, QueueFullError
+from momok.service.errors import DeadlineExceeded
+from momok.service.job import Scored
 
 
 class Recorder:

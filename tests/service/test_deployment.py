@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from model.bundle import MANIFEST, WEIGHTS, Bundle
-from model.predictor import LinkPredictor
-from service import deployment as module
-from service.answerer import Answerer
-from service.app import create_app, unloaded_app
-from service.deployment import Deployment
-from service.errors import Starting
-from service.routes.context import context_of
-from service.schemas import PredictRequest
-from service.settings import Settings
+from momok.model.bundle.bundle import MANIFEST, WEIGHTS, Bundle
+from momok.model.networks.base import LinkPredictor
+from momok.service import deployment as module
+from momok.service.answerer import Answerer
+from momok.service.app import create_app, unloaded_app
+from momok.service.deployment import Deployment
+from momok.service.errors import Starting
+from momok.service.routes.context import context_of
+from momok.service.schemas import PredictRequest
+from momok.service.settings import Settings
 from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.test_api import PREDICT, problem
 from tests.service.test_overload import broken, until

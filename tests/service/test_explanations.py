@@ -8,10 +8,10 @@ import numpy as np
 import orjson
 import pytest
 
-from model.answer import Answers, Query
-from model.ranking import Rankings
-from model.trust import Trusts, trust_out
-from service.explanations import Explanations
+from momok.model.answer import Answers, Query
+from momok.model.explanation import Trusts, trust_out
+from momok.model.retrieval.ranking import Rankings
+from momok.service.explanations import Explanations
 
 NAMES = ("structure", 'say "%b" %% \\', "東京")
 GATED = {"structure": 2, "東京": 5}

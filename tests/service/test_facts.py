@@ -11,13 +11,13 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from model.bundle import Bundle
-from model.known import SPLITS
-from service.app import create_app
-from service.settings import Settings
+from momok.model.bundle.bundle import Bundle
+from momok.model.filter_index import SPLITS
+from momok.service.app import create_app
+from momok.service.settings import Settings
+from momok.training.export.export import evaluate_bundle
 from tests.service.builders import NUM_RELATIONS, Made, make_bundle
 from tests.service.test_api import pointers, problem
-from training.export import evaluate_bundle
 
 SCORE, RANK = "/v1/score", "/v1/relations/rank"
 FACT = {"head": "e1", "relation": "r0", "tail": "e2"}
@@ -170,7 +170,7 @@ def test_many_relations_take_several_turns_of_the_scorer(
 ) -> None:
     body = {"head": "e1", "tail": "e2"}
     at_once = client.post(RANK, json=body).json()
-    monkeypatch.setattr("service.facts.RELATIONS_AT_ONCE", 2)
+    monkeypatch.setattr("momok.service.facts.RELATIONS_AT_ONCE", 2)
     in_turns = client.post(RANK, json=body).json()
     for one, other in zip(at_once["relations"], in_turns["relations"], strict=True):
         assert one["relation"] == other["relation"]

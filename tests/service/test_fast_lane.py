@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.routes import predict
+from momok.service.routes import predict
 from tests.service.test_api import PREDICT
 
 GOOD = {"head": "e1", "relation": "r0"}

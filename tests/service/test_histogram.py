@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.histogram import KEPT, Histogram
+from momok.service.histogram import KEPT, Histogram
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.answerer import Answerer
-from service.app import create_app
-from service.errors import RateLimited
-from service.limiter import MOST_CLIENTS, Limiter
-from service.limits import CROWDED, WHOLE, Guard
-from service.routes.context import SEARCHES
-from service.schemas import EntitiesOut
-from service.settings import Settings
+from momok.service.answerer import Answerer
+from momok.service.app import create_app
+from momok.service.errors import RateLimited
+from momok.service.limiter import MOST_CLIENTS, Limiter
+from momok.service.limits import CROWDED, WHOLE, Guard
+from momok.service.routes.context import SEARCHES
+from momok.service.schemas import EntitiesOut
+from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.test_api import PREDICT, problem
 from tests.service.test_overload import until

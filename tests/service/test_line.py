@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from service import line as module
-from service.line import Line, LineLost
-from service.messages import SIZES_BYTES, framed, size_of, taken_apart
+from momok.service import line as module
+from momok.service.line import Line, LineLost
+from momok.service.messages import SIZES_BYTES, framed, size_of, taken_apart
 
 
 class Other:

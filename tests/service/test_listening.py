@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import uvloop
 
-from service.server import several
+from momok.service.server import several
 
 CONNECTIONS, FEW_ROUNDS = 64, 16
 

@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.logs import JsonFormatter, TextFormatter
-from service.settings import Settings
+from momok.service.app import create_app
+from momok.service.logs import JsonFormatter, TextFormatter
+from momok.service.settings import Settings
 from tests.service.builders import Made
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}] * 3}

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.answer import Query
-from model.bundle import Bundle
-from model.trust import Trust
-from service.messages import (
+from momok.model.answer import Query
+from momok.model.bundle.bundle import Bundle
+from momok.model.explanation import Trust
+from momok.service.messages import (
     SIZES_BYTES,
     framed,
     placed_as_message,
@@ -22,8 +22,8 @@ from service.messages import (
     written_as_message,
     written_of,
 )
-from service.question import Question, Written
-from service.scorers import LocalScorer
+from momok.service.question import Question, Written
+from momok.service.scorers import LocalScorer
 from tests.service.builders import Made
 
 SOME = np.array([5, 2, 2], dtype=np.int64)

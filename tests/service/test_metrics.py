@@ -11,14 +11,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from model.bundle import BundleError
-from model.index_spec import PARAMETERS
-from service.answerer import Answerer
-from service.app import LAG_EVERY_S, create_app
-from service.metrics import ENGINES, KEPT, STAGES, Metrics, Told
-from service.question import Counted
-from service.routes.context import context_of
-from service.settings import Settings
+from momok.model.bundle.bundle import BundleError
+from momok.model.retrieval.index_spec import PARAMETERS
+from momok.service.answerer import Answerer
+from momok.service.app import LAG_EVERY_S, create_app
+from momok.service.metrics import ENGINES, KEPT, STAGES, Metrics, Told
+from momok.service.question import Counted
+from momok.service.routes.context import context_of
+from momok.service.settings import Settings
 from tests.service.builders import ADMIN, Made, admin_settings
 from tests.service.test_overload import broken, faulty, waiting
 

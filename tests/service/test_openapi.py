@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-import service.errors
-import service.fact_schemas
-import service.schemas
-from service.app import build_api
+from momok.service import errors, fact_schemas, schemas
+from momok.service.app import build_api
 
 SCHEMAS: dict[str, dict[str, Any]] = build_api().openapi()["components"]["schemas"]
 FOREIGN = {"HTTPValidationError", "ValidationError"}
@@ -34,11 +32,7 @@ def test_every_field_has_an_example_that_it_takes(name: str, field: str, given: 
     if "examples" not in given:
         assert refers(given), f"{name}.{field} has no example"
         return
-    model = next(
-        getattr(module, name)
-        for module in (service.schemas, service.fact_schemas, service.errors)
-        if hasattr(module, name)
-    )
+    model = next(getattr(module, name) for module in (schemas, fact_schemas, errors) if hasattr(module, name))
     kind = model.model_fields[field]
     for example in given["examples"]:
         TypeAdapter(kind.annotation).validate_python(example)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from service.outgoing import HELD_BYTES, Outgoing, Round
+from momok.service.outgoing import HELD_BYTES, Outgoing, Round
 
 
 class Sent(asyncio.Transport):

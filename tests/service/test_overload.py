@@ -14,12 +14,12 @@ import torch
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from model.answer import Query
-from service.answerer import Answerer
-from service.app import create_app, unloaded_app
-from service.question import Question, Written
-from service.routes.context import MOST_MS, context_of
-from service.settings import Settings
+from momok.model.answer import Query
+from momok.service.answerer import Answerer
+from momok.service.app import create_app, unloaded_app
+from momok.service.question import Question, Written
+from momok.service.routes.context import MOST_MS, context_of
+from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.test_api import PREDICT, pointers, problem
 

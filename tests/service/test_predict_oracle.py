@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.settings import Settings
+from momok.service.app import create_app
+from momok.service.settings import Settings
 from tests.service.builders import NUM_RELATIONS, Made, make_bundle
 
 # Small enough that every k can be asked, and large enough that searches are not all scans.

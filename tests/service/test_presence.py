@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from model.bundle import Bundle
-from model.predictor import MODELS
-from service.answerer import Answerer
-from service.schemas import PredictRequest
-from service.text import answer_lines
+from momok.model.bundle.bundle import Bundle
+from momok.model.networks.base import MODELS
+from momok.service.answerer import Answerer
+from momok.service.schemas import PredictRequest
+from momok.service.text import answer_lines
+from momok.training.data.dataset import Dataset
+from momok.training.export.export import export_run
 from tests.training.builders import CPU, make_dataset, make_recipe, start
-from training.dataset import Dataset
-from training.export import export_run
 
 ABSENT = {"e0": ["text"], "e1": [], "e36": ["text", "numeric"], "e37": ["numeric"]}
 """Entities and what ``make_dataset`` gives them no features of."""

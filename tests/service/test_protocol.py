@@ -10,11 +10,11 @@ import threading
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service.answerer import Answerer
-from service.app import create_app
-from service.protocol import guarded
-from service.server import _listen
-from service.settings import Settings
+from momok.service.answerer import Answerer
+from momok.service.app import create_app
+from momok.service.protocol import guarded
+from momok.service.server import _listen
+from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.test_overload import GOOD, until
 

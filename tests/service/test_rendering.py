@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.answer import Query
-from model.bundle import Bundle
-from service import rendering
-from service.answerer import Answerer
-from service.question import Question
-from service.rendering import Renderer
-from service.schemas import PredictRequest, PredictResponse
-from service.scorers import LocalScorer
+from momok.model.answer import Query
+from momok.model.bundle.bundle import Bundle
+from momok.service import rendering
+from momok.service.answerer import Answerer
+from momok.service.question import Question
+from momok.service.rendering import Renderer
+from momok.service.schemas import PredictRequest, PredictResponse
+from momok.service.scorers import LocalScorer
 from tests.service.builders import Made, make_bundle
 
 NASTY = 'say "hi" \\ \u2028\x01 </script> 🗿'

@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model import layout
-from model.ahead import Ahead
-from model.answer import Query
-from model.errors import UserError
-from service import scorer_process, scorer_worker
-from service.answerer import Answerer
-from service.fact_schemas import RankRelationsRequest, ScoreRequest
-from service.job import ScorerEnded
-from service.opening import open_apart
-from service.question import Question, Written
-from service.schemas import PredictRequest
-from service.scorer_process import ScorerFailed, ScorerProcess, ScorerSpec
-from service.scorer_worker import _failure
-from service.settings import Settings
+from momok.model.answer import Query
+from momok.model.errors import UserError
+from momok.model.retrieval import matmul as layout
+from momok.model.retrieval.ahead import Ahead
+from momok.service import scorer_process, scorer_worker
+from momok.service.answerer import Answerer
+from momok.service.fact_schemas import RankRelationsRequest, ScoreRequest
+from momok.service.job import ScorerEnded
+from momok.service.opening import open_apart
+from momok.service.question import Question, Written
+from momok.service.schemas import PredictRequest
+from momok.service.scorer_process import ScorerFailed, ScorerProcess, ScorerSpec
+from momok.service.scorer_worker import _failure
+from momok.service.settings import Settings
 from tests.e2e.processes import has_ended
 from tests.service.builders import Made
 from tests.service.test_deployment import damage, spoil_golden

@@ -15,12 +15,12 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from model.errors import UserError
-from service.answerer import Answerer
-from service.app import build_api, create_app
-from service.keys import KeyRing, hash_line, load_keys, load_rings, new_key
-from service.security import HEADERS, KEY_NAME, exposure
-from service.settings import Settings
+from momok.model.errors import UserError
+from momok.service.answerer import Answerer
+from momok.service.app import build_api, create_app
+from momok.service.keys import KeyRing, hash_line, load_keys, load_rings, new_key
+from momok.service.security import HEADERS, KEY_NAME, exposure
+from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.test_api import problem
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from commands.arguments import build_parser
-from model.errors import UserError
-from service.settings import Settings, flag, is_secret, variable
-from service.sources import load_settings
+from momok.commands.arguments import build_parser
+from momok.model.errors import UserError
+from momok.service.settings import Settings, flag, is_secret, variable
+from momok.service.sources import load_settings
 
 EXAMPLES: dict[str, tuple[str, Any]] = {
     "bundle": ("some/bundle", Path("some/bundle")),

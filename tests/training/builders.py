@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.modality import Modality
-from model.names import Names
-from training.dataset import STRUCTURE, Dataset
-from training.recipe import Recipe
-from training.trainer import Trainer, start_training
+from momok.model.bundle.names import Names
+from momok.model.networks.modality import Modality
+from momok.training.data.dataset import STRUCTURE, Dataset
+from momok.training.fit.recipe import Recipe
+from momok.training.fit.trainer import Trainer, start_training
 
 CPU = torch.device("cpu")
 NUM_MEMBERS, NUM_GROUPS = 32, 4

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from model.modality import Modality
-from model.names import Names
-from training.dataset import STRUCTURE, Dataset
+from momok.model.bundle.names import Names
+from momok.model.networks.modality import Modality
+from momok.training.data.dataset import STRUCTURE, Dataset
 
 TRAIN = [[0, 0, 1], [1, 0, 2], [0, 0, 1], [2, 1, 3], [3, 1, 0]]  # the first stands there twice
 VALID = [[0, 0, 1], [1, 1, 0]]  # the first is in train

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from training.memory import CELLS, MIN_ROWS, rows_at_once
+from momok.training.memory import CELLS, MIN_ROWS, rows_at_once
 
 
 @pytest.mark.parametrize("num_entities", [1, 1000, 15_000, 50_000_000])
@@ -22,7 +22,7 @@ def test_freed_memory_is_kept_where_it_is_asked_for() -> None:
     """Pages that the kernel had to clear for ten tensors of 64 MB, after as many as it takes to settle."""
     code = """
 import resource, sys, torch
-from training.memory import keep_freed_memory
+from momok.training.memory import keep_freed_memory
 if sys.argv[1] == "keep": keep_freed_memory()
 for turn in range(50):
     if turn == 40: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

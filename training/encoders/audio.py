@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from model.device import choose_device
-from training.dataset import Dataset
-from training.encoders.base import About, Describer, Encoder, Float32, Float64, Options, Unreadable
-from training.encoders.describing import Described
-from training.encoders.libraries import importing, need
-from training.encoders.models import ModelDirectory
-from training.encoders.sources import find_files
-from training.encoders.transformers_model import TransformersAudio
+from momok.model.arrays import Float32, Float64
+from momok.model.runtime.device import choose_device
+from momok.training.data.dataset import Dataset
+from momok.training.encoders.base import About, Describer, Encoder, Options, Unreadable
+from momok.training.encoders.describing import Described
+from momok.training.encoders.models.base import ModelDirectory
+from momok.training.encoders.models.libraries import importing, need
+from momok.training.encoders.models.transformers import TransformersAudio
+from momok.training.encoders.sources import find_files
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 RATE = 16_000

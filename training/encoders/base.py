@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.device import DeviceName
-from model.modality import Modality
-from training.dataset import Dataset
-from training.encoders.models import ModelDirectory
-from training.files import DatasetError
+from momok.model.arrays import Float32
+from momok.model.networks.modality import Modality
+from momok.model.runtime.device import DeviceName
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError
+from momok.training.encoders.models.base import ModelDirectory
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 LeftOut = list[tuple[str, str]]
 """What could not be read, and why."""
 

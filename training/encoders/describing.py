@@ -12,11 +12,12 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from model.modality import Modality
-from training.encoders.base import About, Describer, Float32, Float64, LeftOut, Unreadable, Work
-from training.encoders.pieces import Piece, Pieces
-from training.encoders.sources import digest_of
-from training.files import DatasetError
+from momok.model.arrays import Float32, Float64
+from momok.model.networks.modality import Modality
+from momok.training.data.files import DatasetError
+from momok.training.encoders.base import About, Describer, LeftOut, Unreadable, Work
+from momok.training.encoders.pieces import Piece, Pieces
+from momok.training.encoders.sources import digest_of
 
 PIECE = 64
 """Entities between two writes to disk; more where there would be more than ``MAX_PIECES``."""

@@ -9,17 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from model.modality import Modality
-from training.checks import check_modality_name
-from training.dataset import Dataset
-from training.directory import locked
-from training.encoders.audio import AUDIO
-from training.encoders.base import About, Encoder, LeftOut, Options, Work
-from training.encoders.image import IMAGE
-from training.encoders.numeric import NUMERIC
-from training.encoders.text import TEXT
-from training.encoders.video import VIDEO
-from training.files import DatasetError
+from momok.model.networks.modality import Modality
+from momok.training.data.checks import check_modality_name
+from momok.training.data.dataset import Dataset
+from momok.training.data.directory import locked
+from momok.training.data.files import DatasetError
+from momok.training.encoders.audio import AUDIO
+from momok.training.encoders.base import About, Encoder, LeftOut, Options, Work
+from momok.training.encoders.image import IMAGE
+from momok.training.encoders.numeric import NUMERIC
+from momok.training.encoders.text import TEXT
+from momok.training.encoders.video import VIDEO
 
 ENCODERS: Mapping[str, Encoder] = {
     "text": TEXT,

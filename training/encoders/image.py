@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.device import choose_device
-from model.modality import Modality
-from training.dataset import Dataset
-from training.encoders.base import About, Encoder, Float32, Float64, LeftOut, Options
-from training.encoders.describing import Described, describe_items, joined
-from training.encoders.image_model import open_image_model
-from training.encoders.libraries import need
-from training.encoders.models import ModelDirectory
-from training.encoders.pictures import SUFFIXES, PictureDescriber, PictureFiles, on_white
-from training.encoders.sources import find_files
-from training.files import DatasetError
+from momok.model.arrays import Float32, Float64
+from momok.model.networks.modality import Modality
+from momok.model.runtime.device import choose_device
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError
+from momok.training.encoders.base import About, Encoder, LeftOut, Options
+from momok.training.encoders.describing import Described, describe_items, joined
+from momok.training.encoders.models.base import ModelDirectory
+from momok.training.encoders.models.image import open_image_model
+from momok.training.encoders.models.libraries import need
+from momok.training.encoders.pictures import SUFFIXES, PictureDescriber, PictureFiles, on_white
+from momok.training.encoders.sources import find_files
 
 if TYPE_CHECKING:
     from PIL.Image import Image

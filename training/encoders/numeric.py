@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.modality import Modality
-from training.dataset import Dataset
-from training.encoders.base import About, Encoder, Fitted, Float64, Options
-from training.encoders.sources import read_numbers
-from training.files import DatasetError
+from momok.model.arrays import Float64
+from momok.model.networks.modality import Modality
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError
+from momok.training.encoders.base import About, Encoder, Fitted, Options
+from momok.training.encoders.sources import read_numbers
 
 HEAVY_TAIL = 2.0
 """Skewness above which a column is taken by its logarithm: an exponential distribution has 2."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from training.encoders.base import About, Float32, Unreadable
+from momok.model.arrays import Float32
+from momok.training.encoders.base import About, Unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from model.directory import explained, new_directory, replace_file
-from training.encoders.base import Float32, LeftOut
-from training.files import DatasetError
-from training.resuming import check_begun
+from momok.model.arrays import Float32
+from momok.model.runtime.directory import explained, new_directory, replace_file
+from momok.training.data.files import DatasetError
+from momok.training.data.resuming import check_begun
+from momok.training.encoders.base import LeftOut
 
 _RECORD = "encoding.json"
 

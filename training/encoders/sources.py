@@ -12,11 +12,11 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from model.names import Names, shorten
-from training.checks import unknown_key
-from training.dataset import Dataset
-from training.encoders.base import Float64
-from training.files import DatasetError, read_lines, read_text
+from momok.model.arrays import Float64
+from momok.model.bundle.names import Names, shorten
+from momok.training.data.checks import unknown_key
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError, read_lines, read_text
 
 FACTS_HEADER = ["key", "attribute", "value"]
 

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.device import choose_device
-from model.modality import Modality
-from training.dataset import Dataset
-from training.encoders.base import About, Encoder, Fitted, Job, Options
-from training.encoders.describing import Described
-from training.encoders.libraries import need
-from training.encoders.models import ModelDirectory
-from training.encoders.sources import read_texts
-from training.encoders.text_model import SentenceModel
-from training.files import DatasetError
+from momok.model.networks.modality import Modality
+from momok.model.runtime.device import choose_device
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError
+from momok.training.encoders.base import About, Encoder, Fitted, Job, Options
+from momok.training.encoders.describing import Described
+from momok.training.encoders.models.base import ModelDirectory
+from momok.training.encoders.models.libraries import need
+from momok.training.encoders.models.text import SentenceModel
+from momok.training.encoders.sources import read_texts
 
 WIDTH = 128
 _LETTERS = (2, 4)

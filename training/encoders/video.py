@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.dataset import Dataset
-from training.encoders.base import About, Encoder, Float32, Options, Unreadable
-from training.encoders.describing import Described
-from training.encoders.image import picture_describer
-from training.encoders.libraries import importing, need
-from training.encoders.pictures import PictureDescriber, check_size
-from training.encoders.sources import find_files
+from momok.model.arrays import Float32
+from momok.training.data.dataset import Dataset
+from momok.training.encoders.base import About, Encoder, Options, Unreadable
+from momok.training.encoders.describing import Described
+from momok.training.encoders.image import picture_describer
+from momok.training.encoders.models.libraries import importing, need
+from momok.training.encoders.pictures import PictureDescriber, check_size
+from momok.training.encoders.sources import find_files
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg")
 EVERY = 25

@@ -1,4 +1,7 @@
-"""Public layouts of a graph, with labels and features beside it -> Dataset."""
+"""Importers: public layouts of a graph, with labels and features beside it, become a Dataset.
+
+May import `data`, and `fit` for runs made of released checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from training.checks import check_modality_name
-from training.dataset import Dataset
-from training.files import DatasetError
-from training.importers.features import read_modality
-from training.importers.holdout import hold_out
-from training.importers.labels import label_entities, label_relations
-from training.importers.layouts import import_momok, import_openke, import_tsv
+from momok.training.data.checks import check_modality_name
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError
+from momok.training.importers.features import read_modality
+from momok.training.importers.holdout import hold_out
+from momok.training.importers.labels import label_entities, label_relations
+from momok.training.importers.layouts import import_momok, import_openke, import_tsv
 
 __all__ = ["LAYOUTS", "import_dataset", "import_momok", "import_openke", "import_tsv"]
 
@@ -41,7 +44,7 @@ def import_dataset(
     ``labels`` and ``relation_labels`` default to ``entity_labels.tsv`` and ``relation_labels.tsv`` of ``src``
     where those exist. ``features`` maps a modality to its file, ``rows`` says whose rows they are where the
     file does not. ``holdout`` replaces the valid split by this share of train, drawn with ``seed``. Nothing
-    is cleaned silently: ``training.report`` names what public graphs have wrong with them. Raises
+    is cleaned silently: ``momok.training.data.report`` names what public graphs have wrong with them. Raises
     ``DatasetError``.
     """
     src, features, rows = Path(src), features or {}, rows or {}

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.known import Int64
-from model.modality import Modality
-from model.names import Names
-from training.checks import check_features, check_keys, unknown_key
-from training.files import DatasetError, read_lines, reading
-from training.importers.tensors import read_safetensors, read_torch
+from momok.model.arrays import Int64
+from momok.model.bundle.names import Names
+from momok.model.networks.modality import Modality
+from momok.training.data.checks import check_features, check_keys, unknown_key
+from momok.training.data.files import DatasetError, read_lines, reading
+from momok.training.importers.tensors import read_safetensors, read_torch
 
 _ROWS_REMEDY = "name the entity of each row with --rows NAME=FILE (one key a line), or put rows in the file"
 

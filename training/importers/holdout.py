@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from model.known import Int64
-from training.dataset import Dataset
-from training.files import DatasetError
+from momok.model.arrays import Int64
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError
 
 
 def hold_out(dataset: Dataset, fraction: float, seed: int) -> Dataset:

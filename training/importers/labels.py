@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from model.names import Names, shorten
-from model.pictures import FOLDER
-from training.checks import check_text, unknown_key
-from training.dataset import Dataset
-from training.files import DatasetError, read_lines
+from momok.model.bundle.names import Names, shorten
+from momok.model.bundle.pictures import FOLDER
+from momok.training.data.checks import check_text, unknown_key
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError, read_lines
 
 
 def label_entities(dataset: Dataset, file: Path) -> Dataset:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from model.known import SPLITS, Int64
-from model.names import Names, shorten
-from training.checks import check_facts, check_keys, check_text, unknown_key
-from training.dataset import STRUCTURE, Dataset
-from training.files import DatasetError, count_error, parse_count, read_integers, read_lines
+from momok.model.arrays import Int64
+from momok.model.bundle.names import Names, shorten
+from momok.model.filter_index import SPLITS
+from momok.training.data.checks import check_facts, check_keys, check_text, unknown_key
+from momok.training.data.dataset import STRUCTURE, Dataset
+from momok.training.data.files import DatasetError, count_error, parse_count, read_integers, read_lines
 
 NamedFact = tuple[str, str, str]
 _HEADER = "head\trelation\ttail"

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.adamf import AdaMFConfig
-from model.directory import new_directory
-from model.momok import MoMoKConfig
-from model.predictor import LinkPredictor, ModalityShape, ModelConfig, build_model
-from training.dataset import Dataset
-from training.files import DatasetError, reading
-from training.importers import released_adamf
-from training.importers.tensors import read_safetensors, read_torch
-from training.recipe import Recipe
-from training.run import Run, RunError
+from momok.model.networks.adamf import AdaMFConfig
+from momok.model.networks.base import LinkPredictor, ModalityShape, ModelConfig, build_model
+from momok.model.networks.momok import MoMoKConfig
+from momok.model.runtime.directory import new_directory
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError, reading
+from momok.training.fit.recipe import Recipe
+from momok.training.fit.run import Run, RunError
+from momok.training.importers import released_adamf
+from momok.training.importers.tensors import read_safetensors, read_torch
 
 MODALITIES = (
     ("structure", "entity_embeddings", "relation_embeddings", "structure_moe", "TuckER_S"),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from model.adamf import AdaMFConfig
-from model.predictor import ModalityShape
-from model.rotating import EPSILON
-from training.files import DatasetError
+from momok.model.networks.adamf import AdaMFConfig
+from momok.model.networks.base import ModalityShape
+from momok.model.networks.rotate import EPSILON
+from momok.training.data.files import DatasetError
 
 SIGN = "ent_embeddings.weight"
 """A tensor that AdaMF's state dicts have and MoMoK's have not."""

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from training.files import DatasetError
+from momok.training.data.files import DatasetError
 
 _DAMAGED = (
     UnpicklingError,

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from model.adamf import AdaMF
-from model.known import KnownAnswers
-from model.layers import Modules
-from model.rotation import paired_distance, rotate
-from training.batches import Batch
-from training.losses import self_adversarial
-from training.negatives import Corrupted
-from training.objectives.base import OBJECTIVES, Loss, values_of
-from training.objectives.contrastive import Contrastive, ContrastiveConfig
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.adamf import AdaMF
+from momok.model.networks.layers import Modules
+from momok.model.rotation import paired_distance, rotate
+from momok.training.objectives.base import OBJECTIVES, Loss, values_of
+from momok.training.objectives.batches import Batch
+from momok.training.objectives.contrastive import Contrastive, ContrastiveConfig
+from momok.training.objectives.losses import self_adversarial
+from momok.training.objectives.negatives import Corrupted
 
 
 class AdaMFObjectiveConfig(ContrastiveConfig):

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from model.decision import Decision
-from model.known import KnownAnswers
-from model.predictor import LinkPredictor, describe
-from training.batches import Batch, Batches, QueryBatches
-from training.losses import LOSSES
+from momok.model.errors import describe
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.base import LinkPredictor
+from momok.model.scores import Decision
+from momok.training.objectives.batches import Batch, Batches, QueryBatches
+from momok.training.objectives.losses import LOSSES
 
 
 @dataclass(frozen=True)

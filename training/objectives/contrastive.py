@@ -9,14 +9,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.decision import Decision
-from model.known import KnownAnswers
-from model.rotating import RotatingPredictor
-from model.rotation import paired_distance, rotate
-from training.batches import Batch, Batches, FactBatches
-from training.losses import self_adversarial
-from training.negatives import Corrupted, NegativeSampler
-from training.objectives.base import Objective, ObjectiveConfig
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.rotate import RotatingPredictor
+from momok.model.rotation import paired_distance, rotate
+from momok.model.scores import Decision
+from momok.training.objectives.base import Objective, ObjectiveConfig
+from momok.training.objectives.batches import Batch, Batches, FactBatches
+from momok.training.objectives.losses import self_adversarial
+from momok.training.objectives.negatives import Corrupted, NegativeSampler
 
 
 class ContrastiveConfig(ObjectiveConfig):

@@ -9,12 +9,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.known import KnownAnswers
-from model.mocme import MoCME
-from training.batches import Batch
-from training.objectives.base import OBJECTIVES, Loss
-from training.objectives.complementarity import Complementarity
-from training.objectives.contrastive import Contrastive, ContrastiveConfig
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.mocme import MoCME
+from momok.training.objectives.base import OBJECTIVES, Loss
+from momok.training.objectives.batches import Batch
+from momok.training.objectives.complementarity import Complementarity
+from momok.training.objectives.contrastive import Contrastive, ContrastiveConfig
 
 ESTIMATED_AT_ONCE = 16_384
 """Entities whose views are held together; from so many at the most, evenly spread, estimates are made."""

@@ -7,11 +7,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from model.layers import Modules
-from model.momok import MoMoK
-from training.batches import Batch
-from training.objectives.base import OBJECTIVES, Loss, OneToN, OneToNConfig, values_of
-from training.objectives.club import ClubEstimator, Likelihood
+from momok.model.networks.layers import Modules
+from momok.model.networks.momok import MoMoK
+from momok.training.objectives.base import OBJECTIVES, Loss, OneToN, OneToNConfig, values_of
+from momok.training.objectives.batches import Batch
+from momok.training.objectives.club import ClubEstimator, Likelihood
 
 
 class MoMoKObjectiveConfig(OneToNConfig):

@@ -1,1 +1,4 @@
-"""The demo graph: the countries of the world, from our own tables and CLDR."""
+"""World: the demo graph, that is the countries of the world, from tables of ours and CLDR.
+
+May import `data`, `encoders`, `fit` and `export`.
+"""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from training.world import cldr
-from training.world.tables import TABLES, Row, read_table
+from momok.training.world import cldr
+from momok.training.world.tables import TABLES, Row, read_table
 
 RELATIONS: tuple[tuple[str, str], ...] = (
     ("borders", "borders"),

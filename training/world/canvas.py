@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from training.world.geometry import Point, Rgb
+from momok.training.world.geometry import Point, Rgb
 
 _OVERSAMPLING = 8
 

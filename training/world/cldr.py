@@ -10,7 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from training.files import DatasetError
+from momok.training.data.files import DatasetError
 
 if TYPE_CHECKING:
     from babel import Locale

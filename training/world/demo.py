@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.known import KnownAnswers
-from model.vocabulary import Vocabulary
-from training.dataset import Dataset
-from training.export import export_run
-from training.recipe import Recipe
-from training.run import Run
-from training.trainer import start_training
-from training.world.world import build_world
+from momok.model.bundle.vocabulary import Vocabulary
+from momok.model.filter_index import KnownAnswers
+from momok.training.data.dataset import Dataset
+from momok.training.export.export import export_run
+from momok.training.fit.recipe import Recipe
+from momok.training.fit.run import Run
+from momok.training.fit.trainer import start_training
+from momok.training.world.world import build_world
 
 SEED = 7
 RECIPE = Recipe.model_validate(

@@ -5,7 +5,7 @@ A line of ``tables/flags.tsv`` holds a country (ISO 3166 alpha-2, lower case), t
 apart by ``;``, painted in this order: a name, colours, then keys with their values, as in
 ``field white; disc #BC002D size 3/5 at 3/4,1/2``.
 
-- Shapes and their keys are listed in ``training.world.shapes.KINDS``.
+- Shapes and their keys are listed in ``momok.training.world.shapes.KINDS``.
 - A colour is a name of ``COLOURS`` or ``#RRGGBB``; stripes take ``2:red`` for one twice as wide as ``red``.
 - A number is ``12``, ``0.5`` or ``3/5``; a point is two of them, ``x,y``; ``at`` takes several points.
 - Lengths are in heights of the flag, x from the hoist, y from the top; ``size`` is a diameter; angles are in
@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.names import shorten
-from training.files import DatasetError, read_lines
-from training.world.geometry import Point, Rgb
-from training.world.shapes import KINDS, Kind, Shape
+from momok.model.bundle.names import shorten
+from momok.training.data.files import DatasetError, read_lines
+from momok.training.world.geometry import Point, Rgb
+from momok.training.world.shapes import KINDS, Kind, Shape
 
 if TYPE_CHECKING:  # Reading the table needs no Pillow, drawing does.
     from PIL import Image
@@ -112,7 +112,7 @@ def parse_flag(line: str) -> Flag:
 
 def draw(flag: Flag, height: int = 120) -> Image.Image:
     """The flag in RGB, ``height`` pixels high and as wide as its ratio asks; the same pixels every time."""
-    from training.world.canvas import Canvas
+    from momok.training.world.canvas import Canvas
 
     canvas = Canvas(flag.width, height)
     for shape in flag.shapes:

@@ -12,10 +12,10 @@ from itertools import accumulate, pairwise
 from math import atan2, cos, degrees, pi
 from typing import TYPE_CHECKING
 
-from training.world.geometry import Point, Rgb, around, bar, beyond, direction, stroke
+from momok.training.world.geometry import Point, Rgb, around, bar, beyond, direction, stroke
 
 if TYPE_CHECKING:  # So that tables of flags can be read where Pillow is not installed.
-    from training.world.canvas import Canvas
+    from momok.training.world.canvas import Canvas
 
 WHITE: Rgb = (0xFF, 0xFF, 0xFF)
 UNION_BLUE: Rgb = (0x01, 0x21, 0x69)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.names import shorten
-from training.files import DatasetError, read_lines
+from momok.model.bundle.names import shorten
+from momok.training.data.files import DatasetError, read_lines
 
 TABLES = Path(__file__).parent / "tables"
 

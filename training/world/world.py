@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from model.known import SPLITS, Int64
-from model.names import Names
-from training.dataset import STRUCTURE, Dataset
-from training.encoders.encode import with_modality
-from training.encoders.image import encode_pictures
-from training.encoders.numeric import encode_numbers
-from training.encoders.text import encode_texts
-from training.world.atlas import RELATIONS, Atlas, read_atlas
-from training.world.flags import draw, read_flags
+from momok.model.arrays import Int64
+from momok.model.bundle.names import Names
+from momok.model.filter_index import SPLITS
+from momok.training.data.dataset import STRUCTURE, Dataset
+from momok.training.encoders.encode import with_modality
+from momok.training.encoders.image import encode_pictures
+from momok.training.encoders.numeric import encode_numbers
+from momok.training.encoders.text import encode_texts
+from momok.training.world.atlas import RELATIONS, Atlas, read_atlas
+from momok.training.world.flags import draw, read_flags
 
 HELD_OUT = 0.1
 """Share of the facts for valid, and as many for test."""

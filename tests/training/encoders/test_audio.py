@@ -9,11 +9,9 @@ import pytest
 import soundfile
 import torch
 
-from cli import main
-from tests.training.builders import CPU, write_dataset
-from tests.training.encoders import tiny
-from training.dataset import Dataset
-from training.encoders.audio import (
+from momok.cli import main
+from momok.training.data.dataset import Dataset
+from momok.training.encoders.audio import (
     BANDS,
     FLOOR,
     MODEL_SECONDS,
@@ -25,10 +23,12 @@ from training.encoders.audio import (
     mel_bands,
     read_clip,
 )
-from training.encoders.base import Unreadable
-from training.encoders.libraries import importing
-from training.encoders.models import ModelDirectory
-from training.encoders.transformers_model import TransformersAudio
+from momok.training.encoders.base import Unreadable
+from momok.training.encoders.models.base import ModelDirectory
+from momok.training.encoders.models.libraries import importing
+from momok.training.encoders.models.transformers import TransformersAudio
+from tests.training.builders import CPU, write_dataset
+from tests.training.encoders import tiny
 
 
 def sine(hz: float, *, seconds: float = 0.5, rate: int = RATE, loud: float = 0.5) -> np.ndarray:
@@ -205,7 +205,7 @@ def test_company_does_not_matter_to_a_clip(tmp_path: Path) -> None:
 def test_only_the_beginning_of_a_long_file_is_heard_and_no_absurd_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.encoders.audio.MAX_SECONDS", 1)
+    monkeypatch.setattr("momok.training.encoders.audio.MAX_SECONDS", 1)
     soundfile.write(tmp_path / "long.wav", sine(300, seconds=3), RATE)
     assert len(read_clip(tmp_path / "long.wav", RATE)) == RATE
     soundfile.write(tmp_path / "odd.wav", sine(300), 900_001)

@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli import main
-from commands.arguments import ENCODERS as OFFERED
-from model.modality import Modality
+from momok.cli import main
+from momok.commands.arguments import ENCODERS as OFFERED
+from momok.model.arrays import Float32
+from momok.model.networks.modality import Modality
+from momok.training.data.dataset import Dataset
+from momok.training.data.files import DatasetError
+from momok.training.encoders import describing
+from momok.training.encoders.base import About, Unreadable, Work
+from momok.training.encoders.describing import Described
+from momok.training.encoders.encode import ENCODERS, partial_of
+from momok.training.encoders.image import Descriptor
 from tests.training.builders import NUM_ENTITIES, write_dataset
-from training.dataset import Dataset
-from training.encoders import describing
-from training.encoders.base import About, Float32, Unreadable, Work
-from training.encoders.describing import Described
-from training.encoders.encode import ENCODERS, partial_of
-from training.encoders.image import Descriptor
-from training.files import DatasetError
 
 
 class Squares:

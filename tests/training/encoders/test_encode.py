@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli import main
-from model.directory import sync
-from model.modality import Modality
+from momok.cli import main
+from momok.model.networks.modality import Modality
+from momok.model.runtime.directory import sync
+from momok.training.data.dataset import Dataset, DatasetError
+from momok.training.data.directory import Header, locked, write_header
+from momok.training.encoders.encode import encode as run_encode
 from tests.training.builders import make_dataset, write_dataset
-from training.dataset import Dataset, DatasetError
-from training.directory import Header, locked, write_header
-from training.encoders.encode import encode as run_encode
 
 
 @pytest.fixture

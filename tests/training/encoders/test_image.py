@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.encoders import encode_pictures
-from training.encoders.image import describe
-from training.files import DatasetError
+from momok.training.data.files import DatasetError
+from momok.training.encoders import encode_pictures
+from momok.training.encoders.image import describe
 
 
 def stripes(*colours: str, size: tuple[int, int] = (120, 80), upright: bool = False) -> Image.Image:
@@ -92,7 +92,7 @@ def test_broken_files_are_left_out_and_told(tmp_path: Path) -> None:
 def test_a_picture_made_to_exhaust_memory_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.encoders.pictures.MAX_PIXELS", 1000)
+    monkeypatch.setattr("momok.training.encoders.pictures.MAX_PIXELS", 1000)
     Image.new("1", (100, 11)).save(tmp_path / "bomb.png")
     left_out: list[tuple[str, str]] = []
     with pytest.raises(DatasetError):

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.names import Names
-from training.encoders import encode_numbers
-from training.encoders.numeric import CLIP
-from training.encoders.sources import read_numbers
-from training.files import DatasetError
+from momok.model.bundle.names import Names
+from momok.training.data.files import DatasetError
+from momok.training.encoders import encode_numbers
+from momok.training.encoders.numeric import CLIP
+from momok.training.encoders.sources import read_numbers
 
 NAN = np.nan
 

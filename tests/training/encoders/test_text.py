@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.encoders import encode_texts
-from training.files import DatasetError
+from momok.training.data.files import DatasetError
+from momok.training.encoders import encode_texts
 
 TEXTS = [
     "Norway; Norge; Norvège",

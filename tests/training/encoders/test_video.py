@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli import main
+from momok.cli import main
+from momok.training.data.dataset import Dataset
+from momok.training.encoders.base import Unreadable
+from momok.training.encoders.image import Descriptor, describe
+from momok.training.encoders.models.base import ModelDirectory
+from momok.training.encoders.models.image import open_image_model
+from momok.training.encoders.video import EVERY, VideoFiles
 from tests.training.builders import CPU, write_dataset
 from tests.training.encoders import tiny
-from training.dataset import Dataset
-from training.encoders.base import Unreadable
-from training.encoders.image import Descriptor, describe
-from training.encoders.image_model import open_image_model
-from training.encoders.models import ModelDirectory
-from training.encoders.video import EVERY, VideoFiles
 
 COLOURS = ("red", "green", "blue", "white", "black")
 
@@ -88,7 +88,7 @@ def test_a_folder_of_videos_is_encoded_as_the_mean_of_frames(
 
 
 def test_frames_made_to_exhaust_memory_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.encoders.pictures.MAX_PIXELS", 1000)
+    monkeypatch.setattr("momok.training.encoders.pictures.MAX_PIXELS", 1000)
     clip = write_video(tmp_path / "clip.mp4", COLOURS)
     with pytest.raises(Unreadable, match="64 x 48 pixels; 1000 are allowed"):
         list(VideoFiles(Descriptor(), 1).parts(clip))

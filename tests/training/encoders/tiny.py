@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from training.encoders.libraries import importing
+from momok.training.encoders.models.libraries import importing
 
 SIDE = 32
 """Rows and columns of pixels that the tiny vision models look at."""

@@ -11,10 +11,10 @@ from pathlib import Path
 import pycountry
 import pytest
 
-from training.files import DatasetError
-from training.world import cldr
-from training.world.atlas import RELATIONS, Atlas, read_atlas
-from training.world.tables import TABLES, read_table
+from momok.training.data.files import DatasetError
+from momok.training.world import cldr
+from momok.training.world.atlas import RELATIONS, Atlas, read_atlas
+from momok.training.world.tables import TABLES, read_table
 
 NOT_MEMBERS = (
     "ABW AIA ALA ASM ATA ATF BES BLM BMU BVT CCK COK CUW CXR CYM ESH FLK FRO GGY GIB GLP GRL GUF GUM HKG HMD "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.world.demo import build_demo
+from momok.training.world.demo import build_demo
 
 
 def test_whoever_serves_after_the_demo_has_its_threads(tmp_path: Path) -> None:

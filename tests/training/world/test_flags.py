@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from training.files import DatasetError, read_lines
-from training.world import flags as module
-from training.world.flags import COLOURS, HEADER, TABLE, Flag, draw, draw_sheet, parse_flag, read_flags
-from training.world.geometry import Rgb
-from training.world.shapes import KINDS
+from momok.training.data.files import DatasetError, read_lines
+from momok.training.world import flags as module
+from momok.training.world.flags import COLOURS, HEADER, TABLE, Flag, draw, draw_sheet, parse_flag, read_flags
+from momok.training.world.geometry import Rgb
+from momok.training.world.shapes import KINDS
 
 UN_MEMBERS = """
 ad ae af ag al am ao ar at au az ba bb bd be bf bg bh bi bj bn bo br bs bt bw by bz ca cd cf cg ch

@@ -1,0 +1,184 @@
+"""Vocabulary: names, descriptions and degrees of a bundle's entities and relations, in one SQLite file.
+
+Names are held in memory, as every answer needs them; the rest is looked up. Searching goes through an FTS5
+trigram index, and through LIKE for texts of fewer than three characters, which have no trigram.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from momok.model.bundle.names import Names, UnknownName, closest, shorten
+from momok.model.errors import UserError
+
+_SCHEMA = """
+CREATE TABLE entities (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, label TEXT NOT NULL, description TEXT NOT NULL,
+    degree INTEGER NOT NULL, folded TEXT NOT NULL, folded_key TEXT NOT NULL
+);
+CREATE TABLE relations (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, label TEXT NOT NULL, num_facts INTEGER NOT NULL
+);
+CREATE VIRTUAL TABLE entity_search USING fts5(folded, key, content='', tokenize='trigram');
+CREATE INDEX entities_by_folded ON entities (folded);
+"""
+_TRIGRAM = 3
+_SIMILAR_CONSIDERED = 100
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class VocabularyError(UserError):
+    """A vocabulary file that cannot be read."""
+
+
+@dataclass(frozen=True)
+class EntityDetails:
+    """What is known of an entity besides its names; ``degree`` counts its facts in all splits."""
+
+    description: str
+    degree: int
+
+
+class Vocabulary:
+    """Opened read-only; safe to use from several threads."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(entities)")}
+        # Older bundles have none; in their keys, short texts find letters beyond ASCII only as they stand.
+        self._key_column = "folded_key" if "folded_key" in columns else "key"
+        self.entities = self._names("entity", "entities")
+        self.relations = self._names("relation", "relations")
+        self.relation_counts: tuple[int, ...] = tuple(
+            count for (count,) in connection.execute("SELECT num_facts FROM relations ORDER BY id")
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> Vocabulary:
+        """Raises ``VocabularyError`` for a missing or damaged file."""
+        try:
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+            )
+            return cls(connection)
+        except (sqlite3.Error, ValueError) as error:
+            raise VocabularyError(f"{path}: not a readable vocabulary ({error}); export again") from None
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def details(self, entity: int) -> EntityDetails:
+        row = self._connection.execute(
+            "SELECT description, degree FROM entities WHERE id = ?", (entity,)
+        ).fetchone()
+        return EntityDetails(*row)
+
+    def search(self, text: str, *, limit: int, offset: int = 0) -> list[int]:
+        """Entities whose label or key holds ``text``, regardless of case.
+
+        Equal labels first, then those that begin with it, then the others; the most connected first. An
+        empty text lists all entities.
+        """
+        folded = _fold(text).strip()
+        like = _escape_like(folded)
+        matched: tuple[str, ...]
+        if len(folded) >= _TRIGRAM:
+            source = "entities JOIN entity_search ON entities.id = entity_search.rowid"
+            condition, matched = "entity_search MATCH ?", (_phrase(folded),)
+        else:
+            source = "entities"
+            condition = f"(folded LIKE ? ESCAPE '\\' OR {self._key_column} LIKE ? ESCAPE '\\')"
+            matched = (f"%{like}%",) * 2
+        rows = self._connection.execute(
+            f"SELECT id FROM {source} WHERE {condition} "
+            "ORDER BY entities.folded = ? DESC, entities.folded LIKE ? ESCAPE '\\' DESC, degree DESC, id "
+            "LIMIT ? OFFSET ?",
+            (*matched, folded, f"{like}%", limit, offset),
+        )
+        return [entity for (entity,) in rows]
+
+    def resolve_entity(self, name: str, *, suggest: bool = True) -> int:
+        """The id of an entity. Raises ``UnknownName`` (with the nearest labels) or ``AmbiguousName``."""
+        try:
+            return self.entities.resolve(name)
+        except UnknownName:
+            raise UnknownName("entity", name, self._similar(name) if suggest else ()) from None
+
+    def resolve_relation(self, name: str, *, suggest: bool = True) -> int:
+        """The id of a relation. Raises ``UnknownName`` (with the nearest labels) or ``AmbiguousName``."""
+        try:
+            return self.relations.resolve(name)
+        except UnknownName:
+            raise UnknownName("relation", name, self.relations.nearest(name) if suggest else ()) from None
+
+    def _similar(self, name: str, limit: int = 3) -> list[str]:
+        """Labels like a misspelt one: those that share most trigrams with it, then by edit similarity."""
+        folded = _fold(shorten(name))
+        trigrams = {folded[start : start + _TRIGRAM] for start in range(len(folded) - _TRIGRAM + 1)}
+        if not trigrams:
+            return []
+        rows = self._connection.execute(
+            "SELECT rowid FROM entity_search WHERE entity_search MATCH ? ORDER BY rank LIMIT ?",
+            (" OR ".join(_phrase(trigram) for trigram in sorted(trigrams)), _SIMILAR_CONSIDERED),
+        )
+        return closest(name, [self.entities.labels[entity] for (entity,) in rows], limit)
+
+    def _names(self, kind: str, table: str) -> Names:
+        rows = self._connection.execute(f"SELECT key, label FROM {table} ORDER BY id").fetchall()
+        return Names(kind, [key for key, _ in rows], [label for _, label in rows])
+
+
+def write_vocabulary(
+    path: Path,
+    *,
+    entities: Names,
+    relations: Names,
+    descriptions: Sequence[str],
+    degrees: Sequence[int],
+    relation_counts: Sequence[int],
+) -> None:
+    """Write a new vocabulary file; all sequences run in id order."""
+    folded = [_fold(label) for label in entities.labels]
+    folded_keys = [_fold(key) for key in entities.keys]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(_SCHEMA)
+        connection.executemany(
+            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?, ?)",
+            zip(
+                range(len(entities)),
+                entities.keys,
+                entities.labels,
+                descriptions,
+                degrees,
+                folded,
+                folded_keys,
+                strict=True,
+            ),
+        )
+        connection.executemany(
+            "INSERT INTO relations VALUES (?, ?, ?, ?)",
+            zip(range(len(relations)), relations.keys, relations.labels, relation_counts, strict=True),
+        )
+        connection.executemany(
+            "INSERT INTO entity_search (rowid, folded, key) VALUES (?, ?, ?)",
+            zip(range(len(entities)), folded, folded_keys, strict=True),
+        )
+
+
+def _fold(text: str) -> str:
+    """Without case, and without what SQLite cannot hold: NUL, which ends its texts, and lone surrogates."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text.casefold())
+
+
+def _phrase(text: str) -> str:
+    """An FTS5 string: quotes doubled, so that nothing in it is an operator."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _escape_like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,71 @@
+"""What was trusted in encoding queries, and how it is told: as numbers of a readable length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from momok.model.arrays import Float32
+
+DECIMALS = 6
+"""Of weights and gates in answers: float32 holds no more, and a shorter body is a faster one."""
+
+
+class Trust(NamedTuple):
+    """Of one query: ``modality_weights`` float32[M]; ``expert_gates`` gated modality -> float32[K], None
+    where the entity lacks the modality; ``relation_temperature`` in [0, 1] or None."""
+
+    modality_weights: Float32
+    expert_gates: Mapping[str, Float32 | None]
+    relation_temperature: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Trusts:
+    """Of a batch, as columns; ``trusts[row]`` gives that of one.
+
+    ``modality_weights`` float32[B, M]; ``expert_gates`` gated modality -> float32[B, K], where ``present``
+    (modality -> B of them) says whose count; ``relation_temperatures`` B of them, or None.
+    """
+
+    modality_weights: Float32
+    expert_gates: Mapping[str, Float32]
+    present: Mapping[str, list[bool]]
+    relation_temperatures: list[float] | None
+
+    def __len__(self) -> int:
+        return len(self.modality_weights)
+
+    def __getitem__(self, row: int) -> Trust:
+        gates = {
+            name: rows[row] if self.present[name][row] else None for name, rows in self.expert_gates.items()
+        }
+        temperatures = self.relation_temperatures
+        return Trust(self.modality_weights[row], gates, None if temperatures is None else temperatures[row])
+
+    def taken(self, rows: Sequence[int]) -> Trusts:
+        """Those of some rows, in their order."""
+        place_B, temperatures = list(rows), self.relation_temperatures
+        return Trusts(
+            self.modality_weights[place_B],
+            {name: gates[place_B] for name, gates in self.expert_gates.items()},
+            {name: [there[row] for row in place_B] for name, there in self.present.items()},
+            None if temperatures is None else [temperatures[row] for row in place_B],
+        )
+
+
+def trust_out(modalities: Sequence[str], trust: Trust) -> dict[str, Any]:
+    """The explaining fields of a query; gates are None where the entity lacks the modality, or all are."""
+    weights_M, gates, temperature = trust
+    return {
+        "modality_weights": dict(zip(modalities, rounded(weights_M), strict=True)),
+        "expert_gates": {name: None if values is None else rounded(values) for name, values in gates.items()}
+        or None,
+        "relation_temperature": temperature,
+    }
+
+
+def rounded(values_M: Float32) -> list[float]:
+    """A few numbers; each by itself, as that takes half the time of an array's way."""
+    return [round(value, DECIMALS) for value in values_M.tolist()]

@@ -1,0 +1,206 @@
+"""LinkPredictor: the one interface behind which every model stands, and the registry of models.
+
+A predictor factorises: a *query* (entity, relation) becomes one vector a branch, a candidate becomes one
+vector a branch that no relation enters, and a branch score is their inner product, or a margin minus their
+distance. The candidates are therefore computed once, at export.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from torch import Tensor, nn
+
+from momok.model.errors import describe
+from momok.model.networks.modality import ModalityInput
+from momok.model.scores import Branch, Decision, decide
+
+SCORED_AT_ONCE = 1 << 19
+"""Scores of one branch that are held at a time on a CPU: 2 MB, within reach of its second-level caches."""
+
+JOINT = "joint"
+"""The branch that fuses all modalities; no modality may be called so."""
+
+
+class ModalityShape(BaseModel):
+    """Widths of one modality: of its input table, and of its branch (narrower when a learned map reduces)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    input_width: int = Field(ge=1)
+    width: int = Field(ge=1)
+    learned: bool = Field(False, description="It has no features: its input is learned for each entity.")
+
+
+class ModelConfig(BaseModel):
+    """What every model needs to be built again from its weights; each model adds its own fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(description="Name in the registry.")
+    num_entities: int = Field(ge=1)
+    num_relations: int = Field(ge=1)
+    modalities: tuple[ModalityShape, ...] = Field(min_length=1)
+    decision: Decision = Field("sum", description="How branch scores become one; goes with the loss.")
+
+    @field_validator("modalities")
+    @classmethod
+    def _distinct(cls, shapes: tuple[ModalityShape, ...]) -> tuple[ModalityShape, ...]:
+        names = [shape.name for shape in shapes]
+        if JOINT in names or len(set(names)) < len(names):
+            raise ValueError(f"names must differ from each other and from {JOINT!r}, not {names}")
+        return shapes
+
+    def for_inference(self) -> Self:
+        """The same model without the parameters that only training reads."""
+        return self
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A batch of queries, and what was trusted while encoding it.
+
+    ``query``: branch -> float32[B, D]; ``modality_weights`` float32[B, M], rows sum to 1, absent modalities
+    0; ``expert_gates``: gated modality -> float32[B, K], rows sum to 1; ``relation_temperature`` float32[B]
+    in [0, 1], or None where a model has none.
+    """
+
+    query: dict[str, Tensor]
+    modality_weights: Tensor
+    expert_gates: dict[str, Tensor]
+    relation_temperature: Tensor | None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every entity as a possible answer: ``vectors`` branch -> float32[N, D], and its weights and gates."""
+
+    vectors: dict[str, Tensor]
+    modality_weights: Tensor
+    expert_gates: dict[str, Tensor]
+
+
+Folded = tuple[Tensor, ...]
+"""What a query side makes of a relation, whatever the entity; which tensors these are is its own affair."""
+
+
+class QuerySide(ABC):
+    """A model's query side in evaluation, made once of the weights as they are.
+
+    When they change, make another: large tables of entities are the model's own, not copies.
+    """
+
+    @abstractmethod
+    def fold(self, relations: Sequence[int]) -> list[Folded]:
+        """What can be computed of each relation alone; every tensor owns its memory."""
+
+    @abstractmethod
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+        """As ``LinkPredictor.encode``; ``folded`` holds the relations of the batch and no others."""
+
+
+class QueryEncoder(Protocol):
+    """A model, or what encodes as it does and faster (``model/networks/relation_cache.py``)."""
+
+    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
+        """As ``LinkPredictor.encode``."""
+
+
+class LinkPredictor(nn.Module, ABC):
+    """Encodes queries and candidates; relations run over [0, 2R)."""
+
+    present: Tensor
+
+    def __init__(self, config: ModelConfig, branches: Sequence[Branch]) -> None:
+        super().__init__()
+        self.config = config
+        self.branches = tuple(branches)
+        self.decision: Decision = config.decision
+        shape = (config.num_entities, len(config.modalities))
+        self.register_buffer("present", torch.ones(shape, dtype=torch.bool))
+
+    @property
+    def modality_names(self) -> tuple[str, ...]:
+        return tuple(shape.name for shape in self.config.modalities)
+
+    @property
+    def gated_modalities(self) -> tuple[str, ...]:
+        """The modalities that have experts, and so gates; none of them in a model without experts."""
+        return self.modality_names
+
+    @abstractmethod
+    def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
+        """Start from these input tables and presence masks, in the order of ``config.modalities``."""
+
+    @abstractmethod
+    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
+        """Queries (entity int64[B], relation int64[B] in [0, 2R)) as one vector a branch."""
+
+    def query_side(self) -> QuerySide | None:
+        """The query side for answering; None where nothing is gained by folding relations."""
+        return None
+
+    @abstractmethod
+    def candidates(self) -> Candidates:
+        """All N entities as candidates."""
+
+    def entity_table(self) -> dict[str, Tensor]:
+        """branch -> float32[N, D]: the candidates' vectors alone."""
+        return self.candidates().vectors
+
+    def score(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Tensor:
+        """Decided scores float32[B, C]."""
+        return torch.cat(list(self.score_tiles(query, table)), dim=1)
+
+    def score_tiles(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Iterator[Tensor]:
+        """The same, float32[B, c] of some candidates after the other."""
+        first = self.branches[0].name
+        num_queries, num_candidates = len(query[first]), len(table[first])
+        at_once = num_candidates  # On a CPU fewer, so that what the branches give stays in its caches.
+        if not self.present.is_cuda:
+            at_once = max(SCORED_AT_ONCE // max(num_queries, 1), 256)
+        for start in range(0, num_candidates, at_once):
+            rows = slice(start, start + at_once)
+            scores = (branch.scores(query[branch.name], table[branch.name][rows]) for branch in self.branches)
+            yield decide(scores, self.decision)
+
+
+MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}
+
+
+def register(
+    name: str, config_class: type[ModelConfig]
+) -> Callable[[type[LinkPredictor]], type[LinkPredictor]]:
+    """Class decorator: make a predictor and its configuration known under ``name``."""
+
+    def add(predictor_class: type[LinkPredictor]) -> type[LinkPredictor]:
+        MODELS[name] = (config_class, predictor_class)
+        return predictor_class
+
+    return add
+
+
+def parse_config(fields: dict[str, Any]) -> ModelConfig:
+    """The configuration of the model that ``fields["model"]`` names.
+
+    Raises ``ValueError`` naming every unknown or ill-typed field.
+    """
+    name = fields.get("model")
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"model: {name!r} is not known; known are {', '.join(sorted(MODELS))}")
+    try:
+        return MODELS[name][0].model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(describe(error)) from None
+
+
+def build_model(config: ModelConfig) -> LinkPredictor:
+    """A freshly initialised predictor for a configuration of a registered model."""
+    predictor_class: Callable[[ModelConfig], LinkPredictor] = MODELS[config.model][1]
+    return predictor_class(config)

@@ -1,0 +1,104 @@
+"""FoldedRelations: what queries share that ask for the same relation, made once and kept within a budget."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from threading import Lock
+from time import perf_counter
+
+from torch import Tensor
+
+from momok.model.networks.base import Encoding, Folded, QuerySide
+
+FOLDED_AT_ONCE = 32
+"""Relations folded together: enough to read each core once for many, few enough to bound the memory."""
+
+
+class FoldedRelations:
+    """The folded relations of a query side; those used last are kept, up to ``budget_bytes``.
+
+    ``hits`` and ``misses`` count the distinct relations of each batch that were kept or not, ``evicted``
+    those that made room. Several threads may use one.
+    """
+
+    def __init__(self, side: QuerySide, budget_bytes: int) -> None:
+        self._side = side
+        self._kept: OrderedDict[int, Folded] = OrderedDict()  # Those used longest ago first.
+        self.budget_bytes = budget_bytes
+        self.size_bytes = 0
+        self.hits = self.misses = self.evicted = 0
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, relation: int) -> bool:
+        return relation in self._kept
+
+    def encode(self, entity_B: Tensor, relation_B: Tensor, together: Sequence[int] = ()) -> Encoding:
+        """As ``LinkPredictor.encode``, by the weights that the query side was made with; ``together`` as in
+        ``of``."""
+        return self._side.encode(entity_B, relation_B, self.of(relation_B.tolist(), together))
+
+    def of(self, relations: Iterable[int], together: Sequence[int] = ()) -> dict[int, Folded]:
+        """Each distinct relation, folded. What is not kept is folded now, and kept if it fits the budget.
+
+        The last bits of what is folded depend on the company. Whoever wants them to be the same again says
+        what is folded ``together``: all of these, wherever one of them is missing.
+        """
+        with self._lock:
+            asked = list(dict.fromkeys(relations))
+            missing = [relation for relation in asked if relation not in self._kept]
+            self.hits += len(asked) - len(missing)
+            self.misses += len(missing)
+            found = {relation: self._kept[relation] for relation in asked if relation in self._kept}
+            for relation in found:
+                self._kept.move_to_end(relation)
+            if missing:
+                assert not together or set(asked) <= set(together), "others than are folded together"
+                for relation, folded in self._fold(together or missing):
+                    found[relation] = folded
+                    self._keep(relation, folded)
+            return {relation: found[relation] for relation in asked}
+
+    def warm(self, relations: Iterable[int], *, within_s: float = float("inf")) -> None:
+        """Fold what is not kept yet, in the order given, until the budget or the time is spent.
+
+        Evicts nothing, counts nothing, and what comes first here will be evicted last.
+        """
+        deadline = perf_counter() + within_s
+        with self._lock:
+            missing = [relation for relation in dict.fromkeys(relations) if relation not in self._kept]
+            for relation, folded in self._fold(missing, deadline):
+                size_bytes = _size_bytes(folded)
+                if self.size_bytes + size_bytes > self.budget_bytes:
+                    return
+                self._kept[relation] = folded
+                self._kept.move_to_end(relation, last=False)
+                self.size_bytes += size_bytes
+
+    def _keep(self, relation: int, folded: Folded) -> None:
+        if relation in self._kept:
+            self.size_bytes -= _size_bytes(self._kept.pop(relation))
+        size_bytes = _size_bytes(folded)
+        if size_bytes > self.budget_bytes:
+            return
+        self._kept[relation] = folded
+        self.size_bytes += size_bytes
+        while self.size_bytes > self.budget_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self.size_bytes -= _size_bytes(oldest)
+            self.evicted += 1
+
+    def _fold(self, relations: Sequence[int], deadline: float = float("inf")) -> Iterator[tuple[int, Folded]]:
+        """Some relations at a time, none begun after ``deadline`` (of ``perf_counter``)."""
+        for start in range(0, len(relations), FOLDED_AT_ONCE):
+            if perf_counter() >= deadline:
+                return
+            part = relations[start : start + FOLDED_AT_ONCE]
+            yield from zip(part, self._side.fold(part), strict=True)
+
+
+def _size_bytes(folded: Folded) -> int:
+    return sum(tensor.nbytes for tensor in folded)

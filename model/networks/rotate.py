@@ -1,0 +1,44 @@
+"""What models share whose one branch rotates (RotatE): the decision, the relations' phases, their range."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from momok.model.networks.base import LinkPredictor, ModelConfig
+from momok.model.rotation import signed_phase
+from momok.model.scores import Decision
+
+EPSILON = 2.0
+"""Added to the margin in the range of initial embeddings (RotatE's released code)."""
+
+
+class RotatingConfig(ModelConfig):
+    """There is one branch, whose score decides."""
+
+    decision: Decision = Field("single", description="There is one branch, so nothing to decide.")
+
+    @field_validator("decision")
+    @classmethod
+    def _single(cls, decision: Decision) -> Decision:
+        if decision != "single":
+            raise ValueError(f"there is one branch, so the decision is 'single', not {decision!r}")
+        return decision
+
+
+class RotatingPredictor(LinkPredictor):
+    """Relations are R phases; an inverse relation is the negated one."""
+
+    relations: nn.Embedding
+
+    def add_relations(self, dim: int, margin: float) -> None:
+        """Phases of ``dim`` coordinates, and ``_range``, the largest number that an embedding starts with."""
+        self._range = (margin + EPSILON) / dim
+        self.relations = nn.Embedding(self.config.num_relations, dim)
+        nn.init.uniform_(self.relations.weight, -self._range, self._range)
+
+    def phases(self, relation_B: Tensor) -> Tensor:
+        """Radians float[B, d] of relations in [0, 2R)."""
+        return signed_phase(self.relations.weight, relation_B) * (math.pi / self._range)

@@ -1,0 +1,60 @@
+"""Selection: which candidates a query wants; Proposal: those that an engine found for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from momok.model.arrays import Bool, Float64, Int64
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The best ``k`` of ``candidates`` (all where None) not ``excluded``; both int64, sorted, distinct."""
+
+    k: int
+    excluded: Int64
+    candidates: Int64 | None = None
+
+    def __post_init__(self) -> None:
+        assert self.k >= 1, "a query asks for at least one candidate"
+
+    def allowed(self, num_entities: int) -> Bool:
+        """bool[N]: who may be answered."""
+        allowed_N = np.full(num_entities, self.candidates is None)
+        if self.candidates is not None:
+            allowed_N[self.candidates] = True
+        allowed_N[self.excluded] = False
+        return allowed_N
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Pairs ``rows``, ``entities`` (int64[P], rows ascending), each once, all of them allowed.
+
+    ``ceilings`` float64[B]: what is left out of a row scores less than or as much as this; -inf where nothing
+    is left out that could be among the best k, NaN where nothing is known of it.
+    """
+
+    rows: Int64
+    entities: Int64
+    ceilings: Float64
+
+
+def excluded_pairs(selections: Sequence[Selection]) -> tuple[Int64, Int64]:
+    """All excluded entities as pairs (row, entity), rows ascending."""
+    counts = [len(selection.excluded) for selection in selections]
+    row_P = np.repeat(np.arange(len(selections)), counts)
+    return row_P, np.concatenate([selection.excluded for selection in selections])
+
+
+def gathered(selections: Sequence[Selection]) -> Proposal:
+    """Everyone whom each query offers; all of them must name candidates."""
+    lists = []
+    for selection in selections:
+        assert selection.candidates is not None
+        lists.append(np.setdiff1d(selection.candidates, selection.excluded, assume_unique=True))
+    row_P = np.repeat(np.arange(len(selections)), [len(given) for given in lists])
+    return Proposal(row_P, np.concatenate(lists), np.full(len(selections), -np.inf))

@@ -1,0 +1,4 @@
+"""Runtime: the machine under the program, that is processors, devices and directories.
+
+May import `errors` of `model` alone.
+"""

@@ -1,0 +1,92 @@
+"""One MoMoK query on a CPU, and what the experts say of everyone: few operations, the model's own results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from momok.model.networks import inference
+from momok.model.networks.base import Encoding, LinkPredictor, build_model
+from momok.model.networks.relation_cache import FoldedRelations
+
+MakeModel = Callable[..., LinkPredictor]
+SWITCHED_OFF = [(), ("joint",), ("relation_temperature",), ("joint", "relation_temperature")]
+
+
+def folded_of(model: LinkPredictor) -> FoldedRelations:
+    side = model.query_side()
+    assert side is not None
+    return FoldedRelations(side, 1 << 20)
+
+
+def parts_of(encoding: Encoding) -> Iterator[torch.Tensor]:
+    yield from encoding.query.values()
+    yield from encoding.expert_gates.values()
+    yield encoding.modality_weights
+    if encoding.relation_temperature is not None:
+        yield encoding.relation_temperature
+
+
+@pytest.mark.parametrize("said_bytes", [0, 1 << 20])
+@pytest.mark.parametrize("num_modalities", [1, 3, 5])
+@pytest.mark.parametrize("off", SWITCHED_OFF, ids="-".join)
+@torch.inference_mode()
+def test_every_query_alone_is_encoded_as_by_the_model(
+    off: tuple[str, ...],
+    num_modalities: int,
+    said_bytes: int,
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inference, "SAID_BYTES", said_bytes)
+    whole = make_model("momok", num_modalities)
+    lean = build_model(whole.config.model_copy(update=dict.fromkeys(off, False)))
+    state = whole.state_dict()
+    lean.load_state_dict({name: state[name] for name in lean.state_dict()})
+    folded = folded_of(lean.eval())
+    for entity in range(lean.config.num_entities):
+        for relation in range(2 * lean.config.num_relations):
+            query = torch.tensor([entity]), torch.tensor([relation])
+            expected, found = lean.encode(*query), folded.encode(*query)
+            assert list(found.query) == list(expected.query)
+            assert list(found.expert_gates) == list(expected.expert_gates)
+            for part, wanted in zip(parts_of(found), parts_of(expected), strict=True):
+                assert part.dtype == wanted.dtype
+                torch.testing.assert_close(part, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_what_the_experts_say_of_entities_is_made_once_where_it_may_be_kept(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    momok = make_model("momok", 3)
+    kept = folded_of(momok)
+    monkeypatch.setattr(inference, "SAID_BYTES", 0)
+    made_anew = folded_of(momok)
+    query = torch.tensor([5]), torch.tensor([1])
+    before = kept.encode(*query)
+    with torch.no_grad():
+        for table in momok.get_submodule("inputs").parameters():
+            table.mul_(2)
+    assert torch.equal(kept.encode(*query).query["structure"], before.query["structure"])
+    torch.testing.assert_close(
+        made_anew.encode(*query).query["structure"], momok.encode(*query).query["structure"]
+    )
+    assert not torch.allclose(made_anew.encode(*query).query["structure"], before.query["structure"])
+
+
+@torch.inference_mode()
+def test_a_query_alone_takes_few_kinds_of_operations_of_torch(make_model: MakeModel) -> None:
+    """After a scan the code of each kind has to come from memory."""
+    folded = folded_of(make_model("momok", 2))
+    query = torch.tensor([5]), torch.tensor([1])
+    folded.encode(*query)
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        folded.encode(*query)
+    counts = Counter(event.name.removeprefix("aten::") for event in profiled.events())
+    # Structure, and type and joint, which are of one width: in the fusion, and with the relation.
+    assert counts["baddbmm"] == 4
+    assert len(counts) <= 15, counts

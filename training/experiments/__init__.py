@@ -1,0 +1,1 @@
+"""Experiments: grids, sweeps and robustness. May import `data`, `fit`, `evaluation` and `export`."""

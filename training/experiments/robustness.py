@@ -1,0 +1,198 @@
+"""Robustness: how models bear noisy features, missing modalities and fewer facts (MoMoK, figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from momok.model.errors import UserError, describe
+from momok.training.data.dataset import Dataset
+from momok.training.experiments.corruption import Scenario, damaged
+from momok.training.experiments.grid import FOLDER_RULE, SEED, Trial, names_folder, refuse_twins
+from momok.training.experiments.sweep import check_comparison, compare
+from momok.training.experiments.trials import TrialError
+from momok.training.fit.recipe import Recipe
+
+SCENARIOS: tuple[Scenario, ...] = ("noise", "missing", "sparsity")
+DATASETS = "datasets"
+"""Folder of the damaged graphs, beside the runs."""
+
+
+class RobustnessError(UserError):
+    """Scenarios, rates or models that cannot be compared; the message names them and the remedy."""
+
+
+class RobustnessOptions(BaseModel):
+    """What to damage, how much, and how often."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scenarios: tuple[Scenario, ...] = Field(SCENARIOS, min_length=1)
+    rates: tuple[float, ...] = Field(
+        (0.2, 0.4, 0.6, 0.8),
+        min_length=1,
+        description="Shares damaged; 0, the whole graph, is always run.",
+    )
+    modalities: tuple[str, ...] | None = Field(
+        None, description="Those that noise and missing hit; all with features if not given."
+    )
+    seeds: tuple[int, ...] | None = Field(
+        None, description="Of training and of damage; the recipe's own if not given."
+    )
+
+    @field_validator("rates")
+    @classmethod
+    def _shares(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < rate < 1 for rate in rates) or len(set(rates)) < len(rates):
+            raise ValueError("each is above 0, below 1, and listed once")
+        return tuple(sorted(rates))
+
+    @model_validator(mode="after")
+    def _listed_once(self) -> RobustnessOptions:
+        for listed in (self.scenarios, self.seeds or (), self.modalities or ()):
+            if len(set(listed)) < len(listed):
+                raise ValueError("scenarios, seeds and modalities are each listed once")
+        return self
+
+    @classmethod
+    def of(cls, **fields: Any) -> RobustnessOptions:
+        """From the command line; what is None keeps its default. Raises ``RobustnessError``."""
+        try:
+            return cls.model_validate({name: value for name, value in fields.items() if value is not None})
+        except ValidationError as error:
+            raise RobustnessError(describe(error)) from None
+
+
+def robustness(
+    dataset_path: Path,
+    recipes: Mapping[str, Recipe],
+    folder: Path,
+    options: RobustnessOptions,
+    device: torch.device,
+    *,
+    split: Literal["valid", "test"] = "valid",
+    stop: Callable[[], bool] = lambda: False,
+    show: Callable[[str], None] = lambda line: None,
+    show_progress: bool = False,
+) -> dict[str, Any] | None:
+    """Train the ``recipes``, by label, on every damaged graph; the results, or None where ``stop`` ended it.
+
+    All are judged by the whole graph: facts taken from train are still known to be true. Raises
+    ``UserError`` before anything is trained or written, but for a ``folder`` that holds other data.
+    """
+    dataset = Dataset.open(dataset_path)
+    for name in options.modalities or ():
+        having = [modality.name for modality in dataset.modalities if modality.features is not None]
+        if name not in having:
+            raise RobustnessError(f"modality {name!r} has no features to damage; {', '.join(having)} have")
+    trials = _trials(recipes, options, dataset_path, folder)
+    check_comparison(trials, dataset, split)
+    for seed in {trial.seed for trial in trials}:
+        if not _write_datasets(dataset, options, seed, folder / DATASETS, stop):
+            return None
+    about = {
+        "models": list(recipes),
+        "options": options.model_dump(mode="json"),
+    }
+    return compare(
+        trials,
+        dataset,
+        folder,
+        device,
+        about,
+        split=split,
+        stop=stop,
+        show=show,
+        show_progress=show_progress,
+    )
+
+
+def curves(results: Mapping[str, Any], split: str) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
+    """Scenario -> model -> (rate, mean MRR, deviation or 0) by rate; curves begin at the whole graph."""
+    found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    whole: dict[str, tuple[float, float, float]] = {}
+    for row in results["summary"]:
+        scenario, rate, model = (row["labels"][name] for name in ("scenario", "rate", "model"))
+        points = [] if scenario == "none" else found.setdefault(scenario, {}).setdefault(model, [])
+        if split not in row["metrics"]:  # Every seed failed.
+            continue
+        spread = row["metrics"][split]["mrr"]
+        points.append((rate, spread["mean"], spread["std"] or 0.0))
+        if scenario == "none":
+            whole[model] = points[0]
+    return {
+        scenario: {
+            model: sorted(([whole[model]] if model in whole else []) + points)
+            for model, points in by_model.items()
+            if points or model in whole
+        }
+        for scenario, by_model in found.items()
+    }
+
+
+def _trials(
+    recipes: Mapping[str, Recipe], options: RobustnessOptions, dataset_path: Path, folder: Path
+) -> list[Trial]:
+    for label in recipes:
+        if not names_folder(label):
+            raise RobustnessError(f"model {label!r}: {FOLDER_RULE}")
+    harms = [("none", 0.0), *((scenario, rate) for scenario in options.scenarios for rate in options.rates)]
+    trials = []
+    for scenario, rate in harms:
+        for label, recipe in recipes.items():
+            for seed in options.seeds or (recipe.training.seed,):
+                path = dataset_path
+                if scenario != "none":
+                    path = folder / DATASETS / _folder(scenario, rate, seed)
+                trials.append(
+                    Trial(
+                        f"{label},{scenario}={rate:g},seed={seed}",
+                        {"model": label, "scenario": scenario, "rate": rate},
+                        recipe.changed({SEED: seed}),
+                        path,
+                        dataset_path,
+                    )
+                )
+    refuse_twins(trials)
+    return trials
+
+
+def _write_datasets(
+    dataset: Dataset, options: RobustnessOptions, seed: int, folder: Path, stop: Callable[[], bool]
+) -> bool:
+    """Write those that are missing, refuse those that were made otherwise; False where ``stop`` ended it."""
+    for scenario in options.scenarios:
+        for rate in options.rates:
+            if stop():
+                return False
+            path = folder / _folder(scenario, rate, seed)
+            made = damaged(dataset, scenario, rate, seed=seed, modalities=options.modalities)
+            if not path.exists():
+                made.write(path)
+            elif not _same(Dataset.open(path), made):
+                raise TrialError(f"{path} was made of other data; choose another --out, or remove it")
+    return True
+
+
+def _same(one: Dataset, other: Dataset) -> bool:
+    if one.fingerprint != other.fingerprint or one.provenance != other.provenance:
+        return False
+    return all(
+        a.name == b.name
+        and np.array_equal(_values(a.features), _values(b.features))
+        and np.array_equal(_values(a.rows), _values(b.rows))
+        for a, b in zip(one.modalities, other.modalities, strict=True)
+    )
+
+
+def _values(given: np.ndarray | None) -> np.ndarray:
+    return np.empty(0) if given is None else given
+
+
+def _folder(scenario: str, rate: float, seed: int) -> str:
+    return f"{scenario}={rate:g},seed={seed}"

@@ -1,0 +1,160 @@
+"""Trials: training runs that are compared; each is an ordinary run in a folder, and none is done twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from momok.model.errors import UserError
+from momok.model.runtime.directory import replace_file
+from momok.training.data.dataset import Dataset
+from momok.training.experiments.grid import Trial
+from momok.training.export.export import evaluate_run
+from momok.training.fit.checkpoint import Checkpoint
+from momok.training.fit.preparation import chosen_modalities, configure, fit_inputs
+from momok.training.fit.recipe import RecipeError
+from momok.training.fit.run import Run
+from momok.training.fit.trainer import TrainingError, resume_training, settled, start_training
+
+
+class TrialError(UserError):
+    """Trials that cannot be run where they should; the message names the folder and the remedy."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial: ``metrics`` by split, or why it failed.
+
+    ``facts`` holds ``best_epoch``, ``epochs``, ``train_minutes`` and ``parameters``.
+    """
+
+    trial: Trial
+    metrics: dict[str, dict[str, float]]
+    facts: dict[str, Any]
+    failed: str | None = None
+
+
+def check_trials(trials: Sequence[Trial], dataset: Dataset) -> None:
+    """Refuse a recipe that cannot be built before any is trained. Raises ``RecipeError`` naming the trial."""
+    inputs: dict[str, Any] = {}
+    for trial in trials:
+        fields = trial.recipe.model_dump_json(include={"use", "modalities"})
+        try:
+            if fields not in inputs:
+                inputs[fields] = fit_inputs(trial.recipe, dataset)
+            configure(trial.recipe, dataset, inputs[fields])
+        except RecipeError as error:
+            raise RecipeError(f"{trial.name}: {error}") from None
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    folder: Path,
+    splits: Sequence[str],
+    device: torch.device,
+    *,
+    stop: Callable[[], bool],
+    show: Callable[[str], None],
+    show_progress: bool = False,
+) -> Iterator[Outcome]:
+    """Train each trial in ``folder / name`` and judge it on ``splits``; ends early where ``stop`` is true.
+
+    What an earlier call finished is read, what it left unfinished goes on. A trial whose training fails is an
+    outcome too. Raises ``TrialError`` where a folder holds the run of another recipe or graph.
+    """
+    for trial in trials:  # All of them first: none is trained in vain.
+        _check_folder(trial, folder / trial.name, device)
+    for place, trial in enumerate(trials, start=1):
+        path = folder / trial.name
+        try:
+            if not _finished(path):
+                show(f"{place}/{len(trials)} {trial.name}")
+                if not _train(trial, path, device, stop, show_progress):
+                    return
+        except (TrainingError, RecipeError) as error:  # Such as a modality that damage left nobody in train.
+            show(f"{trial.name} failed: {error}")
+            yield Outcome(trial, {}, {}, failed=str(error))
+            continue
+        yield _judge(trial, path, splits, device)
+        if stop():
+            return
+
+
+def _check_folder(trial: Trial, path: Path, device: torch.device) -> None:
+    if not path.exists():
+        return
+    run = Run.open(path)
+    if run.recipe != settled(trial.recipe, device):
+        raise TrialError(f"{path} is the run of another recipe; choose another --out, or remove it")
+    if run.dataset_path.resolve() != trial.dataset.resolve():
+        raise TrialError(f"{path} was trained on {run.dataset_path}; choose another --out, or remove it")
+    dataset = Dataset.open(trial.dataset)
+    if run.fingerprint != dataset.fingerprint:
+        raise TrialError(f"{trial.dataset} has changed since {path}; choose another --out, or remove it")
+    if changed := _changed_features(trial, dataset, run):
+        raise TrialError(
+            f"{trial.dataset}: features of {', '.join(changed)} have changed since {path}; "
+            "choose another --out, or remove it"
+        )
+
+
+def _changed_features(trial: Trial, dataset: Dataset, run: Run) -> list[str]:
+    """The modalities of the trial that are not those of the run; none where the run does not tell."""
+    if run.features is None:
+        return []
+    found = dataset.feature_digests([modality.name for modality in chosen_modalities(trial.recipe, dataset)])
+    return sorted({name for name, _ in found.items() ^ run.features.items()})
+
+
+def _finished(path: Path) -> bool:
+    return path.exists() and Checkpoint.read_facts(Run.open(path).last)["progress"]["finished"] is not None
+
+
+def _train(
+    trial: Trial, path: Path, device: torch.device, stop: Callable[[], bool], show_progress: bool
+) -> bool:
+    """False where ``stop`` ended it before its schedule did."""
+    if path.exists():
+        trainer = resume_training(path, device)
+    else:
+        dataset = Dataset.open(trial.dataset)
+        trainer = start_training(path, dataset, trial.dataset, trial.recipe, device)
+    return trainer.train(stop=stop, show_progress=show_progress).finished is not None
+
+
+def _judge(trial: Trial, path: Path, splits: Sequence[str], device: torch.device) -> Outcome:
+    run = Run.open(path)
+    progress = Checkpoint.read_facts(run.last)["progress"]
+    reports = {split: _report(run, trial, split, device) for split in splits}
+    facts = {
+        "best_epoch": progress["best_epoch"],
+        "epochs": progress["epoch"],
+        "train_minutes": round(progress["seconds"] / 60, 2),
+        "parameters": run.num_parameters(),
+    }
+    return Outcome(trial, {split: report["metrics"] for split, report in reports.items()}, facts)
+
+
+def _report(run: Run, trial: Trial, split: str, device: torch.device) -> dict[str, Any]:
+    """The evaluation report, kept in the run's folder once it is made."""
+    file = run.path / f"evaluation-{split}.json"
+    if file.exists():
+        try:
+            report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return report
+        except ValueError:
+            raise TrialError(f"{file}: damaged; remove it, and it is made again") from None
+    report = evaluate_run(run, Dataset.open(trial.judged_by), split, device)
+    replace_text(file, json.dumps(report, ensure_ascii=False) + "\n")
+    return report
+
+
+def replace_text(path: Path, text: str) -> None:
+    """The file whole, or as it was before. Raises ``TrialError``."""
+    with replace_file(path, TrialError) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -1,0 +1,317 @@
+"""Trainer: epochs, validation, early stop, and a run that goes on bit-equal wherever it was interrupted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Adagrad, Adam, Optimizer
+from tqdm import tqdm
+
+from momok.model.errors import UserError
+from momok.model.filter_index import KnownAnswers
+from momok.model.networks.base import LinkPredictor, build_model
+from momok.model.runtime.directory import new_directory
+from momok.training.data.dataset import Dataset
+from momok.training.evaluation.ranking import rank_facts, summarise
+from momok.training.fit.checkpoint import Checkpoint, fitting, pack, unpack
+from momok.training.fit.precision import choose_precision, products_in
+from momok.training.fit.preparation import configure, fit_inputs, objective_of
+from momok.training.fit.recipe import Recipe, RecipeError
+from momok.training.fit.run import Run, RunError
+from momok.training.objectives.base import Objective, build_objective
+from momok.training.objectives.batches import Batch
+
+SCHEDULE = ("max_epochs", "max_minutes", "patience")
+"""The fields that say how long to train: all that may change when a run goes on."""
+
+
+class TrainingError(UserError):
+    """Training cannot go on; the message says why, where, and what to try."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it travels in the checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best_mrr: float = -1.0
+    best_epoch: int = 0
+    stale_validations: int = 0
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    finished: str | None = None
+
+
+def start_training(
+    path: Path, dataset: Dataset, dataset_path: Path, recipe: Recipe, device: torch.device
+) -> Trainer:
+    """A trainer at the first step of a new run directory, which can already be resumed.
+
+    The directory appears last, so that whatever goes wrong before leaves none behind. Raises ``RecipeError``,
+    ``RunError`` or ``CheckpointError``.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists; choose another --out, or --resume it")
+    recipe = settled(recipe, device)
+    inputs = fit_inputs(recipe, dataset)
+    config = configure(recipe, dataset, inputs)
+    if objective_of(recipe).paired_decision() == "sum" and config.decision == "mean_sigmoid":
+        warnings.warn(
+            "ce with mean_sigmoid: trained scores grow past where float32 sigmoids are 1, so that good "
+            "answers tie; the pairs are ce with sum, bce with mean_sigmoid",
+            stacklevel=2,
+        )
+    torch.manual_seed(recipe.training.seed)
+    try:
+        model = build_model(config)
+        model.load_inputs(inputs)
+        trainer = Trainer(
+            Run.describe(path, dataset, dataset_path, recipe, config), dataset, model.to(device)
+        )
+    except ValueError as error:
+        raise RecipeError(f"{recipe.model}: {error}") from None
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        raise RecipeError(f"network: cannot be built ({reason}); try smaller widths") from None
+    trainer.create()
+    return trainer
+
+
+def resume_training(path: Path, device: torch.device, overrides: Sequence[str] = ()) -> Trainer:
+    """A trainer where the run's last checkpoint stands.
+
+    ``overrides`` (``training.key=value``) may change how long to train, and the run remembers them;
+    everything else would make it another run. Raises ``RecipeError``, ``RunError`` or ``CheckpointError``.
+    """
+    run = Run.open(path)
+    if source := run.provenance.get("imported_from"):
+        raise RunError(
+            f"{path} holds the model of {source} alone, without optimiser or random state: it cannot go on; "
+            "train a new run"
+        )
+    recipe = Recipe.load(None, overrides, base=run.recipe)
+    if _without_schedule(recipe) != _without_schedule(run.recipe):
+        may = ", ".join(f"training.{name}" for name in SCHEDULE)
+        raise RunError(f"--resume may only change {may}; start another run for anything else")
+    run = replace(run, recipe=recipe)
+    trainer = Trainer(run, run.dataset(), build_model(run.config).to(device))
+    trainer.restore()
+    run.write()
+    return trainer
+
+
+def settled(recipe: Recipe, device: torch.device) -> Recipe:
+    """With the precision that ``auto`` means here, so that the run stays what it is wherever it goes on."""
+    precision = choose_precision(recipe.training.precision, device)
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
+
+
+def _without_schedule(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(exclude={"training": set(SCHEDULE)})
+
+
+class Trainer:
+    """Trains one model on one dataset into one run directory."""
+
+    def __init__(self, run: Run, dataset: Dataset, model: LinkPredictor) -> None:
+        self.run = run
+        self.model = model
+        self.schedule = run.recipe.training
+        self.progress = Progress()
+        self.device = model.present.device
+        train_only = KnownAnswers.from_facts(
+            {"train": dataset.facts["train"]},
+            num_entities=dataset.num_entities,
+            num_relations=dataset.num_relations,
+        )
+        self.known = dataset.known()
+        self.valid = np.unique(dataset.facts["valid"], axis=0)
+        objective: Objective = build_objective(model, objective_of(run.recipe), train_only)
+        self.objective = objective.to(self.device)
+        self.batches = self.objective.batches(train_only, self.schedule.batch_size)
+        self.optimizer = self._make_optimizer()
+
+    def train(self, *, stop: Callable[[], bool] = lambda: False, show_progress: bool = False) -> Progress:
+        """Train until the schedule ends or ``stop()`` is true after a step; always leaves a checkpoint.
+
+        Raises ``TrainingError`` on a loss, a weight or a score that is not finite, and leaves the checkpoints
+        from before.
+        """
+        while self.progress.finished is None:
+            complete = self._train_epoch(stop, show_progress)
+            self._refuse_ruined_weights()
+            if complete:
+                self._end_epoch()
+            self.save()
+            if stop() and self.progress.finished is None:
+                self._log("interrupted")
+                break
+        return self.progress
+
+    def create(self) -> None:
+        """Put the run's directory on disk with a checkpoint of step 0, whole or not at all."""
+        with new_directory(self.run.path, RunError) as directory:
+            run = replace(self.run, path=directory)
+            run.write()
+            self._checkpoint().write(run.last)
+
+    def save(self) -> None:
+        """Write ``last.safetensors``."""
+        self._checkpoint().write(self.run.last)
+
+    def restore(self) -> None:
+        """Go back to ``last.safetensors``; later lines of the event log are dropped with what they told."""
+        checkpoint = Checkpoint.read(self.run.last)
+        with fitting(self.run.last):
+            unpack(checkpoint, self._modules, self._optimizers)
+            self.progress = Progress(**checkpoint.facts["progress"])
+        if self.progress.finished and self._end_reason() is None:
+            self.progress.finished = None
+        self.run.forget_events(after_step=self.progress.step)
+        self._log("resumed")
+
+    def _make_optimizer(self) -> Optimizer:
+        parameters, rate = self.model.parameters(), self.schedule.learning_rate
+        if self.schedule.optimizer == "adagrad":  # torch fuses it on CPUs alone.
+            return Adagrad(parameters, lr=rate, fused=self.device.type == "cpu")
+        return Adam(parameters, lr=rate, fused=True)
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(pack(self._modules, self._optimizers), {"progress": asdict(self.progress)})
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "objective": self.objective}
+
+    @property
+    def _optimizers(self) -> dict[str, Optimizer]:
+        return {"model": self.optimizer} | self.objective.optimizers()
+
+    def _train_epoch(self, stop: Callable[[], bool], show_progress: bool) -> bool:
+        """True once the epoch is complete, False where ``stop`` ended it before."""
+        progress, total = self.progress, self.batches.num_batches
+        bar = tqdm(
+            total=total,
+            initial=progress.batch,
+            desc=f"epoch {progress.epoch + 1}/{self.schedule.max_epochs}",
+            unit="batch",
+            disable=not show_progress,
+        )
+        self.model.train()
+        with bar:
+            order = self.batches.epoch(self.schedule.seed, progress.epoch, start=progress.batch)
+            for batch in order:
+                progress.batch += 1
+                progress.step += 1
+                started = perf_counter()
+                self._step(batch.to(self.device))
+                progress.seconds += perf_counter() - started
+                bar.update()
+                loss = progress.loss_sums["loss"] / progress.batch
+                bar.set_postfix(loss=f"{loss:.4f}", best=self._best_text())
+                if progress.batch < total and stop():
+                    return False
+        progress.batch = 0
+        progress.epoch += 1
+        return True
+
+    def _step(self, batch: Batch) -> None:
+        with products_in(self.schedule.precision, self.device):
+            loss = self.objective.loss(batch)
+        value = loss.total.item()
+        if not math.isfinite(value):
+            parts = ", ".join(f"{name} {part:.4g}" for name, part in loss.parts.items())
+            raise self._diverged(f"the loss became {value} ({parts})")
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad()  # Now, so that the next step has their memory.
+        helped = self.objective.after_step()
+        sums = self.progress.loss_sums
+        for name, part in {"loss": value, **loss.parts, **helped}.items():
+            sums[name] = sums.get(name, 0.0) + part
+
+    def _refuse_ruined_weights(self) -> None:
+        """A step may ruin the weights although its loss was finite; such weights must not be saved."""
+        for module in self._modules.values():
+            for name, value in module.state_dict().items():
+                if not bool(value.isfinite().all()):
+                    raise self._diverged(f"{name} is not finite")
+
+    def _diverged(self, what: str) -> TrainingError:
+        progress = self.progress
+        return TrainingError(
+            f"{what} at epoch {progress.epoch + (progress.batch > 0)}, step {progress.step}; try a smaller "
+            f"training.learning_rate than {self.schedule.learning_rate:g}; {self.run.last} is from before"
+        )
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        self._log("epoch", **{k: v / self.batches.num_batches for k, v in progress.loss_sums.items()})
+        progress.loss_sums = {}
+        reason = self._end_reason()
+        if progress.epoch % self.schedule.validate_every == 0 or reason:
+            self._validate()
+            reason = reason or self._end_reason()
+        if reason:
+            progress.finished = reason
+            self._log("finished", reason=reason, best_mrr=progress.best_mrr, best_epoch=progress.best_epoch)
+
+    def _validate(self) -> None:
+        progress = self.progress
+        if not len(self.valid):  # Nothing to choose by: the newest weights are the best known.
+            progress.best_epoch = progress.epoch
+            self._save_best({})
+            return
+        started = perf_counter()
+        try:
+            metrics = summarise(rank_facts(self.model, self.valid, self.known).both())
+        except ValueError as error:
+            raise self._diverged(str(error)) from None
+        self._log("valid", **metrics, evaluation_seconds=perf_counter() - started)
+        if metrics["mrr"] > progress.best_mrr:
+            progress.best_mrr, progress.best_epoch = metrics["mrr"], progress.epoch
+            progress.stale_validations = 0
+            self._save_best(metrics)
+        else:
+            progress.stale_validations += 1
+
+    def _save_best(self, metrics: dict[str, float]) -> None:
+        facts = {"epoch": self.progress.epoch, "step": self.progress.step, "valid": metrics}
+        self.run.save_best(self.model, facts)
+
+    def _end_reason(self) -> str | None:
+        if self.progress.epoch >= self.schedule.max_epochs:
+            return "max_epochs"
+        if self._out_of_time():
+            return "max_minutes"
+        if self.progress.stale_validations >= self.schedule.patience:
+            return "patience"
+        return None
+
+    def _out_of_time(self) -> bool:
+        limit = self.schedule.max_minutes
+        return limit is not None and self.progress.seconds >= 60 * limit
+
+    def _best_text(self) -> str:
+        best = self.progress.best_mrr
+        return f"{best:.4f}@{self.progress.best_epoch}" if best >= 0 else "-"
+
+    def _log(self, event: str, **values: Any) -> None:
+        line = {
+            "event": event,
+            "epoch": self.progress.epoch,
+            "step": self.progress.step,
+            "seconds": round(self.progress.seconds, 3),
+        }
+        self.run.log(line | values)

@@ -1,0 +1,84 @@
+"""Negatives: which end of a fact is corrupted, and by whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from momok.model.filter_index import KnownAnswers
+from momok.model.rotation import distance
+from momok.training.objectives.batches import Batch
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """``entity``, ``relation`` (in [0, 2R)) int64[B] ask, ``answer`` int64[B] is true.
+
+    ``negative`` int64[G, n]: the negatives that the rows of a group share; ``sizes`` are the groups' numbers
+    of rows, in their order. ``is_true`` bool[B, n]: negatives that are true of that row after all.
+    """
+
+    entity: Tensor
+    relation: Tensor
+    answer: Tensor
+    negative: Tensor
+    is_true: Tensor
+    sizes: tuple[int, ...]
+
+    def distances(self, query_BX: Tensor, negative_GnX: Tensor) -> Tensor:
+        """From the query of each row to the vectors of its group's negatives, float[B, n]."""
+        groups = zip(torch.split(query_BX, list(self.sizes)), negative_GnX.unbind(), strict=True)
+        return torch.cat([distance(query_bX, negative_nX) for query_bX, negative_nX in groups])
+
+
+class NegativeSampler(nn.Module):
+    """Corrupts the head or the tail of facts, by chance, with entities drawn uniformly.
+
+    The end is chosen by the relation's cardinality (Wang et al., 2014): ``tails per head / (tails per head +
+    heads per tail)`` is the chance of the head, so that *one to many* relations rarely take a true tail for a
+    negative. What the train split holds is marked and is no negative. Random numbers come from torch's
+    generator, so that a run that goes on draws what it would have drawn.
+    """
+
+    _head_share: Tensor
+    _facts: Tensor
+
+    def __init__(self, known: KnownAnswers) -> None:
+        super().__init__()
+        self._num_entities, self._num_relations = known.num_entities, known.num_relations
+        relation = known.queries // known.num_entities
+        num_queries_R = np.bincount(relation, minlength=2 * known.num_relations)
+        # Answers per query of each relation: tails per head, and for inverse relations heads per tail.
+        share_R = known.answers_of_relations() / np.maximum(num_queries_R, 1)
+        tails_R, heads_R = share_R[: known.num_relations], share_R[known.num_relations :]
+        head_share_R = tails_R / np.maximum(tails_R + heads_R, 1)
+        # Sorted, as queries are and the answers of each.
+        fact_P = np.repeat(known.queries, np.diff(known.offsets)) * known.num_entities + known.answers
+        self.register_buffer("_head_share", torch.from_numpy(head_share_R), persistent=False)
+        self.register_buffer("_facts", torch.from_numpy(fact_P), persistent=False)
+
+    def corrupt(self, batch: Batch, num_negatives: int, shared_by: int = 1) -> Corrupted:
+        """Choose an end of each fact of a batch with one answer a row, and draw its negatives.
+
+        Up to ``shared_by`` rows share theirs; groups differ by one row at the most.
+        """
+        device, num_rows = batch.entity.device, len(batch.entity)
+        asks_head_B = torch.rand(num_rows, device=device) < self._head_share[batch.relation]
+        entity_B = torch.where(asks_head_B, batch.answer, batch.entity)
+        answer_B = torch.where(asks_head_B, batch.entity, batch.answer)
+        relation_B = batch.relation + self._num_relations * asks_head_B
+        sizes = tuple(map(len, torch.arange(num_rows).tensor_split(-(-num_rows // shared_by))))
+        negative_Gn = torch.randint(self._num_entities, (len(sizes), num_negatives), device=device)
+        own_Bn = negative_Gn.repeat_interleave(torch.tensor(sizes, device=device), dim=0)
+        is_true_Bn = self.holds(entity_B, relation_B, own_Bn)
+        return Corrupted(entity_B, relation_B, answer_B, negative_Gn, is_true_Bn, sizes)
+
+    def holds(self, entity_B: Tensor, relation_B: Tensor, candidate_Bn: Tensor) -> Tensor:
+        """bool[B, n]: whether the train split says that a candidate answers the query of its row."""
+        query_B = relation_B * self._num_entities + entity_B
+        wanted_Bn = query_B[:, None] * self._num_entities + candidate_Bn
+        place_Bn = torch.searchsorted(self._facts, wanted_Bn).clamp_max(len(self._facts) - 1)
+        return self._facts[place_Bn] == wanted_Bn
