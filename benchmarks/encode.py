@@ -22,7 +22,7 @@ import torch
 from models import momok
 
 from momok.model.networks.momok import MoMoK
-from momok.model.networks.relation_cache import FoldedRelations
+from momok.model.networks.relation_cache import RelationCache
 from momok.model.retrieval.scan import Scan
 from momok.model.retrieval.selection import Selection
 from momok.model.retrieval.table import EntityTable
@@ -42,8 +42,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = momok(arguments.entities, NUM_RELATIONS).eval()
-    side = model.query_side()
-    folded = FoldedRelations(side, budget_bytes=1 << 30)
+    side = model.inference_encoder()
+    folded = RelationCache(side, budget_bytes=1 << 30)
     folded.warm(range(2 * NUM_RELATIONS))
     rows = {b.name: torch.randn(arguments.entities, b.width).numpy() for b in model.branches}
     table = EntityTable(model.branches, rows)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _compare(
-    model: MoMoK, folded: FoldedRelations, table_NX: torch.Tensor, scan: Scan, size: int, rounds: int
+    model: MoMoK, folded: RelationCache, table_NX: torch.Tensor, scan: Scan, size: int, rounds: int
 ) -> dict[str, float]:
     times: dict[str, list[float]] = {"encode": [], "scan": [], "engine": []}
     wanted = [Selection(K, np.empty(0, dtype=np.int64))] * size

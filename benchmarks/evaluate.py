@@ -53,14 +53,14 @@ def main() -> None:
 def _side(name: str, num_queries: int) -> None:
     from plain_momok import PlainMoMoK, ranks
 
-    from momok.model.filter_index import KnownAnswers
+    from momok.model.filter_index import FilterIndex
     from momok.training.evaluation.gate_statistics import GateStatistics
     from momok.training.evaluation.ranking import rank_facts
     from momok.training.memory import keep_freed_memory
 
     before = peak_bytes()
     model, facts = momok(NUM_ENTITIES, NUM_RELATIONS, decision="mean_sigmoid").eval(), _facts()
-    known = KnownAnswers.from_facts(facts, num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
+    known = FilterIndex.from_facts(facts, num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
     asked = facts["test"][: num_queries // 2]
     if name == "gemm":
         keep_freed_memory()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.layers import AttentionFusion, ExpertBank, TuckerScorer
 from momok.model.networks.momok import MoMoK
 from momok.training.objectives.batches import Batch
@@ -91,7 +91,7 @@ def loss(probability: list[Tensor], batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def ranks(
-    plain: PlainMoMoK, entity: np.ndarray, relation: np.ndarray, truth: np.ndarray, known: KnownAnswers
+    plain: PlainMoMoK, entity: np.ndarray, relation: np.ndarray, truth: np.ndarray, known: FilterIndex
 ) -> np.ndarray:
     """Filtered ranks of ``truth`` among all entities, batches of 1,024, by sorting every row."""
     result = []

@@ -42,7 +42,7 @@ import torch
 import uvicorn
 from load import lua, one_client, open_loop, percentile, wrk, wrk_command
 
-from momok.model.bundle.bundle import Bundle, is_bundle, read_described, read_manifest
+from momok.model.bundle.bundle import Bundle, is_bundle, read_catalogue, read_manifest
 from momok.model.runtime.cpus import threads_beside_another
 from momok.service import scorer_process
 from momok.service.answerer import Answerer
@@ -84,7 +84,7 @@ def main() -> None:
 
 def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     scorer = LocalScorer(Bundle.open(bundle), "auto")
-    answerer = Answerer(read_described(bundle), scorer)
+    answerer = Answerer(read_catalogue(bundle), scorer)
     answerer.warm()
     bodies = questions(answerer, num_queries)
     single = questions(answerer, 1)[:NULL_BODIES]

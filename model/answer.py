@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from momok.model.arrays import Float32, Int64
-from momok.model.explanation import Trusts
+from momok.model.explanation import Explanations
 from momok.model.retrieval.ranking import Ranking, Rankings
 
 
@@ -28,7 +28,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
-    """A ranking, and what was trusted in encoding its query, as in ``Trust``.
+    """A ranking, and what was trusted in encoding its query, as in ``Explanation``.
 
     ``num_excluded`` known answers were kept out; ``seconds`` says how long its batch took to ``encode``,
     ``search`` and ``rescore``.
@@ -52,7 +52,7 @@ class Answers:
 
     queries: Sequence[Query]
     rankings: Rankings
-    trusts: Trusts
+    explanations: Explanations
     num_excluded: Sequence[int]
     seconds: Mapping[str, float]
 
@@ -61,7 +61,7 @@ class Answers:
 
     def __getitem__(self, row: int) -> Answer:
         query, excluded = self.queries[row], self.num_excluded[row]
-        return Answer(query, self.rankings[row], *self.trusts[row], excluded, self.seconds)
+        return Answer(query, self.rankings[row], *self.explanations[row], excluded, self.seconds)
 
     def __iter__(self) -> Iterator[Answer]:
         return map(self.__getitem__, range(len(self)))
@@ -73,7 +73,7 @@ class Answers:
         return Answers(
             [self.queries[row] for row in rows],
             self.rankings.taken(rows),
-            self.trusts.taken(rows),
+            self.explanations.taken(rows),
             [self.num_excluded[row] for row in rows],
             self.seconds,
         )

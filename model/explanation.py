@@ -12,7 +12,7 @@ DECIMALS = 6
 """Of weights and gates in answers: float32 holds no more, and a shorter body is a faster one."""
 
 
-class Trust(NamedTuple):
+class Explanation(NamedTuple):
     """Of one query: ``modality_weights`` float32[M]; ``expert_gates`` gated modality -> float32[K], None
     where the entity lacks the modality; ``relation_temperature`` in [0, 1] or None."""
 
@@ -22,8 +22,8 @@ class Trust(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Trusts:
-    """Of a batch, as columns; ``trusts[row]`` gives that of one.
+class Explanations:
+    """Of a batch, as columns; ``explanations[row]`` gives that of one.
 
     ``modality_weights`` float32[B, M]; ``expert_gates`` gated modality -> float32[B, K], where ``present``
     (modality -> B of them) says whose count; ``relation_temperatures`` B of them, or None.
@@ -37,17 +37,19 @@ class Trusts:
     def __len__(self) -> int:
         return len(self.modality_weights)
 
-    def __getitem__(self, row: int) -> Trust:
+    def __getitem__(self, row: int) -> Explanation:
         gates = {
             name: rows[row] if self.present[name][row] else None for name, rows in self.expert_gates.items()
         }
         temperatures = self.relation_temperatures
-        return Trust(self.modality_weights[row], gates, None if temperatures is None else temperatures[row])
+        return Explanation(
+            self.modality_weights[row], gates, None if temperatures is None else temperatures[row]
+        )
 
-    def taken(self, rows: Sequence[int]) -> Trusts:
+    def taken(self, rows: Sequence[int]) -> Explanations:
         """Those of some rows, in their order."""
         place_B, temperatures = list(rows), self.relation_temperatures
-        return Trusts(
+        return Explanations(
             self.modality_weights[place_B],
             {name: gates[place_B] for name, gates in self.expert_gates.items()},
             {name: [there[row] for row in place_B] for name, there in self.present.items()},
@@ -55,9 +57,9 @@ class Trusts:
         )
 
 
-def trust_out(modalities: Sequence[str], trust: Trust) -> dict[str, Any]:
+def explanation_out(modalities: Sequence[str], explanation: Explanation) -> dict[str, Any]:
     """The explaining fields of a query; gates are None where the entity lacks the modality, or all are."""
-    weights_M, gates, temperature = trust
+    weights_M, gates, temperature = explanation
     return {
         "modality_weights": dict(zip(modalities, rounded(weights_M), strict=True)),
         "expert_gates": {name: None if values is None else rounded(values) for name, values in gates.items()}

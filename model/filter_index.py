@@ -1,4 +1,4 @@
-"""KnownAnswers: which entities already complete a query, and by which split we know it."""
+"""FilterIndex: which entities already complete a query, and by which split we know it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLITS: tuple[str, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
-class KnownAnswers:
+class FilterIndex:
     """Answers of every query that has any, as compressed rows.
 
     ``queries`` int64[num_queries], sorted, ``relation * num_entities + entity``; row ``i`` is
@@ -37,7 +37,7 @@ class KnownAnswers:
             raise ValueError("queries, offsets, answers and splits do not belong together")
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Int64], *, num_entities: int, num_relations: int) -> KnownAnswers:
+    def from_facts(cls, facts: Mapping[str, Int64], *, num_entities: int, num_relations: int) -> FilterIndex:
         """Rows of both directions from ``split -> int64[num_facts, 3]`` (head, relation, tail)."""
         queries, answers, codes = [], [], []
         for bit, split in enumerate(SPLITS):
@@ -59,7 +59,7 @@ class KnownAnswers:
     @classmethod
     def _grouped(
         cls, num_entities: int, num_relations: int, queries: Int64, answers: Int64, codes: UInt8
-    ) -> KnownAnswers:
+    ) -> FilterIndex:
         order = np.lexsort((answers, queries))
         queries, answers, codes = queries[order], answers[order], codes[order]
         first = np.ones(len(order), dtype=bool)

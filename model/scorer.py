@@ -13,15 +13,15 @@ from torch import Tensor
 
 from momok.model.answer import Answers, Query
 from momok.model.arrays import Float32, Float64, Int64
-from momok.model.explanation import Trust, Trusts
-from momok.model.filter_index import KnownAnswers
+from momok.model.explanation import Explanation, Explanations
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import Candidates, Encoding, LinkPredictor, QueryEncoder
-from momok.model.networks.relation_cache import FoldedRelations
+from momok.model.networks.relation_cache import RelationCache
 from momok.model.retrieval.ahead import Ahead
 from momok.model.retrieval.distances import table_of
 from momok.model.retrieval.engine import EngineName, Engines
 from momok.model.retrieval.index import EntityIndex
-from momok.model.retrieval.ranks import FactScores, Placement
+from momok.model.retrieval.ranks import FactRanker, RankResult
 from momok.model.retrieval.retriever import Retriever, Stopwatch
 from momok.model.retrieval.selection import Selection
 from momok.model.runtime.device import GpuMemory, gpu_memory
@@ -33,11 +33,11 @@ WARM_S = 2.0
 
 
 @dataclass(frozen=True)
-class PlacedFact:
+class RankedFact:
     """A fact seen from one of its queries, and what was trusted in encoding that."""
 
-    placement: Placement
-    trust: Trust
+    placement: RankResult
+    explanation: Explanation
 
 
 class Scorer:
@@ -52,7 +52,7 @@ class Scorer:
         self,
         model: LinkPredictor,
         candidates: Candidates,
-        known: KnownAnswers,
+        known: FilterIndex,
         *,
         engine: EngineName = "auto",
         indexes: Mapping[str, EntityIndex] | None = None,
@@ -60,8 +60,8 @@ class Scorer:
         ahead: Ahead | None = None,
     ) -> None:
         self._model = model.eval()
-        side = model.query_side()
-        self._folded = None if side is None else FoldedRelations(side, fold_bytes)
+        side = model.inference_encoder()
+        self._folded = None if side is None else RelationCache(side, fold_bytes)
         self._encoder: QueryEncoder = self._model if self._folded is None else self._folded
         self._known = known
         self._present_NM = model.present.cpu().numpy()
@@ -77,7 +77,7 @@ class Scorer:
         )
         self._retriever = Retriever(table, model.decision, self.engines)
         self._table = table
-        self._facts = FactScores(table, model.decision, self.engines.scan.layout, known)
+        self._facts = FactRanker(table, model.decision, self.engines.scan.layout, known)
 
     @property
     def device(self) -> str:
@@ -128,15 +128,15 @@ class Scorer:
         search_s = perf_counter() - encoded - watch.seconds
         seconds = {"encode": encoded - started, "search": search_s, "rescore": watch.seconds}
         excluded = [len(selection.excluded) for selection in selections]
-        return Answers(queries, rankings, self._trusts(encoding, asked[:, 0]), excluded, seconds)
+        return Answers(queries, rankings, self._explanations(encoding, asked[:, 0]), excluded, seconds)
 
-    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]:
+    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]:
         """Where one answer to each query stands among all entities; relations in [0, 2R)."""
         vectors, encoding = self._encode(self._encoder.encode, entity_B, relation_B)
         asked = list(zip(entity_B.tolist(), relation_B.tolist(), strict=True))
         placed = self._facts.place(self._table.join(vectors), asked, answer_B)
-        trusts = self._trusts(encoding, entity_B)
-        return [PlacedFact(where, trusts[row]) for row, where in enumerate(placed)]
+        explanations = self._explanations(encoding, entity_B)
+        return [RankedFact(where, explanations[row]) for row, where in enumerate(placed)]
 
     def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]:
         """The score float64[B] of one answer to each query, and the branches' values float64[B, branches]."""
@@ -183,10 +183,10 @@ class Scorer:
             )
         return offered[shared]
 
-    def _trusts(self, encoding: Encoding, entity_B: Int64) -> Trusts:
+    def _explanations(self, encoding: Encoding, entity_B: Int64) -> Explanations:
         names, present_BM = self._model.modality_names, self._present_NM[entity_B]
         temperature = encoding.relation_temperature
-        return Trusts(
+        return Explanations(
             encoding.modality_weights.cpu().numpy(),
             {
                 name: encoding.expert_gates[name].cpu().numpy()

@@ -15,7 +15,7 @@ import numpy as np
 from momok.model.answer import Query
 from momok.model.arrays import Int64
 from momok.model.bundle.bundle import Bundle
-from momok.model.bundle.catalogue import Described
+from momok.model.bundle.catalogue import Catalogue
 from momok.model.retrieval.engine import EngineName
 from momok.model.runtime.device import DeviceName, GpuMemory, choose_device
 from momok.model.scores import SCORE_KINDS
@@ -46,7 +46,7 @@ class Answerer:
     where it is a process, that is ``scorer_pid``.
     """
 
-    def __init__(self, bundle: Described, scorer: AnyScorer) -> None:
+    def __init__(self, bundle: Catalogue, scorer: AnyScorer) -> None:
         self.bundle = bundle
         self.scorer_pid = scorer.pid if isinstance(scorer, ScorerProcess) else None
         self.modality_names = bundle.modality_names
@@ -71,7 +71,7 @@ class Answerer:
         Raises ``BundleError``, also where its index finds less than ``min_recall`` of the best ten.
         """
         bundle = Bundle.open(path, choose_device(device))
-        answerer = cls(bundle.described(), LocalScorer(bundle, engine, min_recall))
+        answerer = cls(bundle.catalogue(), LocalScorer(bundle, engine, min_recall))
         answerer.verify()
         return answerer
 

@@ -11,14 +11,14 @@ import orjson
 
 from momok.model.answer import Answers
 from momok.model.arrays import Float64
-from momok.model.explanation import DECIMALS, Trusts
+from momok.model.explanation import DECIMALS, Explanations
 from momok.model.json_numbers import texts
 
 _NUMBER = orjson.Fragment(b"\0")
 """Where one belongs; JSON has no such byte elsewhere."""
 
 
-class Explanations:
+class ExplanationWriter:
     """Writes the fields from ``modality_weights`` on, with the bracket that ends an answer.
 
     Answers of the same modalities differ in their numbers only. So the rest is written once and kept, and
@@ -30,17 +30,19 @@ class Explanations:
         self._templates: dict[object, tuple[bytes, int]] = {}
 
     def write(self, answers: Answers, explain: bool) -> Iterator[bytes]:
-        trusts, rankings = answers.trusts, answers.rankings
-        present = [trusts.present[name] for name in trusts.expert_gates] if explain else []
-        numbers = iter(texts(_numbers(trusts)) if explain else ())
+        explanations, rankings = answers.explanations, answers.rankings
+        present = [explanations.present[name] for name in explanations.expert_gates] if explain else []
+        numbers = iter(texts(_numbers(explanations)) if explain else ())
         for alike in zip(rankings.exact, rankings.engines, *present, strict=True):
             if (explain, *alike) not in self._templates:
-                self._templates[explain, *alike] = _template(self._shape(trusts, explain, *alike))
+                self._templates[explain, *alike] = _template(self._shape(explanations, explain, *alike))
             template, count = self._templates[explain, *alike]
             yield template % tuple(islice(numbers, count))
 
-    def _shape(self, trusts: Trusts, explain: bool, exact: bool, engine: str, *present: bool) -> Any:
-        heat, gates = trusts.relation_temperatures, trusts.expert_gates.items()
+    def _shape(
+        self, explanations: Explanations, explain: bool, exact: bool, engine: str, *present: bool
+    ) -> Any:
+        heat, gates = explanations.relation_temperatures, explanations.expert_gates.items()
         told = {
             name: [_NUMBER] * rows_BK.shape[1] if there else None
             for (name, rows_BK), there in zip(gates if explain else (), present, strict=True)
@@ -54,17 +56,17 @@ class Explanations:
         }
 
 
-def _numbers(trusts: Trusts) -> Float64:
+def _numbers(explanations: Explanations) -> Float64:
     """All that is told, answer by answer, in the order of the fields."""
-    parts = [trusts.modality_weights, *trusts.expert_gates.values()]
+    parts = [explanations.modality_weights, *explanations.expert_gates.values()]
     # In float64 rounding is exact, as they are float32: times ten to the power of DECIMALS they still fit.
     columns = [np.concatenate(parts, axis=1).astype(np.float64).round(DECIMALS)]
-    told = [np.ones(trusts.modality_weights.shape, dtype=bool)]
-    for name, rows_BK in trusts.expert_gates.items():
-        told.append(np.broadcast_to(np.array(trusts.present[name])[:, None], rows_BK.shape))
-    if trusts.relation_temperatures is not None:
-        columns.append(np.array(trusts.relation_temperatures)[:, None])
-        told.append(np.ones((len(trusts), 1), dtype=bool))
+    told = [np.ones(explanations.modality_weights.shape, dtype=bool)]
+    for name, rows_BK in explanations.expert_gates.items():
+        told.append(np.broadcast_to(np.array(explanations.present[name])[:, None], rows_BK.shape))
+    if explanations.relation_temperatures is not None:
+        columns.append(np.array(explanations.relation_temperatures)[:, None])
+        told.append(np.ones((len(explanations), 1), dtype=bool))
     numbers: Float64 = np.concatenate(columns, axis=1)[np.concatenate(told, axis=1)]
     return numbers
 

@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 
 from momok.model.arrays import Float64, Int64
-from momok.model.bundle.catalogue import Described
-from momok.model.explanation import trust_out
+from momok.model.bundle.catalogue import Catalogue
+from momok.model.explanation import explanation_out
 from momok.model.filter_index import Split, first_split
-from momok.model.scorer import PlacedFact
+from momok.model.scorer import RankedFact
 from momok.model.scores import SCORE_KINDS
 from momok.service.fact_schemas import (
     EndOut,
@@ -54,7 +54,7 @@ class RelationScores:
 
 
 class Facts:
-    def __init__(self, bundle: Described, scorer: AnyScorer, reference: ModelRef) -> None:
+    def __init__(self, bundle: Catalogue, scorer: AnyScorer, reference: ModelRef) -> None:
         self._known = bundle.known
         self._vocabulary = bundle.vocabulary
         self._branches, self._modalities = bundle.branch_names, bundle.modality_names
@@ -77,13 +77,13 @@ class Facts:
         lookup.finish()
         return np.array(ids, dtype=np.int64)
 
-    def score(self, fact_F3: Int64) -> list[tuple[PlacedFact, PlacedFact]]:
+    def score(self, fact_F3: Int64) -> list[tuple[RankedFact, RankedFact]]:
         """Each fact as an answer to the query for its tail, and to that for its head."""
         placed = self._scorer.place(*self._both_ways(fact_F3))
         return list(zip(placed[: len(fact_F3)], placed[len(fact_F3) :], strict=True))
 
     def render(
-        self, request: ScoreRequest, fact_F3: Int64, placed: Sequence[tuple[PlacedFact, PlacedFact]]
+        self, request: ScoreRequest, fact_F3: Int64, placed: Sequence[tuple[RankedFact, RankedFact]]
     ) -> ScoreResponse:
         return ScoreResponse(
             model=self._reference,
@@ -145,7 +145,7 @@ class Facts:
             np.concatenate([tail, head]),
         )
 
-    def _scored(self, fact: list[int], pair: tuple[PlacedFact, PlacedFact], explain: bool) -> ScoredFactOut:
+    def _scored(self, fact: list[int], pair: tuple[RankedFact, RankedFact], explain: bool) -> ScoredFactOut:
         head, relation, tail = fact
         by_tail, by_head = (self._end(placed, explain) for placed in pair)
         return ScoredFactOut(
@@ -155,9 +155,9 @@ class Facts:
             ends=ScoredEndsOut(head=by_head, tail=by_tail),
         )
 
-    def _end(self, placed: PlacedFact, explain: bool) -> EndOut:
+    def _end(self, placed: RankedFact, explain: bool) -> EndOut:
         where = placed.placement
-        trusted = trust_out(self._modalities, placed.trust)
+        trusted = explanation_out(self._modalities, placed.explanation)
         return EndOut(
             score=where.score,
             raw_rank=where.raw_rank,

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import orjson
 
-from momok.model.bundle.catalogue import Described
+from momok.model.bundle.catalogue import Catalogue
 from momok.model.scores import SCORE_KINDS
 
 
 class Frame:
-    def __init__(self, bundle: Described) -> None:
+    def __init__(self, bundle: Catalogue) -> None:
         manifest = bundle.manifest
         model = orjson.dumps({"name": manifest.name, "version": manifest.version})
         kind = orjson.dumps(SCORE_KINDS[bundle.decision])

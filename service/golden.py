@@ -9,13 +9,13 @@ import numpy as np
 
 from momok.model.answer import Answer, Query
 from momok.model.bundle.bundle import BundleError
-from momok.model.bundle.catalogue import Described
+from momok.model.bundle.catalogue import Catalogue
 
 TOLERANCE = 1e-3
 """Largest difference of a golden score, relative to the largest, between machines of different arithmetic."""
 
 
-def check_golden(bundle: Described, answer: Callable[[Sequence[Query]], Iterable[Answer]]) -> None:
+def check_golden(bundle: Catalogue, answer: Callable[[Sequence[Query]], Iterable[Answer]]) -> None:
     """Ask the golden queries. Raises ``BundleError``."""
     golden = bundle.manifest.golden
     best = [Query(item.entity, item.relation, len(item.entities), False) for item in golden]

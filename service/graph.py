@@ -8,7 +8,7 @@ from urllib.parse import quote
 import numpy as np
 
 from momok.model.arrays import Int64
-from momok.model.bundle.catalogue import Described
+from momok.model.bundle.catalogue import Catalogue
 from momok.model.bundle.names import UnresolvedName, shorten
 from momok.model.bundle.pictures import Picture
 from momok.model.filter_index import Split, first_split
@@ -30,7 +30,7 @@ Direction = Literal["both", "outgoing", "incoming"]
 
 
 class Graph:
-    def __init__(self, bundle: Described) -> None:
+    def __init__(self, bundle: Catalogue) -> None:
         self._bundle = bundle
         self._vocabulary = bundle.vocabulary
         self._num_relations = bundle.num_relations

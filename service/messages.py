@@ -17,9 +17,9 @@ from safetensors.numpy import load, save
 
 from momok.model.answer import Query
 from momok.model.arrays import Float32, Int64
-from momok.model.explanation import Trust
-from momok.model.retrieval.ranks import Placement
-from momok.model.scorer import PlacedFact
+from momok.model.explanation import Explanation
+from momok.model.retrieval.ranks import RankResult
+from momok.model.scorer import RankedFact
 from momok.service.question import Counted, Question, Stages, Written
 
 Words = dict[str, Any]
@@ -120,9 +120,9 @@ def written_of(words: Words, body: bytes) -> list[Written]:
     return answers
 
 
-def placed_as_message(placed: Sequence[PlacedFact]) -> Message:
+def placed_as_message(placed: Sequence[RankedFact]) -> Message:
     places = [fact.placement for fact in placed]
-    gated, trusted = _trust_as_message([fact.trust for fact in placed])
+    gated, trusted = _explanations_as_message([fact.explanation for fact in placed])
     columns = {
         "places": np.array([(p.score, p.raw_rank, p.filtered_rank) for p in places], dtype=np.float64),
         "values": np.stack([place.branch_values for place in places]),
@@ -130,19 +130,19 @@ def placed_as_message(placed: Sequence[PlacedFact]) -> Message:
     return gated, packed(trusted | columns)
 
 
-def placed_of(words: Words, body: bytes) -> list[PlacedFact]:
+def placed_of(words: Words, body: bytes) -> list[RankedFact]:
     arrays = unpacked(body)
     return [
-        PlacedFact(Placement(score, value_S, raw_rank, filtered_rank), trust)
-        for (score, raw_rank, filtered_rank), value_S, trust in zip(
-            arrays["places"].tolist(), arrays["values"], _trust_of(words, arrays), strict=True
+        RankedFact(RankResult(score, value_S, raw_rank, filtered_rank), explanation)
+        for (score, raw_rank, filtered_rank), value_S, explanation in zip(
+            arrays["places"].tolist(), arrays["values"], _explanations_of(words, arrays), strict=True
         )
     ]
 
 
-def _trust_as_message(trust: Sequence[Trust]) -> tuple[Words, Arrays]:
+def _explanations_as_message(explanation: Sequence[Explanation]) -> tuple[Words, Arrays]:
     """Rows of gates that are not there are zero, no temperature is NaN."""
-    weights, gates, temperatures = zip(*trust, strict=True)
+    weights, gates, temperatures = zip(*explanation, strict=True)
     arrays: Arrays = {"weights": np.stack(weights), "temperatures": np.array(temperatures, dtype=np.float64)}
     for name in gates[0]:
         rows = [of_query[name] for of_query in gates]
@@ -152,7 +152,7 @@ def _trust_as_message(trust: Sequence[Trust]) -> tuple[Words, Arrays]:
     return {"gated": list(gates[0])}, arrays
 
 
-def _trust_of(words: Words, arrays: Arrays) -> Iterator[Trust]:
+def _explanations_of(words: Words, arrays: Arrays) -> Iterator[Explanation]:
     gates: dict[str, list[Float32 | None]] = {
         name: [
             row_K if there else None
@@ -162,7 +162,7 @@ def _trust_of(words: Words, arrays: Arrays) -> Iterator[Trust]:
     }
     temperatures = arrays["temperatures"].tolist()
     for row, (weight_M, temperature) in enumerate(zip(arrays["weights"], temperatures, strict=True)):
-        yield Trust(
+        yield Explanation(
             weight_M,
             {name: rows[row] for name, rows in gates.items()},
             None if temperature != temperature else temperature,

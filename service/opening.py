@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from momok.model.bundle.bundle import read_described
+from momok.model.bundle.bundle import read_catalogue
 from momok.service.answerer import Answerer
 from momok.service.scorer_process import OnEnd, ScorerProcess, ScorerSpec
 from momok.service.settings import Settings
@@ -21,6 +21,6 @@ def open_here(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
 def open_apart(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
     """The process verifies and loads; here is only what names and describes."""
     scorer = ScorerProcess(ScorerSpec(path, settings.device, settings.engine, settings.min_recall), on_end)
-    answerer = Answerer(read_described(path), scorer)
+    answerer = Answerer(read_catalogue(path), scorer)
     answerer.verify()
     return answerer

@@ -17,11 +17,11 @@ import orjson
 
 from momok.model.answer import Answers, Query
 from momok.model.bundle.bundle import Bundle
-from momok.model.explanation import Trust, trust_out
+from momok.model.explanation import Explanation, explanation_out
 from momok.model.filter_index import first_split
 from momok.model.json_numbers import texts
 from momok.model.retrieval.ranking import Rankings
-from momok.service.explanations import Explanations
+from momok.service.explanations import ExplanationWriter
 from momok.service.question import Question
 
 KEPT = 50_000
@@ -50,19 +50,19 @@ class Renderer:
     """Writes answers from one bundle; any number of threads may use one."""
 
     def __init__(self, bundle: Bundle) -> None:
-        names, described, trusted = bundle.vocabulary, bundle.described(), bundle.candidates
+        names, catalogue, trusted = bundle.vocabulary, bundle.catalogue(), bundle.candidates
         self._known = bundle.known
-        self._entities, self._num_relations = names.entities, described.num_relations
+        self._entities, self._num_relations = names.entities, catalogue.num_relations
         self._relations = [
             _named(key, label)
             for key, label in zip(names.relations.keys, names.relations.labels, strict=True)
         ]
-        self._modalities = described.modality_names
-        self._explanations = Explanations(self._modalities)
-        first, *others = [b'"%b":' % orjson.dumps(name)[1:-1] for name in described.branch_names]
+        self._modalities = catalogue.modality_names
+        self._explanations = ExplanationWriter(self._modalities)
+        first, *others = [b'"%b":' % orjson.dumps(name)[1:-1] for name in catalogue.branch_names]
         self._explained = [mark + b',"branch_scores":{' + first for mark in _MARKS]
         self._other_branches = [b"," + branch for branch in others]
-        self._present_NM = described.present
+        self._present_NM = catalogue.present
         self._weights_NM = trusted.modality_weights.cpu().numpy()
         self._gates = {name: rows.cpu().numpy() for name, rows in trusted.expert_gates.items()}
         self._kept: dict[int, _Entity] = {}
@@ -129,7 +129,7 @@ class Renderer:
             return found
         present = dict(zip(self._modalities, self._present_NM[entity].tolist(), strict=True))
         gates = {name: rows[entity] if present[name] else None for name, rows in self._gates.items()}
-        trusted = trust_out(self._modalities, Trust(self._weights_NM[entity], gates, None))
+        trusted = explanation_out(self._modalities, Explanation(self._weights_NM[entity], gates, None))
         named = _named(self._entities.keys[entity], self._entities.labels[entity])
         weights, rows = (orjson.dumps(trusted[name]) for name in ("modality_weights", "expert_gates"))
         made = _Entity(

@@ -25,7 +25,7 @@ from momok.model.errors import UserError
 from momok.model.retrieval.engine import EngineName
 from momok.model.runtime.cpus import THREADS, helper_beside_another, threads_beside_another
 from momok.model.runtime.device import DeviceName, GpuMemory
-from momok.model.scorer import PlacedFact
+from momok.model.scorer import RankedFact
 from momok.service.job import ScorerEnded
 from momok.service.line import Line, LineLost
 from momok.service.messages import (
@@ -111,7 +111,7 @@ class ScorerProcess:
         """As ``write``; the event loop goes on meanwhile."""
         return written_of(*await self._ask_soon("write", *questions_as_message(questions)))
 
-    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]:
+    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]:
         facts = {"entity": entity_B, "relation": relation_B, "answer": answer_B}
         return placed_of(*self._ask("place", packed(facts)))
 

@@ -14,7 +14,7 @@ from momok.model.retrieval.ahead import Ahead
 from momok.model.retrieval.engine import EngineName
 from momok.model.retrieval.index import EntityIndex
 from momok.model.runtime.device import GpuMemory
-from momok.model.scorer import PlacedFact, Scorer
+from momok.model.scorer import RankedFact, Scorer
 from momok.service.golden import check_golden
 from momok.service.question import Counted, Question, Stages, Written
 from momok.service.rendering import Renderer
@@ -39,7 +39,7 @@ class AnyScorer(Protocol):
 
     def write(self, questions: Sequence[Question]) -> list[Written]: ...
 
-    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[PlacedFact]: ...
+    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]: ...
 
     def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]: ...
 
@@ -59,7 +59,7 @@ class LocalScorer(Scorer):
         super().__init__(
             bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes, ahead=ahead
         )
-        self._bundle = bundle.described()
+        self._bundle = bundle.catalogue()
         self._renderer = Renderer(bundle)
 
     def verify(self) -> None:
@@ -82,7 +82,7 @@ def _counted(answers: Answers) -> Iterator[Counted]:
     top_scores = [
         float(rankings.scores[start]) if start < stop else None for start, stop in pairwise(rankings.bounds)
     ]
-    weights = answers.trusts.modality_weights.tolist()
+    weights = answers.explanations.modality_weights.tolist()
     return map(Counted, rankings.exact, rankings.engines, answers.num_excluded, top_scores, weights)
 
 

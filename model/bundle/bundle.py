@@ -20,12 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 
-from momok.model.bundle.catalogue import Described
+from momok.model.bundle.catalogue import Catalogue
 from momok.model.bundle.manifest import FORMAT_VERSION, BranchShape, FileDigest, Manifest, digest_of
 from momok.model.bundle.pictures import Picture, entity_of, media_type_of
 from momok.model.bundle.vocabulary import Vocabulary, VocabularyError
 from momok.model.errors import UserError, describe
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor, ModelConfig, build_model, parse_config
 from momok.model.retrieval.index import EntityIndex
 from momok.model.retrieval.search import BRANCH, CONCAT
@@ -59,7 +59,7 @@ class Bundle:
     manifest: Manifest
     model: LinkPredictor
     candidates: Candidates
-    known: KnownAnswers
+    known: FilterIndex
     vocabulary: Vocabulary
 
     @cached_property
@@ -67,9 +67,9 @@ class Bundle:
         """The pictures by entity id."""
         return _pictures_of(self.path, self.manifest)
 
-    def described(self) -> Described:
+    def catalogue(self) -> Catalogue:
         """All but what scores and explains."""
-        return Described(
+        return Catalogue(
             self.path,
             self.manifest,
             self.model.config,
@@ -171,12 +171,12 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def read_described(path: Path) -> Described:
+def read_catalogue(path: Path) -> Catalogue:
     """All but what scores and explains, of a bundle verified elsewhere. Raises ``BundleError``."""
     manifest = read_manifest(path)
     with _explained(path, ENTITIES), safe_open(path / ENTITIES, "numpy") as file:
         config = parse_config(manifest.model)
-        return Described(
+        return Catalogue(
             path,
             manifest,
             config,
@@ -213,9 +213,9 @@ def _pictures_of(path: Path, manifest: Manifest) -> dict[int, Picture]:
     }
 
 
-def _read_known(path: Path, config: ModelConfig) -> KnownAnswers:
+def _read_known(path: Path, config: ModelConfig) -> FilterIndex:
     with _explained(path, KNOWN):
-        return KnownAnswers(
+        return FilterIndex(
             num_entities=config.num_entities,
             num_relations=config.num_relations,
             **load_arrays(path / KNOWN),

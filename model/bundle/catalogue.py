@@ -1,4 +1,4 @@
-"""Described: a bundle without what scores and explains, for whoever names and describes what another does."""
+"""Catalogue: a bundle without its weights: names, known facts and pictures. Scoring runs elsewhere."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy.typing as npt
 from momok.model.bundle.manifest import Manifest
 from momok.model.bundle.pictures import Picture
 from momok.model.bundle.vocabulary import Vocabulary
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import ModelConfig
 from momok.model.scores import Decision
 
 
 @dataclass(frozen=True)
-class Described:
+class Catalogue:
     """``present`` bool[N, M]: who has which modality; ``pictures`` by entity."""
 
     path: Path
     manifest: Manifest
     config: ModelConfig
     present: npt.NDArray[np.bool_]
-    known: KnownAnswers
+    known: FilterIndex
     vocabulary: Vocabulary
     pictures: Mapping[int, Picture]
 

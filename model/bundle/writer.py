@@ -25,7 +25,7 @@ from momok.model.bundle.bundle import (
 )
 from momok.model.bundle.manifest import FileDigest, Manifest, digest_of
 from momok.model.bundle.pictures import FOLDER, name_of, read_picture
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor
 from momok.model.retrieval.index import EntityIndex
 from momok.model.runtime.directory import new_directory
@@ -36,7 +36,7 @@ def save_bundle(
     *,
     model: LinkPredictor,
     candidates: Candidates,
-    known: KnownAnswers,
+    known: FilterIndex,
     write_names: Callable[[Path], None],
     manifest: Callable[[dict[str, FileDigest]], Manifest],
     check: Callable[[Bundle], None],

@@ -86,22 +86,22 @@ class Candidates:
     expert_gates: dict[str, Tensor]
 
 
-Folded = tuple[Tensor, ...]
+CachedRelation = tuple[Tensor, ...]
 """What a query side makes of a relation, whatever the entity; which tensors these are is its own affair."""
 
 
-class QuerySide(ABC):
+class InferenceEncoder(ABC):
     """A model's query side in evaluation, made once of the weights as they are.
 
     When they change, make another: large tables of entities are the model's own, not copies.
     """
 
     @abstractmethod
-    def fold(self, relations: Sequence[int]) -> list[Folded]:
+    def fold(self, relations: Sequence[int]) -> list[CachedRelation]:
         """What can be computed of each relation alone; every tensor owns its memory."""
 
     @abstractmethod
-    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, CachedRelation]) -> Encoding:
         """As ``LinkPredictor.encode``; ``folded`` holds the relations of the batch and no others."""
 
 
@@ -142,7 +142,7 @@ class LinkPredictor(nn.Module, ABC):
     def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
         """Queries (entity int64[B], relation int64[B] in [0, 2R)) as one vector a branch."""
 
-    def query_side(self) -> QuerySide | None:
+    def inference_encoder(self) -> InferenceEncoder | None:
         """The query side for answering; None where nothing is gained by folding relations."""
         return None
 

@@ -50,7 +50,7 @@ class AffineMaps:
             yield torch.baddbmm(offset, torch.stack([inputs[m] for m in places]), matrix)
 
 
-class FrozenExperts:
+class InferenceExperts:
     """Expert banks of all modalities: views and the logits of the gates in one map for each.
 
     What experts say of an entity depends on nothing else: of all modalities of one width it is float32[G, B,
@@ -98,7 +98,7 @@ class FrozenExperts:
         return matrix_DX, torch.cat([-shift_KD.flatten(), shift_KD.new_zeros(self.num_experts)])
 
 
-class FrozenEntities:
+class EntityOutputs:
     """What the experts say of entities; kept of all of them where that is ``SAID_BYTES`` at most.
 
     Else it is made anew for each query, of the tables themselves and not of copies.
@@ -108,7 +108,7 @@ class FrozenEntities:
 
     @torch.no_grad()
     def __init__(
-        self, tables: Sequence[Tensor], reducers: Mapping[int, nn.Module], experts: FrozenExperts
+        self, tables: Sequence[Tensor], reducers: Mapping[int, nn.Module], experts: InferenceExperts
     ) -> None:
         self._tables, self._experts = tables, experts
         self._reducers = {place: deepcopy(reducer) for place, reducer in reducers.items()}
@@ -136,7 +136,7 @@ class FrozenEntities:
         return self._experts.say(reduced)
 
 
-class FrozenFusion:
+class InferenceFusion:
     """An attention fusion whose attentions read a modality in one product."""
 
     @torch.no_grad()

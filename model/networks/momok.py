@@ -11,15 +11,21 @@ from torch import Tensor, nn
 
 from momok.model.networks.base import (
     JOINT,
+    CachedRelation,
     Candidates,
     Encoding,
-    Folded,
+    InferenceEncoder,
     LinkPredictor,
     ModelConfig,
-    QuerySide,
     register,
 )
-from momok.model.networks.inference import FrozenEntities, FrozenExperts, FrozenFusion, alike, fold_tucker
+from momok.model.networks.inference import (
+    EntityOutputs,
+    InferenceExperts,
+    InferenceFusion,
+    alike,
+    fold_tucker,
+)
 from momok.model.networks.layers import (
     AttentionFusion,
     ExpertBank,
@@ -131,8 +137,8 @@ class MoMoK(LinkPredictor):
         }
         return Encoding(query, weights_BM, self._by_modality(gates), temperature_B)
 
-    def query_side(self) -> QuerySide:
-        return MoMoKQueries(self)
+    def inference_encoder(self) -> InferenceEncoder:
+        return MoMoKInference(self)
 
     def relation_vectors(self, relation_U: Tensor) -> list[Tensor]:
         """Vectors of relations in each branch, float32[U, relation_width], the joint one last."""
@@ -185,7 +191,7 @@ class MoMoK(LinkPredictor):
         )
 
 
-class MoMoKQueries(QuerySide):
+class MoMoKInference(InferenceEncoder):
     """MoMoK's query side.
 
     A folded relation is a matrix float32[G, D, D] and an offset float32[G, 1, D] for every G branches of one
@@ -198,11 +204,11 @@ class MoMoKQueries(QuerySide):
         tables = [table.weight.detach() for table in model.inputs]
         widths = ((shape.input_width, shape.width) for shape in model.config.modalities)
         reduced = [place for place, (given, width) in enumerate(widths) if given != width]
-        self._experts = FrozenExperts(list(model.experts))
-        self._entities = FrozenEntities(
+        self._experts = InferenceExperts(list(model.experts))
+        self._entities = EntityOutputs(
             tables, {place: model.reducers[place] for place in reduced}, self._experts
         )
-        self._fusion = None if model.entity_fusion is None else FrozenFusion(model.entity_fusion)
+        self._fusion = None if model.entity_fusion is None else InferenceFusion(model.entity_fusion)
         self._temperature_R = (
             None if model.temperature is None else model.temperature.weight.squeeze(1).sigmoid()
         )
@@ -221,7 +227,7 @@ class MoMoKQueries(QuerySide):
             )
 
     @torch.no_grad()
-    def fold(self, relations: Sequence[int]) -> list[Folded]:
+    def fold(self, relations: Sequence[int]) -> list[CachedRelation]:
         assert not self._model.training, "dropout would be folded in"
         vectors = self._model.relation_vectors(torch.tensor(relations, device=self._absent_NM.device))
         pairs = [fold_tucker(*pair) for pair in zip(self._model.scorers, vectors, strict=True)]
@@ -233,7 +239,7 @@ class MoMoKQueries(QuerySide):
             parts.append([torch.stack(of_relation)[:, None] for of_relation in zip(*offsets, strict=True)])
         return list(zip(*parts, strict=True))
 
-    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, CachedRelation]) -> Encoding:
         if self._one_query is not None and len(entity_B) == 1:
             return self._one_query.encode(int(entity_B), *next(iter(folded.items())))
         temperature_B = None
@@ -251,7 +257,7 @@ class MoMoKQueries(QuerySide):
         return Encoding(query, weights_BM, by_modality, temperature_B)
 
     def _multiply(
-        self, inputs: Sequence[Tensor], relation_B: Tensor, folded: Mapping[int, Folded]
+        self, inputs: Sequence[Tensor], relation_B: Tensor, folded: Mapping[int, CachedRelation]
     ) -> dict[str, Tensor]:
         """Rows of each branch, by its name, times the matrices of their relations, plus the offsets."""
         # One query, or one relation: nothing to sort.

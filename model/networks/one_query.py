@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from momok.model.arrays import Bool, Float32
-from momok.model.networks.base import Encoding, Folded
-from momok.model.networks.inference import FrozenEntities, FrozenExperts, FrozenFusion
+from momok.model.networks.base import CachedRelation, Encoding
+from momok.model.networks.inference import EntityOutputs, InferenceExperts, InferenceFusion
 from momok.model.networks.layers import MIN_TEMPERATURE
 
 
@@ -29,9 +29,9 @@ class OneQuery:
 
     def __init__(
         self,
-        entities: FrozenEntities,
-        experts: FrozenExperts,
-        fusion: FrozenFusion | None,
+        entities: EntityOutputs,
+        experts: InferenceExperts,
+        fusion: InferenceFusion | None,
         absent_NM: Tensor,
         temperature_R: Tensor | None,
         branches: Sequence[str],
@@ -48,12 +48,12 @@ class OneQuery:
         self._query = dict(zip(branches, np.argsort(branch_order).tolist(), strict=True))
         self._joint_part = next(part for part, places in enumerate(same_width) if len(branches) - 1 in places)
 
-    def encode(self, entity: int, relation: int, folded: Folded) -> Encoding:
-        """A batch of one. ``folded``: as ``MoMoKQueries`` folds the relation."""
+    def encode(self, entity: int, relation: int, folded: CachedRelation) -> Encoding:
+        """A batch of one. ``folded``: as ``MoMoKInference`` folds the relation."""
         with np.errstate(invalid="ignore", divide="ignore"):  # NaN is found, and told of, by the scorer.
             return self._encode(entity, relation, folded)
 
-    def _encode(self, entity: int, relation: int, folded: Folded) -> Encoding:
+    def _encode(self, entity: int, relation: int, folded: CachedRelation) -> Encoding:
         temperature_1 = None if self._temperature_R is None else self._temperature_R[relation : relation + 1]
         inputs, gates_MK = self._mix(entity, temperature_1)
         absent_M = self._absent_NM[entity]
@@ -90,7 +90,7 @@ class OneQuery:
         return inputs, np.concatenate(gates)
 
     def _fuse(
-        self, fusion: FrozenFusion, inputs: Sequence[Float32], absent_M: Bool
+        self, fusion: InferenceFusion, inputs: Sequence[Float32], absent_M: Bool
     ) -> tuple[Float32, Float32]:
         """The fused vector float32[1, 1, D] and the weights float32[M]."""
         mapped = [

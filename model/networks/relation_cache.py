@@ -1,4 +1,4 @@
-"""FoldedRelations: what queries share that ask for the same relation, made once and kept within a budget."""
+"""RelationCache: what queries share that ask for the same relation, made once and kept within a budget."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from time import perf_counter
 
 from torch import Tensor
 
-from momok.model.networks.base import Encoding, Folded, QuerySide
+from momok.model.networks.base import CachedRelation, Encoding, InferenceEncoder
 
 FOLDED_AT_ONCE = 32
 """Relations folded together: enough to read each core once for many, few enough to bound the memory."""
 
 
-class FoldedRelations:
+class RelationCache:
     """The folded relations of a query side; those used last are kept, up to ``budget_bytes``.
 
     ``hits`` and ``misses`` count the distinct relations of each batch that were kept or not, ``evicted``
     those that made room. Several threads may use one.
     """
 
-    def __init__(self, side: QuerySide, budget_bytes: int) -> None:
+    def __init__(self, side: InferenceEncoder, budget_bytes: int) -> None:
         self._side = side
-        self._kept: OrderedDict[int, Folded] = OrderedDict()  # Those used longest ago first.
+        self._kept: OrderedDict[int, CachedRelation] = OrderedDict()  # Those used longest ago first.
         self.budget_bytes = budget_bytes
         self.size_bytes = 0
         self.hits = self.misses = self.evicted = 0
@@ -41,7 +41,7 @@ class FoldedRelations:
         ``of``."""
         return self._side.encode(entity_B, relation_B, self.of(relation_B.tolist(), together))
 
-    def of(self, relations: Iterable[int], together: Sequence[int] = ()) -> dict[int, Folded]:
+    def of(self, relations: Iterable[int], together: Sequence[int] = ()) -> dict[int, CachedRelation]:
         """Each distinct relation, folded. What is not kept is folded now, and kept if it fits the budget.
 
         The last bits of what is folded depend on the company. Whoever wants them to be the same again says
@@ -78,7 +78,7 @@ class FoldedRelations:
                 self._kept.move_to_end(relation, last=False)
                 self.size_bytes += size_bytes
 
-    def _keep(self, relation: int, folded: Folded) -> None:
+    def _keep(self, relation: int, folded: CachedRelation) -> None:
         if relation in self._kept:
             self.size_bytes -= _size_bytes(self._kept.pop(relation))
         size_bytes = _size_bytes(folded)
@@ -91,7 +91,9 @@ class FoldedRelations:
             self.size_bytes -= _size_bytes(oldest)
             self.evicted += 1
 
-    def _fold(self, relations: Sequence[int], deadline: float = float("inf")) -> Iterator[tuple[int, Folded]]:
+    def _fold(
+        self, relations: Sequence[int], deadline: float = float("inf")
+    ) -> Iterator[tuple[int, CachedRelation]]:
         """Some relations at a time, none begun after ``deadline`` (of ``perf_counter``)."""
         for start in range(0, len(relations), FOLDED_AT_ONCE):
             if perf_counter() >= deadline:
@@ -100,5 +102,5 @@ class FoldedRelations:
             yield from zip(part, self._side.fold(part), strict=True)
 
 
-def _size_bytes(folded: Folded) -> int:
+def _size_bytes(folded: CachedRelation) -> int:
     return sum(tensor.nbytes for tensor in folded)

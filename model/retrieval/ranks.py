@@ -1,4 +1,4 @@
-"""FactScores: how a whole fact scores, and where its end stands among all entities.
+"""FactRanker: how a whole fact scores, and where its end stands among all entities.
 
 Ranks are those of the float64 scores by which answers are ordered. A float32 scan settles whoever is so far
 from the truth that rounding cannot matter; the others are scored again in float64.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from momok.model.arrays import Float32, Float64, Int64
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.retrieval.matmul import AnyLayout
 from momok.model.retrieval.scan import errors_of_sigmoids
 from momok.model.retrieval.table import EntityTable
@@ -25,7 +25,7 @@ CELLS = 1 << 24
 
 
 @dataclass(frozen=True)
-class Placement:
+class RankResult:
     """A fact seen from one of its queries: the score of the true answer, and its rank among all entities.
 
     ``branch_values`` float64[branches] in the unit of the decision. Ranks are ``1 + greater + ties / 2``:
@@ -38,12 +38,10 @@ class Placement:
     filtered_rank: float
 
 
-class FactScores:
+class FactRanker:
     """Scores facts by one table of candidates; one thread at a time may use it."""
 
-    def __init__(
-        self, table: EntityTable, decision: Decision, layout: AnyLayout, known: KnownAnswers
-    ) -> None:
+    def __init__(self, table: EntityTable, decision: Decision, layout: AnyLayout, known: FilterIndex) -> None:
         """``layout``: the candidates in float32."""
         assert layout.dtype == torch.float32, "one rounding of a score too many"
         self._table = table
@@ -56,11 +54,11 @@ class FactScores:
         score_BS = self._table.rescore(query_BX, np.arange(len(answer_B)), answer_B)
         return decide_exactly(score_BS, self._decision), branch_values(score_BS, self._decision)
 
-    def place(self, query_BX: Float32, asked: Sequence[tuple[int, int]], answer_B: Int64) -> list[Placement]:
+    def place(self, query_BX: Float32, asked: Sequence[tuple[int, int]], answer_B: Int64) -> list[RankResult]:
         """One placement a query; ``asked``: its entity and its relation in [0, 2R)."""
         at_once = max(CELLS // len(self._table), 1)
         score_B, value_BS = self.score(query_BX, answer_B)
-        placements: list[Placement] = []
+        placements: list[RankResult] = []
         for start in range(0, len(answer_B), at_once):
             part = slice(start, start + at_once)
             sign_bN = self._signs(query_BX[part], score_B[part])
@@ -70,7 +68,7 @@ class FactScores:
                 others = known[known != answer]
                 raw = _rank(sign_N)
                 score, values = float(score_B[row]), value_BS[row]
-                placements.append(Placement(score, values, raw, raw - _share(sign_N[others])))
+                placements.append(RankResult(score, values, raw, raw - _share(sign_N[others])))
         return placements
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, In
 from momok.model.bundle.names import Names
 from momok.model.bundle.vocabulary import write_vocabulary
 from momok.model.bundle.writer import save_bundle
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor, build_model, parse_config
 from momok.model.networks.modality import ModalityInput
 from momok.model.scores import Decision
@@ -136,7 +136,7 @@ def _write_bundle(path: Path, model: LinkPredictor, facts: dict[str, np.ndarray]
         path,
         model=model,
         candidates=candidates,
-        known=KnownAnswers.from_facts(facts, num_entities=num_entities, num_relations=num_relations),
+        known=FilterIndex.from_facts(facts, num_entities=num_entities, num_relations=num_relations),
         write_names=write_names,
         manifest=manifest,
         check=lambda bundle: None,

@@ -1,4 +1,4 @@
-"""KnownAnswers, against a dict of sets."""
+"""FilterIndex, against a dict of sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momok.model.filter_index import SPLITS, KnownAnswers, first_split, split_bit
+from momok.model.filter_index import SPLITS, FilterIndex, first_split, split_bit
 
 N, R = 5, 3
 Fact = tuple[int, int, int]
@@ -19,9 +19,9 @@ FACTS = st.dictionaries(
 )
 
 
-def build(facts: dict[str, list[Fact]]) -> KnownAnswers:
+def build(facts: dict[str, list[Fact]]) -> FilterIndex:
     arrays = {split: np.array(rows, dtype=np.int64).reshape(-1, 3) for split, rows in facts.items()}
-    return KnownAnswers.from_facts(arrays, num_entities=N, num_relations=R)
+    return FilterIndex.from_facts(arrays, num_entities=N, num_relations=R)
 
 
 def plain(facts: dict[str, list[Fact]]) -> dict[tuple[int, int], dict[int, set[str]]]:

@@ -17,7 +17,7 @@ from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, In
 from momok.model.bundle.names import Names
 from momok.model.bundle.vocabulary import write_vocabulary
 from momok.model.bundle.writer import save_bundle
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor, ModalityShape, build_model
 from momok.model.networks.momok import MoMoKConfig
 from momok.model.scorer import Scorer
@@ -64,7 +64,7 @@ def make_bundle(
         rows[num_entities // 3 : 2 * (num_entities // 3)] = rows[: num_entities // 3]
     candidates = Candidates(copied, computed.modality_weights, computed.expert_gates)
     facts = _facts(num_entities, seed)
-    known = KnownAnswers.from_facts(facts, num_entities=num_entities, num_relations=NUM_RELATIONS)
+    known = FilterIndex.from_facts(facts, num_entities=num_entities, num_relations=NUM_RELATIONS)
     keys = [(renamed or {}).get(index, f"e{index}") for index in range(num_entities)]
     labels = ["Twin" if index in (3, 4) else f"Entity {index}" for index in range(num_entities)]
     answers = Scorer(model, candidates, known).answer([Query(1, 0, 5, False), Query(2, 4, 5, False)])

@@ -9,7 +9,7 @@ import pytest
 
 from momok.model.answer import Query
 from momok.model.bundle.bundle import Bundle
-from momok.model.explanation import Trust
+from momok.model.explanation import Explanation
 from momok.service.messages import (
     SIZES_BYTES,
     framed,
@@ -81,10 +81,10 @@ def test_placed_facts(scorer: LocalScorer) -> None:
             expected.filtered_rank,
         )
         assert np.array_equal(where.branch_values, expected.branch_values)
-        same_trust(fact.trust, sent.trust)
+        same_trust(fact.explanation, sent.explanation)
 
 
-def same_trust(found: Trust, sent: Trust) -> None:
+def same_trust(found: Explanation, sent: Explanation) -> None:
     assert np.array_equal(found.modality_weights, sent.modality_weights)
     assert found.relation_temperature == sent.relation_temperature
     assert list(found.expert_gates) == list(sent.expert_gates), "in the same order"

@@ -14,7 +14,7 @@ import numpy as np
 from momok.model.arrays import Int64
 from momok.model.bundle.names import Names, shorten
 from momok.model.bundle.pictures import FOLDER
-from momok.model.filter_index import SPLITS, KnownAnswers
+from momok.model.filter_index import SPLITS, FilterIndex
 from momok.model.networks.modality import Modality
 from momok.model.runtime.directory import new_directory
 from momok.training.data.checks import check_facts, check_modalities, check_names, check_text
@@ -105,9 +105,9 @@ class Dataset:
         """Ids of the entities that occur in train, int64, sorted."""
         return np.unique(self.facts["train"][:, [0, 2]])
 
-    def known(self) -> KnownAnswers:
+    def known(self) -> FilterIndex:
         """Answers of all queries, from every split."""
-        return KnownAnswers.from_facts(
+        return FilterIndex.from_facts(
             self.facts, num_entities=self.num_entities, num_relations=self.num_relations
         )
 

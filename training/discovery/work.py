@@ -18,7 +18,7 @@ import momok
 from momok.model.arrays import Int64
 from momok.model.bundle.bundle import Bundle
 from momok.model.errors import describe
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.training.discovery.output import DiscoveryError
 
 QUERIES_AT_ONCE = 512
@@ -73,7 +73,7 @@ class Work:
     def __init__(self, bundle: Bundle, options: DiscoveryOptions) -> None:
         self.options = options
         self._bundle = bundle
-        self._known: KnownAnswers = bundle.known
+        self._known: FilterIndex = bundle.known
         num_relations = bundle.known.num_relations
         named = options.relations
         self.relations = (

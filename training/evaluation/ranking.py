@@ -18,7 +18,7 @@ from torch import Tensor
 
 from momok.model.arrays import Float64, Int64
 from momok.model.bundle.names import Names
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor
 from momok.training.evaluation.gate_statistics import GateStatistics
 from momok.training.memory import rows_at_once
@@ -45,7 +45,7 @@ class Ranks:
 def rank_facts(
     model: LinkPredictor,
     facts: Int64,
-    known: KnownAnswers,
+    known: FilterIndex,
     *,
     table: dict[str, Tensor] | None = None,
     statistics: GateStatistics | None = None,
@@ -95,7 +95,7 @@ class Queries:
 def _rank_queries(
     model: LinkPredictor,
     table: dict[str, Tensor],
-    known: KnownAnswers,
+    known: FilterIndex,
     queries: Queries,
     statistics: GateStatistics | None,
 ) -> Float64:
@@ -123,7 +123,7 @@ def _rank_queries(
     return rank
 
 
-def _ranks_of_truth(tiles: Sequence[Tensor], queries: Queries, known: KnownAnswers) -> Float64:
+def _ranks_of_truth(tiles: Sequence[Tensor], queries: Queries, known: FilterIndex) -> Float64:
     """``1 + greater + ties / 2`` among all entities but the other known answers, float64[B].
 
     ``tiles`` float32[B, c]: the scores of all entities, some after the other; they are used up.
@@ -179,7 +179,7 @@ def summarise(rank: Float64) -> dict[str, float]:
 def evaluate(
     model: LinkPredictor,
     facts: Int64,
-    known: KnownAnswers,
+    known: FilterIndex,
     *,
     seen: Int64,
     relations: Names,

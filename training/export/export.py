@@ -16,7 +16,7 @@ from momok.model.bundle.bundle import Bundle, BundleError
 from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, Manifest
 from momok.model.bundle.vocabulary import write_vocabulary
 from momok.model.bundle.writer import save_bundle
-from momok.model.filter_index import SPLITS, KnownAnswers
+from momok.model.filter_index import SPLITS, FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor, build_model
 from momok.model.retrieval.distances import table_of
 from momok.model.retrieval.index_spec import IndexSpec
@@ -117,7 +117,7 @@ def _for_inference(trained: LinkPredictor) -> LinkPredictor:
 
 
 def _evaluate_splits(
-    model: LinkPredictor, candidates: Candidates, dataset: Dataset, known: KnownAnswers
+    model: LinkPredictor, candidates: Candidates, dataset: Dataset, known: FilterIndex
 ) -> dict[str, Any]:
     device = model.present.device
     table = {name: rows.to(device) for name, rows in candidates.vectors.items()}

@@ -17,7 +17,7 @@ from torch.optim import Adagrad, Adam, Optimizer
 from tqdm import tqdm
 
 from momok.model.errors import UserError
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor, build_model
 from momok.model.runtime.directory import new_directory
 from momok.training.data.dataset import Dataset
@@ -130,7 +130,7 @@ class Trainer:
         self.schedule = run.recipe.training
         self.progress = Progress()
         self.device = model.present.device
-        train_only = KnownAnswers.from_facts(
+        train_only = FilterIndex.from_facts(
             {"train": dataset.facts["train"]},
             num_entities=dataset.num_entities,
             num_relations=dataset.num_relations,

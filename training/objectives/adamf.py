@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.adamf import AdaMF
 from momok.model.networks.layers import Modules
 from momok.model.rotation import paired_distance, rotate
@@ -84,7 +84,7 @@ class AdversarialObjective(AdaMFObjective):
 
     config: AdversarialConfig
 
-    def __init__(self, model: AdaMF, config: AdversarialConfig, known: KnownAnswers) -> None:
+    def __init__(self, model: AdaMF, config: AdversarialConfig, known: FilterIndex) -> None:
         super().__init__(model, config, known)
         shapes = model.config.modalities
         learned = [place for place, shape in enumerate(shapes) if shape.learned]

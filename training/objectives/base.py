@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from momok.model.errors import describe
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor
 from momok.model.scores import Decision
 from momok.training.objectives.batches import Batch, Batches, QueryBatches
@@ -45,7 +45,7 @@ class Objective(nn.Module, ABC):
     def loss(self, batch: Batch) -> Loss:
         """The loss of one batch, with the graph to differentiate it."""
 
-    def batches(self, known: KnownAnswers, batch_size: int) -> Batches:
+    def batches(self, known: FilterIndex, batch_size: int) -> Batches:
         """The batches that ``loss`` takes, of the train split: 1-to-N queries where nothing else is said.
 
         Raises ``ValueError`` for a train split that is too small.
@@ -107,7 +107,7 @@ def values_of(losses: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(losses, values, strict=True))
 
 
-ObjectiveBuilder = Callable[[Any, Any, KnownAnswers], Objective]
+ObjectiveBuilder = Callable[[Any, Any, FilterIndex], Objective]
 Way = tuple[type[ObjectiveConfig], ObjectiveBuilder]
 """Its options, and what makes an objective of model, options and train split."""
 
@@ -125,7 +125,7 @@ def parse_objective(model_name: str, fields: dict[str, Any]) -> ObjectiveConfig:
         raise ValueError(describe(error)) from None
 
 
-def build_objective(model: LinkPredictor, config: ObjectiveConfig, known: KnownAnswers) -> Objective:
+def build_objective(model: LinkPredictor, config: ObjectiveConfig, known: FilterIndex) -> Objective:
     """The objective of a model; ``known`` holds the train split alone. Raises ``ValueError`` where a model
     cannot be trained so."""
     return OBJECTIVES.get(model.config.model, ONE_TO_N)[1](model, config, known)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from momok.model.arrays import Int64
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class QueryBatches:
     Raises ``ValueError`` for fewer than two queries: batch normalisation needs company.
     """
 
-    def __init__(self, known: KnownAnswers, batch_size: int) -> None:
+    def __init__(self, known: FilterIndex, batch_size: int) -> None:
         if len(known.queries) < 2:
             raise ValueError(f"training needs at least 2 queries, the train split has {len(known.queries)}")
         self._known = known
@@ -71,7 +71,7 @@ class FactBatches:
     ``NegativeSampler`` turns some of them into head queries. Raises ``ValueError`` where there is no fact.
     """
 
-    def __init__(self, known: KnownAnswers, batch_size: int) -> None:
+    def __init__(self, known: FilterIndex, batch_size: int) -> None:
         self._facts = known.facts("train")
         if not len(self._facts):
             raise ValueError("training needs facts, the train split has none")

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.rotate import RotatingPredictor
 from momok.model.rotation import paired_distance, rotate
 from momok.model.scores import Decision
@@ -41,13 +41,13 @@ class Contrastive(Objective):
 
     config: ContrastiveConfig
 
-    def __init__(self, model: RotatingPredictor, config: ContrastiveConfig, known: KnownAnswers) -> None:
+    def __init__(self, model: RotatingPredictor, config: ContrastiveConfig, known: FilterIndex) -> None:
         super().__init__()
         self.model = (model,)  # In a tuple, so that the model's weights are not the objective's too.
         self.config = config
         self.sampler = NegativeSampler(known)
 
-    def batches(self, known: KnownAnswers, batch_size: int) -> Batches:
+    def batches(self, known: FilterIndex, batch_size: int) -> Batches:
         return FactBatches(known, batch_size)
 
     @abstractmethod

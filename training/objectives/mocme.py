@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.mocme import MoCME
 from momok.training.objectives.base import OBJECTIVES, Loss
 from momok.training.objectives.batches import Batch
@@ -83,7 +83,7 @@ class MoCMEObjective(Contrastive):
     config: MoCMEObjectiveConfig
     num_steps: Tensor
 
-    def __init__(self, model: MoCME, config: MoCMEObjectiveConfig, known: KnownAnswers) -> None:
+    def __init__(self, model: MoCME, config: MoCMEObjectiveConfig, known: FilterIndex) -> None:
         super().__init__(model, config, known)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
 

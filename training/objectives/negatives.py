@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.rotation import distance
 from momok.training.objectives.batches import Batch
 
@@ -46,7 +46,7 @@ class NegativeSampler(nn.Module):
     _head_share: Tensor
     _facts: Tensor
 
-    def __init__(self, known: KnownAnswers) -> None:
+    def __init__(self, known: FilterIndex) -> None:
         super().__init__()
         self._num_entities, self._num_relations = known.num_entities, known.num_relations
         relation = known.queries // known.num_entities

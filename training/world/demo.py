@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from momok.model.bundle.vocabulary import Vocabulary
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.training.data.dataset import Dataset
 from momok.training.export.export import export_run
 from momok.training.fit.recipe import Recipe
@@ -83,7 +83,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def question_of(known: KnownAnswers, vocabulary: Vocabulary) -> tuple[dict[str, Any], str]:
+def question_of(known: FilterIndex, vocabulary: Vocabulary) -> tuple[dict[str, Any], str]:
     """A request that asks for the tail of a test fact drawn by seed, and the key that would be right."""
     facts = known.facts("test")
     head, relation, tail = facts[np.random.default_rng(SEED).integers(len(facts))].tolist()

@@ -24,12 +24,12 @@ from momok.model.bundle.bundle import (
     Bundle,
     BundleError,
     is_bundle,
-    read_described,
+    read_catalogue,
     read_manifest,
 )
 from momok.model.bundle.manifest import Manifest, digest_of
 from momok.model.bundle.writer import save_bundle
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor
 from momok.model.retrieval.table import EntityTable
 
@@ -86,7 +86,7 @@ def test_opened_it_is_what_was_written_to_the_bit(
     ):
         assert list(found) == list(made)
         assert all(torch.equal(found[name], tensor) for name, tensor in made.items())
-    known = KnownAnswers.from_facts(facts, num_entities=40, num_relations=4)
+    known = FilterIndex.from_facts(facts, num_entities=40, num_relations=4)
     for name in ("queries", "offsets", "answers", "splits"):
         assert getattr(bundle.known, name).dtype == getattr(known, name).dtype
         assert getattr(bundle.known, name).tolist() == getattr(known, name).tolist()
@@ -96,7 +96,7 @@ def test_opened_it_is_what_was_written_to_the_bit(
 
 def test_it_is_described_alike_with_and_without_what_scores(small_bundle: Path) -> None:
     bundle = Bundle.open(small_bundle)
-    whole, alone = bundle.described(), read_described(small_bundle)
+    whole, alone = bundle.catalogue(), read_catalogue(small_bundle)
     for name in ("path", "manifest", "config", "pictures", "num_relations", "modality_names"):
         assert getattr(alone, name) == getattr(whole, name)
     assert alone.branch_names == whole.branch_names == [branch.name for branch in bundle.model.branches]
@@ -110,7 +110,7 @@ def test_it_is_described_alike_with_and_without_what_scores(small_bundle: Path) 
 def test_what_cannot_be_described_says_which_file(copy: Path, name: str) -> None:
     (copy / name).write_bytes(b"nonsense")
     with pytest.raises(BundleError, match=name):
-        read_described(copy)
+        read_catalogue(copy)
 
 
 def test_the_same_bundle_written_twice_has_one_version(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from momok.model.networks.base import MODELS, Candidates, Encoding, LinkPredictor, build_model, parse_config
 from momok.model.networks.modality import ModalityInput
-from momok.model.networks.relation_cache import FoldedRelations
+from momok.model.networks.relation_cache import RelationCache
 from momok.model.scores import Decision
 
 Row = list[float]
@@ -306,11 +306,11 @@ def test_a_row_alone_is_the_same_row_in_a_batch(model: LinkPredictor) -> None:
 
 @torch.inference_mode()
 def test_folded_relations_change_nothing(model: LinkPredictor) -> None:
-    side = model.query_side()
-    encoder = model if side is None else FoldedRelations(side, budget_bytes=1 << 20)
+    side = model.inference_encoder()
+    encoder = model if side is None else RelationCache(side, budget_bytes=1 << 20)
     entity_B, relation_B = all_queries(model)
     expected = rows_of(model.encode(entity_B, relation_B))
-    for _ in range(2):  # Folded now, then kept.
+    for _ in range(2):  # CachedRelation now, then kept.
         found = rows_of(encoder.encode(entity_B, relation_B))
         assert list(found) == list(expected)
         for part, tensor in found.items():

@@ -11,16 +11,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from momok.model.networks import inference
 from momok.model.networks.base import Encoding, LinkPredictor, build_model
-from momok.model.networks.relation_cache import FoldedRelations
+from momok.model.networks.relation_cache import RelationCache
 
 MakeModel = Callable[..., LinkPredictor]
 SWITCHED_OFF = [(), ("joint",), ("relation_temperature",), ("joint", "relation_temperature")]
 
 
-def folded_of(model: LinkPredictor) -> FoldedRelations:
-    side = model.query_side()
+def folded_of(model: LinkPredictor) -> RelationCache:
+    side = model.inference_encoder()
     assert side is not None
-    return FoldedRelations(side, 1 << 20)
+    return RelationCache(side, 1 << 20)
 
 
 def parts_of(encoding: Encoding) -> Iterator[torch.Tensor]:

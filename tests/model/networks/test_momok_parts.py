@@ -11,9 +11,9 @@ import torch
 
 from momok.model.answer import Query
 from momok.model.bundle.bundle import Bundle
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor, build_model
-from momok.model.networks.relation_cache import FoldedRelations
+from momok.model.networks.relation_cache import RelationCache
 from momok.model.scorer import Scorer
 
 MakeModel = Callable[..., LinkPredictor]
@@ -82,9 +82,9 @@ def test_folded_relations_change_nothing_whatever_is_switched_off(
     parts: tuple[str, ...], whole: LinkPredictor
 ) -> None:
     lean = without(whole, *parts)
-    side = lean.query_side()
+    side = lean.inference_encoder()
     assert side is not None
-    found = FoldedRelations(side, 1 << 20).encode(*everything(lean))
+    found = RelationCache(side, 1 << 20).encode(*everything(lean))
     expected = lean.encode(*everything(lean))
     for name, query_BD in expected.query.items():
         torch.testing.assert_close(found.query[name], query_BD, rtol=1e-5, atol=1e-5)
@@ -105,7 +105,7 @@ def test_a_bundle_without_joint_opens_and_answers_without_it(
     write_bundle(tmp_path / "bundle", lean, facts)
     bundle = Bundle.open(tmp_path / "bundle", torch.device("cpu"))
     assert [branch.name for branch in bundle.model.branches] == list(lean.modality_names)
-    known = KnownAnswers.from_facts(facts, num_entities=9, num_relations=2)
+    known = FilterIndex.from_facts(facts, num_entities=9, num_relations=2)
     (expected,) = Scorer(lean, lean.candidates(), known).answer([Query(0, 0, 9)])
     (found,) = Scorer(bundle.model, bundle.candidates, bundle.known).answer([Query(0, 0, 9)])
     assert found.ranking.entities.tolist() == expected.ranking.entities.tolist()

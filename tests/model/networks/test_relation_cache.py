@@ -1,4 +1,4 @@
-"""Folded relations: queries encoded as by the model itself, and a cache that keeps its budget and order."""
+"""Relation cache: queries encoded as by the model itself, and a cache that keeps its budget and order."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor
 
 from momok.model.answer import Query
 from momok.model.bundle.bundle import Bundle
-from momok.model.networks.base import Encoding, Folded, LinkPredictor, QuerySide
-from momok.model.networks.relation_cache import FOLDED_AT_ONCE, FoldedRelations
+from momok.model.networks.base import CachedRelation, Encoding, InferenceEncoder, LinkPredictor
+from momok.model.networks.relation_cache import FOLDED_AT_ONCE, RelationCache
 from momok.model.scorer import Scorer
 
 ENTRY_BYTES = 40
 
 
-class CountingSide(QuerySide):
+class CountingSide(InferenceEncoder):
     """Folds a relation into ten numbers, itself, and remembers what it was asked for."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
 
-    def fold(self, relations: Sequence[int]) -> list[Folded]:
+    def fold(self, relations: Sequence[int]) -> list[CachedRelation]:
         self.asked.append(list(relations))
         return [(torch.full((6,), float(relation)), torch.zeros(4)) for relation in relations]
 
-    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, Folded]) -> Encoding:
+    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, CachedRelation]) -> Encoding:
         raise NotImplementedError
 
 
@@ -38,12 +38,12 @@ def side() -> CountingSide:
     return CountingSide()
 
 
-def kept(folded: FoldedRelations) -> set[int]:
+def kept(folded: RelationCache) -> set[int]:
     return {relation for relation in range(1000) if relation in folded}
 
 
 def test_each_distinct_relation_is_folded_once_and_the_misses_of_a_batch_together(side: CountingSide) -> None:
-    folded = FoldedRelations(side, 10 * ENTRY_BYTES)
+    folded = RelationCache(side, 10 * ENTRY_BYTES)
     found = folded.of([3, 1, 3, 2])
     assert {relation: int(entry[0][0]) for relation, entry in found.items()} == {3: 3, 1: 1, 2: 2}
     assert (folded.hits, folded.misses, folded.evicted) == (0, 3, 0)
@@ -56,7 +56,7 @@ def test_each_distinct_relation_is_folded_once_and_the_misses_of_a_batch_togethe
 
 
 def test_those_used_longest_ago_make_room(side: CountingSide) -> None:
-    folded = FoldedRelations(side, 3 * ENTRY_BYTES + ENTRY_BYTES // 2)
+    folded = RelationCache(side, 3 * ENTRY_BYTES + ENTRY_BYTES // 2)
     folded.of([1, 2, 3])
     folded.of([1])
     folded.of([4])
@@ -68,7 +68,7 @@ def test_those_used_longest_ago_make_room(side: CountingSide) -> None:
 
 
 def test_a_batch_larger_than_the_budget_is_complete(side: CountingSide) -> None:
-    folded = FoldedRelations(side, 2 * ENTRY_BYTES)
+    folded = RelationCache(side, 2 * ENTRY_BYTES)
     folded.of([7])
     found = folded.of([7, *range(5)])
     assert {relation: int(entry[0][0]) for relation, entry in found.items()} == {r: r for r in (7, *range(5))}
@@ -80,7 +80,7 @@ def test_a_batch_larger_than_the_budget_is_complete(side: CountingSide) -> None:
 def test_what_is_larger_than_the_budget_is_computed_and_not_kept(
     side: CountingSide, budget_bytes: int
 ) -> None:
-    folded = FoldedRelations(side, budget_bytes)
+    folded = RelationCache(side, budget_bytes)
     for _ in range(2):
         assert set(folded.of([1, 2])) == {1, 2}
     folded.warm([1])
@@ -88,12 +88,12 @@ def test_what_is_larger_than_the_budget_is_computed_and_not_kept(
 
 
 def test_many_misses_are_folded_some_at_a_time(side: CountingSide) -> None:
-    FoldedRelations(side, 0).of(range(2 * FOLDED_AT_ONCE + 1))
+    RelationCache(side, 0).of(range(2 * FOLDED_AT_ONCE + 1))
     assert [len(asked) for asked in side.asked] == [FOLDED_AT_ONCE, FOLDED_AT_ONCE, 1]
 
 
 def test_warming_fills_the_budget_in_order_and_the_first_are_evicted_last(side: CountingSide) -> None:
-    folded = FoldedRelations(side, 3 * ENTRY_BYTES)
+    folded = RelationCache(side, 3 * ENTRY_BYTES)
     folded.warm([5, 6, 5, 7, 8])
     assert kept(folded) == {5, 6, 7}
     assert (folded.hits, folded.misses, folded.evicted) == (0, 0, 0)
@@ -104,19 +104,19 @@ def test_warming_fills_the_budget_in_order_and_the_first_are_evicted_last(side: 
 
 
 def test_warming_evicts_nothing_and_ends_with_its_time(side: CountingSide) -> None:
-    folded = FoldedRelations(side, 2 * ENTRY_BYTES)
+    folded = RelationCache(side, 2 * ENTRY_BYTES)
     folded.of([1])
     folded.warm([1, 2, 3])
     assert kept(folded) == {1, 2}
-    late = FoldedRelations(side, 100 * ENTRY_BYTES)
+    late = RelationCache(side, 100 * ENTRY_BYTES)
     late.warm(range(10), within_s=0)
     assert not len(late)
 
 
-def folded_of(model: LinkPredictor, budget_bytes: int = 1 << 20) -> FoldedRelations:
-    side = model.query_side()
+def folded_of(model: LinkPredictor, budget_bytes: int = 1 << 20) -> RelationCache:
+    side = model.inference_encoder()
     assert side is not None
-    return FoldedRelations(side, budget_bytes)
+    return RelationCache(side, budget_bytes)
 
 
 def test_every_kept_tensor_owns_its_memory(small_model: LinkPredictor) -> None:
@@ -212,7 +212,7 @@ def test_a_scorer_folds_together_what_it_is_told(small_bundle: Path) -> None:
 
 def test_where_one_is_missing_all_are_folded_together_again(side: CountingSide) -> None:
     """What one of them becomes depends on the company, to the last bits."""
-    folded = FoldedRelations(side, 2 * ENTRY_BYTES)
+    folded = RelationCache(side, 2 * ENTRY_BYTES)
     assert list(folded.of([2], together=[1, 2, 3])) == [2]
     assert kept(folded) == {2, 3}
     assert list(folded.of([3, 2], together=[1, 2, 3])) == [3, 2]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from momok.model.answer import Query
 from momok.model.bundle.bundle import Bundle
 from momok.model.errors import UserError
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor
 from momok.model.retrieval.distances import RotationTable, table_of
 from momok.model.retrieval.engine import EngineName, Engines
@@ -185,7 +185,7 @@ def test_a_scorer_answers_as_the_model_scores(
     bundle = Bundle.open(tmp_path / "bundle")
     assert bundle.candidates.expert_gates == {}
     assert bundle.manifest.branches[0].geometry == "rotate"
-    known = KnownAnswers.from_facts(facts, num_entities=40, num_relations=4)
+    known = FilterIndex.from_facts(facts, num_entities=40, num_relations=4)
     scorer = Scorer(bundle.model, bundle.candidates, bundle.known, engine=engine)
     scorer.warm()
     queries = [Query(entity, relation, 5) for entity in range(0, 40, 7) for relation in (0, 3, 4, 7)]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from momok.model.answer import Query
 from momok.model.bundle.bundle import Bundle
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.retrieval import ranks
 from momok.model.retrieval.distances import RotationLayout, RotationTable
 from momok.model.retrieval.matmul import Layout, spaces_of
-from momok.model.retrieval.ranks import FactScores
+from momok.model.retrieval.ranks import FactRanker
 from momok.model.retrieval.table import EntityTable
 from momok.model.scorer import Scorer
 from momok.model.scores import Branch, Decision
@@ -45,9 +45,9 @@ class World:
         self.facts = np.column_stack(
             [random.integers(6, size=40), np.zeros(40, int), random.integers(NUM_ENTITIES, size=40)]
         )
-        known = KnownAnswers.from_facts({"train": self.facts}, num_entities=NUM_ENTITIES, num_relations=1)
+        known = FilterIndex.from_facts({"train": self.facts}, num_entities=NUM_ENTITIES, num_relations=1)
         table = EntityTable([Branch(*item) for item in WIDTHS.items()], self.vectors)
-        self.scores = FactScores(table, decision, Layout(table, spaces_of(table, decision)), known)
+        self.scores = FactRanker(table, decision, Layout(table, spaces_of(table, decision)), known)
         self.query_BX = table.join(self.query)
 
     def oracle(self, row: int, answer: int) -> tuple[float, float, float]:
@@ -94,8 +94,8 @@ def test_ties_count_half_and_known_answers_nothing() -> None:
     """By hand: entities 0 to 3 score 2, 1, 1, 0; the query's known answers are 0 and 2."""
     table = EntityTable([Branch("structure", 1)], {"structure": np.array([[2], [1], [1], [0]], np.float32)})
     facts = np.array([[0, 0, 0], [0, 0, 2]])
-    known = KnownAnswers.from_facts({"train": facts}, num_entities=4, num_relations=1)
-    scores = FactScores(table, "sum", Layout(table, spaces_of(table, "sum")), known)
+    known = FilterIndex.from_facts({"train": facts}, num_entities=4, num_relations=1)
+    scores = FactRanker(table, "sum", Layout(table, spaces_of(table, "sum")), known)
     query_BX = np.ones((4, 1), np.float32)
     placed = scores.place(query_BX, [(0, 0)] * 4, np.arange(4))
     assert [where.raw_rank for where in placed] == [1, 2.5, 2.5, 4]
@@ -111,9 +111,9 @@ def test_distances_are_ranked_too() -> None:
     rows[20:30] = np.nextafter(rows[:10], np.float32(np.inf))
     branch = Branch("structure", 8, geometry="rotate", margin=4.0)
     table = RotationTable([branch], {"structure": rows})
-    known = KnownAnswers.from_facts({"train": np.array([[0, 0, 3]])}, num_entities=30, num_relations=1)
+    known = FilterIndex.from_facts({"train": np.array([[0, 0, 3]])}, num_entities=30, num_relations=1)
     layout = RotationLayout(table, spaces_of(table, "single"))
-    scores = FactScores(table, "single", layout, known)
+    scores = FactRanker(table, "single", layout, known)
     query_BX = random.standard_normal((1, 8)).astype(np.float32)
     exact = [
         4 - math.fsum(math.hypot(*pair) for pair in (query_BX[0] - row).reshape(2, 4).T)
@@ -136,8 +136,8 @@ def test_distances_are_ranked_too() -> None:
 def test_scores_beyond_float32_are_ranked(decision: Decision) -> None:
     sizes = np.array([[3e38], [-3e38], [1e38], [1e38], [0]], np.float32)
     table = EntityTable([Branch("structure", 1)], {"structure": sizes})
-    known = KnownAnswers.from_facts({}, num_entities=5, num_relations=1)
-    scores = FactScores(table, decision, Layout(table, spaces_of(table, decision)), known)
+    known = FilterIndex.from_facts({}, num_entities=5, num_relations=1)
+    scores = FactRanker(table, decision, Layout(table, spaces_of(table, decision)), known)
     placed = scores.place(np.full((5, 1), 8, np.float32), [(0, 0)] * 5, np.arange(5))
     above = [1.0, 5.0, 2.5, 2.5, 4.0] if decision == "sum" else [2.0, 5.0, 2.0, 2.0, 4.0]
     assert [where.raw_rank for where in placed] == above
@@ -164,5 +164,5 @@ def test_the_scorer_places_as_it_answers(small_bundle: Path) -> None:
     assert [fact.placement.raw_rank for fact in placed] == list(range(1, 41)), "no ties among random vectors"
     np.testing.assert_allclose(scores, answer.ranking.scores, rtol=1e-5)
     np.testing.assert_allclose(values, answer.ranking.branch_values, rtol=1e-5)
-    np.testing.assert_allclose(placed[0].trust.modality_weights, answer.modality_weights, rtol=1e-5)
-    assert placed[0].trust.relation_temperature == pytest.approx(answer.relation_temperature)
+    np.testing.assert_allclose(placed[0].explanation.modality_weights, answer.modality_weights, rtol=1e-5)
+    assert placed[0].explanation.relation_temperature == pytest.approx(answer.relation_temperature)

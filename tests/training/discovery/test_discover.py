@@ -20,8 +20,8 @@ import torch
 from momok.model.answer import Answer, Answers, Query
 from momok.model.bundle.bundle import Bundle
 from momok.model.bundle.names import Names, UnknownName
-from momok.model.explanation import DECIMALS, Trust, Trusts, trust_out
-from momok.model.networks.relation_cache import FoldedRelations
+from momok.model.explanation import DECIMALS, Explanation, Explanations, explanation_out
+from momok.model.networks.relation_cache import RelationCache
 from momok.model.retrieval.ranking import Rankings
 from momok.model.scorer import Scorer
 from momok.training.discovery import discover as discovery
@@ -228,7 +228,7 @@ def rows_of_answers(answers: list[Answer], num_relations: int, names: tuple[str,
         relation, asks_head = answer.query.relation % num_relations, answer.query.relation >= num_relations
         heat = answer.relation_temperature
         told = None if heat is None else round(heat, DECIMALS)
-        trusted = trust_out(names, Trust(answer.modality_weights, answer.expert_gates, told))
+        trusted = explanation_out(names, Explanation(answer.modality_weights, answer.expert_gates, told))
         for rank, entity in enumerate(answer.ranking.entities.tolist(), start=1):
             ends = (entity, answer.query.entity) if asks_head else (answer.query.entity, entity)
             rows.append(
@@ -298,7 +298,7 @@ def answers_of(query: Query, scores: np.ndarray, weights: np.ndarray) -> Answers
     rankings = Rankings(
         bounds, entities, all_scores, all_scores[:, None], [True] * times, ["scan"] * times, [0] * times
     )
-    trusts = Trusts(weights[:, None], {}, {"structure": [True] * times}, None)
+    trusts = Explanations(weights[:, None], {}, {"structure": [True] * times}, None)
     return Answers([query] * times, rankings, trusts, [0] * times, {})
 
 
@@ -371,13 +371,13 @@ def test_the_same_relations_are_folded_together_in_every_shard(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str
 ) -> None:
     folded: list[list[int]] = []
-    fold = FoldedRelations._fold
+    fold = RelationCache._fold
 
-    def seen(kept: FoldedRelations, relations: list[int], *deadline: float) -> Any:
+    def seen(kept: RelationCache, relations: list[int], *deadline: float) -> Any:
         folded.extend([relations] if relations else [])
         return fold(kept, relations, *deadline)
 
-    monkeypatch.setattr(FoldedRelations, "_fold", seen)
+    monkeypatch.setattr(RelationCache, "_fold", seen)
     found(bundle, tmp_path, shard=shard)
     pieces = Work(bundle, DiscoveryOptions.of(shard=shard)).pieces()
     asked = set(np.concatenate(list(pieces))[:, 1].tolist())

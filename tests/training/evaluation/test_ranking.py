@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from momok.model.bundle.names import Names
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import Candidates, Encoding, LinkPredictor, ModalityShape, ModelConfig
 from momok.model.networks.modality import ModalityInput
 from momok.model.scores import Branch
@@ -52,9 +52,9 @@ class Tabulated(LinkPredictor):
         return Candidates({"structure": torch.eye(N)}, torch.ones(N, 2) / 2, {})
 
 
-def known_of(facts: Facts) -> KnownAnswers:
+def known_of(facts: Facts) -> FilterIndex:
     arrays = {split: np.array(rows, dtype=np.int64).reshape(-1, 3) for split, rows in facts.items()}
-    return KnownAnswers.from_facts(arrays, num_entities=N, num_relations=R)
+    return FilterIndex.from_facts(arrays, num_entities=N, num_relations=R)
 
 
 def array(facts: Sequence[tuple[int, int, int]]) -> np.ndarray:

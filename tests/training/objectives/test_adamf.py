@@ -14,7 +14,7 @@ from torch import Tensor
 
 from momok.cli import main
 from momok.model.bundle.bundle import Bundle
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.adamf import AdaMF, AdaMFConfig
 from momok.model.networks.base import ModalityShape, build_model
 from momok.training.fit.checkpoint import Checkpoint
@@ -59,7 +59,7 @@ def corrupted(stored: dict[str, Tensor]) -> Corrupted:
     return Corrupted(head, relation, tail, negative, torch.zeros_like(negative).bool(), (1,) * len(head))
 
 
-NOTHING = KnownAnswers.from_facts({}, num_entities=40, num_relations=5)
+NOTHING = FilterIndex.from_facts({}, num_entities=40, num_relations=5)
 
 
 def test_loss_and_gradients_are_those_of_the_authors_code(
@@ -121,13 +121,13 @@ def small_objective(num_modalities: int = 3, learned: int | None = 0) -> Adversa
     )
     assert isinstance(model, AdaMF)
     facts = np.array([[e, e % 2, (e + 5) % 20] for e in range(20)])
-    known = KnownAnswers.from_facts({"train": facts}, num_entities=20, num_relations=2)
+    known = FilterIndex.from_facts({"train": facts}, num_entities=20, num_relations=2)
     return AdversarialObjective(model, AdversarialConfig.model_validate(MAT | FIELDS["objective"]), known)
 
 
 def one_batch(objective: AdaMFObjective) -> Any:
     facts = np.array([[e, e % 2, (e + 5) % 20] for e in range(20)])
-    known = KnownAnswers.from_facts({"train": facts}, num_entities=20, num_relations=2)
+    known = FilterIndex.from_facts({"train": facts}, num_entities=20, num_relations=2)
     return next(iter(objective.batches(known, 20).epoch(0, 0)))
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.training.objectives.batches import Batch, QueryBatches
 
 NUM_ENTITIES, NUM_RELATIONS = 6, 3
@@ -19,7 +19,7 @@ FACTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 
 
 
 def batches_of(facts: list[tuple[int, int, int]], batch_size: int) -> QueryBatches:
-    known = KnownAnswers.from_facts(
+    known = FilterIndex.from_facts(
         {"train": np.array(facts)}, num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS
     )
     return QueryBatches(known, batch_size)
@@ -98,6 +98,6 @@ def test_a_later_start_leaves_out_that_many_batches() -> None:
 
 
 def test_a_single_query_is_refused() -> None:
-    known = KnownAnswers.from_facts({"train": np.empty((0, 3), np.int64)}, num_entities=3, num_relations=1)
+    known = FilterIndex.from_facts({"train": np.empty((0, 3), np.int64)}, num_entities=3, num_relations=1)
     with pytest.raises(ValueError, match="at least 2 queries"):
         QueryBatches(known, 4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import ModalityShape, build_model, parse_config
 from momok.training.objectives.base import build_objective, parse_objective
 
@@ -35,7 +35,7 @@ def slopes(name: str, facts: np.ndarray) -> dict[str, Tensor]:
     objective = parse_objective(name, {})
     fields = {"model": name, "modalities": shapes, "decision": objective.paired_decision(), **counts}
     model = build_model(parse_config(fields | ({} if name == "momok" else {"dim": 128})))
-    known = KnownAnswers.from_facts({"train": facts}, **counts)
+    known = FilterIndex.from_facts({"train": facts}, **counts)
     learner = build_objective(model, objective, known)
     batch = next(iter(learner.batches(known, 512).epoch(0, 0)))
     learner.loss(batch).total.backward()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.momok import MoMoKConfig
 from momok.training.importers.released import renamed
 from momok.training.objectives.base import build_objective
@@ -153,7 +153,7 @@ def test_bfloat16_products_round_and_no_more(name: str) -> None:
 @pytest.mark.parametrize("name", ["momok_a", "momok_b"])
 def test_loss_and_gradients_are_those_of_the_authors_code(name: str, shared: Path) -> None:
     model, stored = theirs(shared / "parity" / f"{name}.safetensors")
-    nothing = KnownAnswers.from_facts({}, num_entities=1, num_relations=1)
+    nothing = FilterIndex.from_facts({}, num_entities=1, num_relations=1)
     objective = build_objective(model, MoMoKObjectiveConfig(loss="bce", club_weight=0), nothing)
     row_P, answer_P = stored["input.target"].nonzero().T
     loss = objective.loss(Batch(stored["input.entity"], stored["input.relation"], row_P, answer_P))

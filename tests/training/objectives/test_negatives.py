@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from momok.model.filter_index import KnownAnswers
+from momok.model.filter_index import FilterIndex
 from momok.model.rotation import distance
 from momok.training.objectives.batches import Batch, FactBatches
 from momok.training.objectives.negatives import NegativeSampler
@@ -18,7 +18,7 @@ FACTS = np.array(
     + [[head, 1, 1] for head in range(10, 20)]
     + [[entity, 2, entity + 10] for entity in range(10)]
 )
-KNOWN = KnownAnswers.from_facts({"train": FACTS}, num_entities=NUM_ENTITIES, num_relations=3)
+KNOWN = FilterIndex.from_facts({"train": FACTS}, num_entities=NUM_ENTITIES, num_relations=3)
 
 
 def batch_of(facts: np.ndarray) -> Batch:
@@ -78,7 +78,7 @@ def test_distances_go_to_the_negatives_of_the_own_group() -> None:
 
 
 def test_fact_batches_hold_every_distinct_fact_once_in_a_reproducible_order() -> None:
-    twice = KnownAnswers.from_facts(
+    twice = FilterIndex.from_facts(
         {"train": np.concatenate([FACTS, FACTS[:3]])}, num_entities=NUM_ENTITIES, num_relations=3
     )
     batches = FactBatches(twice, 8)
@@ -101,6 +101,6 @@ def test_fact_batches_hold_every_distinct_fact_once_in_a_reproducible_order() ->
 
 
 def test_without_facts_there_are_no_batches() -> None:
-    empty = KnownAnswers.from_facts({}, num_entities=3, num_relations=1)
+    empty = FilterIndex.from_facts({}, num_entities=3, num_relations=1)
     with pytest.raises(ValueError, match="the train split has none"):
         FactBatches(empty, 8)
