@@ -1,1 +1,4 @@
-"""What each command does; each imports what it needs when it runs, so that no other command loads it."""
+"""The commands: of each its flags, `<command>_flags(parser)`, and its work, `run_<command>(arguments)`.
+
+Both import what they need when they are called. The docstring of the work is its line in `momok --help`.
+"""

@@ -1,24 +1,17 @@
-"""Console: what a command is given, what it prints, and how it is interrupted."""
+"""Console: what a command prints, and how it is interrupted."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-from momok.model.errors import UserError
-
-T = TypeVar("T")
-
-
-def print_report(report: Any, as_json: bool) -> None:
-    print_lines_or_json(report.lines(), report.as_dict(), as_json)
+from typing import Any
 
 
 def print_lines_or_json(lines: Sequence[str], value: Any, as_json: bool) -> None:
+    """Print ``value`` as JSON, or ``lines`` for a human reader."""
     print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else "\n".join(lines))
 
 
@@ -40,18 +33,6 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def interrupted(how: str) -> int:
-    """Say how to go on; the exit code."""
+    """Tell how to go on; returns the exit code."""
     print(f"interrupted; {how}", file=sys.stderr)
     return 130
-
-
-def checked(kind: type[T], fields: Mapping[str, Any]) -> T:
-    """A configuration from flags. Raises ``UserError`` for values out of range."""
-    from pydantic import ValidationError
-
-    from momok.model.errors import describe
-
-    try:
-        return kind(**fields)
-    except ValidationError as error:
-        raise UserError(describe(error)) from None

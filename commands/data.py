@@ -7,11 +7,36 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from momok.commands.console import checked, interrupted, print_lines_or_json, print_report, stop_on_interrupt
+from momok.commands.console import interrupted, print_lines_or_json, stop_on_interrupt
+from momok.commands.flags import add_device, add_json, named_file
 from momok.model.errors import UserError
 
 
+def import_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``momok import``."""
+    from momok.training.importers import LAYOUTS
+
+    parser.add_argument("source", type=Path, help="directory of the published files")
+    parser.add_argument("dataset", type=Path, help="dataset directory to write; must not exist")
+    parser.add_argument("--layout", choices=LAYOUTS, required=True)
+    parser.add_argument("--name", help="name of the dataset; the source directory's if not given")
+    parser.add_argument("--labels", type=Path, help="key<TAB>label[<TAB>description] of entities")
+    parser.add_argument("--relation-labels", type=Path, help="key<TAB>label of relations")
+    parser.add_argument(
+        "--features", type=named_file, action="append", default=[], metavar="NAME=FILE",
+        help="features of a modality: .safetensors, .npy or .pth; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", type=named_file, action="append", default=[], metavar="NAME=FILE",
+        help="entities of the rows, where not all entities in id order: keys (text) or ids (.npy)",
+    )  # fmt: skip
+    parser.add_argument("--holdout", type=float, help="replace valid by this share of train, per relation")
+    parser.add_argument("--seed", type=int, default=0, help="of the holdout")
+    add_json(parser)
+
+
 def run_import(arguments: argparse.Namespace) -> None:
+    """Turn a published graph into a dataset directory."""
     from momok.training.data.report import report
     from momok.training.importers import import_dataset
 
@@ -27,10 +52,18 @@ def run_import(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
     )
     dataset.write(arguments.dataset)
-    print_report(report(dataset), arguments.json)
+    told = report(dataset)
+    print_lines_or_json(told.lines(), told.as_dict(), arguments.json)
+
+
+def check_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``momok check``."""
+    parser.add_argument("path", type=Path)
+    add_json(parser)
 
 
 def run_check(arguments: argparse.Namespace) -> None:
+    """Validate a dataset or a bundle and say what is in it."""
     from momok.model.bundle.bundle import is_bundle
     from momok.service.answerer import Answerer
     from momok.training.data.dataset import Dataset
@@ -40,14 +73,48 @@ def run_check(arguments: argparse.Namespace) -> None:
         manifest = Answerer.open(arguments.path, "cpu").bundle.manifest
         print_lines_or_json(manifest.lines(), manifest.model_dump(mode="json"), arguments.json)
     else:
-        print_report(report(Dataset.open(arguments.path)), arguments.json)
+        told = report(Dataset.open(arguments.path))
+        print_lines_or_json(told.lines(), told.as_dict(), arguments.json)
+
+
+def encode_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``momok encode``."""
+    from momok.training.encoders.encode import ENCODERS
+
+    parser.add_argument("dataset", type=Path, help="dataset directory; gains the modality")
+    parser.add_argument("--modality", required=True, metavar="NAME", help="its name, such as text")
+    parser.add_argument("--encoder", choices=ENCODERS, required=True)
+    parser.add_argument(
+        "--from", dest="source", required=True, metavar="SOURCE",
+        help="text: labels, descriptions, or a table key<TAB>text; numeric: a table with a header line, "
+        "one column an attribute, or key, attribute and value; image, audio, video: a folder of <key>.png "
+        "and the like, and of folders <key> with several files, which are averaged",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR",
+        help="local directory of a model in place of the light built-in encoder: sentence-transformers for "
+        "text; transformers, timm or open_clip for image and video; transformers for audio",
+    )  # fmt: skip
+    parser.add_argument("--width", type=int, help="features of the built-in text encoder (default 128)")
+    parser.add_argument("--seed", type=int, help="of the built-in text encoder's SVD (default 0)")
+    parser.add_argument("--every", type=int, metavar="N", help="take one frame of a video in N (default 25)")
+    parser.add_argument("--replace", action="store_true", help="in place of a modality of this name")
+    parser.add_argument("--resume", action="store_true", help="go on with an encoding that did not end")
+    add_device(parser)
 
 
 def run_encode(arguments: argparse.Namespace) -> int:
+    """Make a modality of a dataset from raw files; Ctrl-C leaves what --resume continues."""
+    from pydantic import ValidationError
+
+    from momok.model.errors import describe
     from momok.training.encoders.base import Options
     from momok.training.encoders.encode import encode
 
-    options = checked(Options, {name: getattr(arguments, name) for name in Options.model_fields})
+    try:
+        options = Options(**{name: getattr(arguments, name) for name in Options.model_fields})
+    except ValidationError as error:
+        raise UserError(describe(error)) from None
     with stop_on_interrupt() as stop:
         encoded = encode(
             arguments.dataset,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from momok.commands.arguments import build_parser
+from momok.cli import parse
 from momok.model.networks.adamf import AdaMFConfig
 from momok.model.networks.base import ModelConfig
 from momok.model.networks.mocme import MoCMEConfig
@@ -40,7 +40,7 @@ def test_there_are_commands_to_test() -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_a_documented_command_is_understood(command: str) -> None:
-    build_parser().parse_args(shlex.split(command)[1:])
+    parse(shlex.split(command)[1:])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

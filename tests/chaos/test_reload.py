@@ -122,7 +122,7 @@ def test_a_bundle_whose_writer_was_killed_is_not_there(
     bundles: list[Path], link: Path, tmp_path: Path
 ) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom model import bundle_writer\n"
+        "import sys\nfrom pathlib import Path\nfrom momok.model.bundle import writer as bundle_writer\n"
         "digest = bundle_writer.digest_of\n"
         "def slowly(path):\n    print('writing', flush=True)\n    sys.stdin.read()\n    return digest(path)\n"
         "bundle_writer.digest_of = slowly\n"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from momok.commands.arguments import build_parser
+from momok.cli import parse
 from momok.service.keys import load_rings
 from tests.e2e.processes import ROOT
 
@@ -69,7 +69,7 @@ def test_what_is_scraped_and_shown_is_reached_by_these_names() -> None:
 
 
 def test_the_command_of_the_service_is_one() -> None:
-    parsed = build_parser().parse_args(SERVICES["momok"]["command"])
+    parsed = parse(SERVICES["momok"]["command"])
     assert parsed.bundle == Path("/bundles/current")
     assert parsed.watch is True
     for file in (parsed.api_keys_file, parsed.admin_keys_file):

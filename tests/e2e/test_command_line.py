@@ -11,12 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from momok.cli import main
-from momok.commands.arguments import LAYOUTS
-from momok.training import importers
 from tests.e2e.processes import (
     MOMOK,
-    ROOT,
     get,
     momok,
     quick_recipe,
@@ -98,8 +94,8 @@ def test_an_interrupted_discovery_goes_on(work: Path, tmp_path: Path) -> None:
     flags = (*asked, "--out", tmp_path / "facts.tsv")
     program = (
         "import os, signal, sys\n"
-        "from cli import main\n"
-        "from training.discovery_file import DiscoveryFile as File\n"
+        "from momok.cli import main\n"
+        "from momok.training.discovery.output import DiscoveryFile as File\n"
         "add, asked = File.add, iter([signal.SIGINT])\n"  # Once: what is done already is added too.
         "File.add = lambda *a, **b: (add(*a, **b), os.kill(os.getpid(), next(asked, 0)))\n"
         "sys.exit(main(sys.argv[1:]))"
@@ -114,8 +110,9 @@ def test_an_interrupted_discovery_goes_on(work: Path, tmp_path: Path) -> None:
 
 
 def test_the_released_pair_goes_the_whole_way_too(work: Path, tmp_path: Path) -> None:
-    config = ("--config", ROOT / "configs" / "momok-bce.toml")
-    done = momok("train", work / "dataset", "--out", tmp_path / "run", *config, *quick_recipe())
+    done = momok(
+        "train", work / "dataset", "--out", tmp_path / "run", "--config", "momok-bce", *quick_recipe()
+    )
     assert done.returncode == 0, done.stderr
     assert momok("export", tmp_path / "run", tmp_path / "bundle").returncode == 0
     asked = ("--head", "Place 1", "--relation", "opposite", "--json")
@@ -154,6 +151,9 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing_behind(
                                     f"place={raw / 'place.npy'}"),
         "dataset.json": ("check", tmp_path),
         "no such recipe": ("train", dataset, "--config", tmp_path / "no.toml", "--out", new),
+        "nearest: momok-bce; there are adamf-db15k": ("train", dataset, "--config", "momok-bc", "--out", new),
+        "nearest: adamf-mat; ": ("sweep", dataset, "--grid", "adamf-mt", "--out", new),
+        "nearest: mocme-world; ": ("robustness", dataset, "--models", "mine=mocme-word", "--out", new),
         "training.speed": ("train", dataset, "--out", new, "--set", "training.speed=3"),
         "modality 'sound'": ("train", dataset, "--out", new, "--set", 'use=["sound"]'),
         "give the dataset": ("train", "--out", new),
@@ -204,27 +204,3 @@ def test_a_port_in_use_is_said(work: Path, tmp_path: Path) -> None:
     with serving(work / "bundle", tmp_path) as (url, _):
         port = url.rsplit(":", 1)[1]
         assert "try another --port" in refusal("serve", work / "bundle", "--port", port)
-
-
-def test_the_layouts_offered_are_those_that_can_be_read() -> None:
-    assert set(LAYOUTS) == set(importers.LAYOUTS)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        (),
-        ("import",),
-        ("train",),
-        ("serve",),
-        ("demo",),
-        ("predict",),
-        ("discover",),
-        ("sweep",),
-        ("robustness",),
-    ],
-)
-def test_help_is_there(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main([*command, "--help"])
-    assert "usage: momok" in capsys.readouterr().out

@@ -49,7 +49,7 @@ def test_it_listens_before_it_is_ready_and_says_so(tmp_path: Path) -> None:
 def test_a_stop_while_loading_is_no_failure(tmp_path: Path) -> None:
     bundle, output = made(tmp_path / "bundle").path, tmp_path / "log"
     slowly = (
-        "import sys, time\nfrom cli import main\nfrom service.answerer import Answerer\n"
+        "import sys, time\nfrom momok.cli import main\nfrom momok.service.answerer import Answerer\n"
         "def warm(self):\n    print('warming', flush=True)\n    time.sleep(600)\n"
         "Answerer.warm = warm\nsys.exit(main(sys.argv[1:]))"
     )

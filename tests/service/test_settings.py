@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from momok.commands.arguments import build_parser
+from momok.cli import parse
 from momok.model.errors import UserError
 from momok.service.settings import Settings, flag, is_secret, variable
 from momok.service.sources import load_settings
@@ -88,7 +88,7 @@ def test_every_setting_but_secrets_is_a_flag(name: str) -> None:
             words.append(text)
         else:
             words += [flag(part)] if text == "true" else [flag(part), text]
-    arguments = vars(build_parser().parse_args(words))
+    arguments = vars(parse(words))
     flags = {part: arguments[part] for part in together(name)}
     configured = load_settings(flags, {})
     assert getattr(configured.settings, name) == example(name)[1]
@@ -97,7 +97,7 @@ def test_every_setting_but_secrets_is_a_flag(name: str) -> None:
 
 def test_secrets_are_no_flags(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        build_parser().parse_args(["serve", "bundle", "--api-keys", "x"])
+        parse(["serve", "bundle", "--api-keys", "x"])
     capsys.readouterr()
 
 
@@ -123,7 +123,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
 def test_a_flag_may_say_no_to_the_file(tmp_path: Path) -> None:
     file = tmp_path / "momok.toml"
     file.write_text('bundle = "b"\npublic_docs = true\n', encoding="utf-8")
-    arguments = vars(build_parser().parse_args(["serve", "--no-public-docs"]))
+    arguments = vars(parse(["serve", "--no-public-docs"]))
     assert load_settings({"public_docs": arguments["public_docs"]}, {}, file).settings.public_docs is False
 
 
