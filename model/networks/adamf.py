@@ -17,7 +17,7 @@ from momok.model.networks.layers import Modules
 from momok.model.networks.modality import ModalityInput
 from momok.model.networks.rotate import RotatingConfig, RotatingPredictor
 from momok.model.rotation import rotate
-from momok.model.scores import Branch
+from momok.model.scores import RotateBranch
 
 
 class AdaMFConfig(RotatingConfig):
@@ -49,7 +49,7 @@ class AdaMF(RotatingPredictor):
 
     def __init__(self, config: AdaMFConfig) -> None:
         width = 2 * config.dim
-        super().__init__(config, [Branch(JOINT, width, "rotate", config.margin)])
+        super().__init__(config, [RotateBranch(JOINT, width, config.margin)])
         self.inputs: Modules[nn.Embedding] = Modules(
             nn.Embedding(config.num_entities, width if shape.learned else shape.input_width)
             for shape in config.modalities

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from momok.model.errors import describe
 from momok.model.networks.modality import ModalityInput
-from momok.model.scores import Branch, Decision, decide
+from momok.model.scores import FUSIONS, Branch, Decision
 
 SCORED_AT_ONCE = 1 << 19
 """Scores of one branch that are held at a time on a CPU: 2 MB, within reach of its second-level caches."""
@@ -62,7 +62,7 @@ class ModelConfig(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoding:
     """A batch of queries, and what was trusted while encoding it.
 
@@ -77,36 +77,40 @@ class Encoding:
     relation_temperature: Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidates:
-    """Every entity as a possible answer: ``vectors`` branch -> float32[N, D], and its weights and gates."""
+    """Every entity as a possible answer: ``vectors`` branch -> float32[N, D], and its weights and gates.
+
+    ``joined`` float32[N, X]: the vectors side by side, of which ``vectors`` then are columns.
+    """
 
     vectors: dict[str, Tensor]
     modality_weights: Tensor
     expert_gates: dict[str, Tensor]
+    joined: Tensor | None = None
 
 
 CachedRelation = tuple[Tensor, ...]
-"""What a query side makes of a relation, whatever the entity; which tensors these are is its own affair."""
+"""The tensors that an inference encoder derives from a relation alone; the encoder knows which they are."""
 
 
 class InferenceEncoder(ABC):
-    """A model's query side in evaluation, made once of the weights as they are.
+    """A model's query encoder in evaluation, made once from the weights as they are.
 
-    When they change, make another: large tables of entities are the model's own, not copies.
+    Changed weights need a new one: large tables of entities are shared with the model, not copied.
     """
 
     @abstractmethod
-    def fold(self, relations: Sequence[int]) -> list[CachedRelation]:
-        """What can be computed of each relation alone; every tensor owns its memory."""
+    def prepare(self, relations: Sequence[int]) -> list[CachedRelation]:
+        """The tensors derived from each relation alone; every tensor owns its memory."""
 
     @abstractmethod
-    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, CachedRelation]) -> Encoding:
-        """As ``LinkPredictor.encode``; ``folded`` holds the relations of the batch and no others."""
+    def encode(self, entity_B: Tensor, relation_B: Tensor, cached: Mapping[int, CachedRelation]) -> Encoding:
+        """As ``LinkPredictor.encode``; ``cached`` holds the relations of the batch and no others."""
 
 
 class QueryEncoder(Protocol):
-    """A model, or what encodes as it does and faster (``model/networks/relation_cache.py``)."""
+    """A model, or a faster encoder of the same queries (``networks/relation_cache.py``)."""
 
     def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
         """As ``LinkPredictor.encode``."""
@@ -143,7 +147,7 @@ class LinkPredictor(nn.Module, ABC):
         """Queries (entity int64[B], relation int64[B] in [0, 2R)) as one vector a branch."""
 
     def inference_encoder(self) -> InferenceEncoder | None:
-        """The query side for answering; None where nothing is gained by folding relations."""
+        """The encoder for answering; None where caching relations gains nothing."""
         return None
 
     @abstractmethod
@@ -168,7 +172,7 @@ class LinkPredictor(nn.Module, ABC):
         for start in range(0, num_candidates, at_once):
             rows = slice(start, start + at_once)
             scores = (branch.scores(query[branch.name], table[branch.name][rows]) for branch in self.branches)
-            yield decide(scores, self.decision)
+            yield FUSIONS[self.decision].combine(scores)
 
 
 MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}

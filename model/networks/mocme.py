@@ -17,7 +17,7 @@ from momok.model.networks.layers import Modules, equal_weights
 from momok.model.networks.modality import ModalityInput
 from momok.model.networks.rotate import RotatingConfig, RotatingPredictor
 from momok.model.rotation import rotate
-from momok.model.scores import Branch
+from momok.model.scores import RotateBranch
 
 
 class MoCMEConfig(RotatingConfig):
@@ -81,7 +81,7 @@ class MoCME(RotatingPredictor):
 
     def __init__(self, config: MoCMEConfig) -> None:
         shapes, width = config.modalities, 2 * config.dim
-        super().__init__(config, [Branch(JOINT, width, "rotate", config.margin)])
+        super().__init__(config, [RotateBranch(JOINT, width, config.margin)])
         self.inputs: Modules[nn.Embedding] = Modules(
             nn.Embedding(config.num_entities, shape.input_width) for shape in shapes
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from momok.model.networks.base import LinkPredictor, ModelConfig
 from momok.model.rotation import signed_phase
-from momok.model.scores import Decision
+from momok.model.scores import Decision, RotateBranch
 
 EPSILON = 2.0
 """Added to the margin in the range of initial embeddings (RotatE's released code)."""
@@ -31,6 +31,7 @@ class RotatingConfig(ModelConfig):
 class RotatingPredictor(LinkPredictor):
     """Relations are R phases; an inverse relation is the negated one."""
 
+    branches: tuple[RotateBranch]
     relations: nn.Embedding
 
     def add_relations(self, dim: int, margin: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import faiss
 import numpy as np
 
-from momok.model.arrays import Bool, Float32, Int64
+from momok.model.arrays import Float32, Int64
 from momok.model.retrieval.index_spec import IndexSpec
 
 ADDED_AT_ONCE = 65_536
@@ -34,11 +34,10 @@ GPU_SCRATCH = 64 << 20
 class EntityIndex:
     """A FAISS index over vectors float32[N, D] by inner product.
 
-    ``most_fetched`` is the deepest search that it can do; where it does not ``select``, it finds among all.
+    ``most_fetched`` is the deepest search that it can do.
     """
 
     most_fetched = sys.maxsize
-    selects = True
 
     def __init__(self, index: Any, spec: IndexSpec) -> None:
         self.spec = spec
@@ -122,26 +121,23 @@ class EntityIndex:
         except RuntimeError:
             return self
 
-    def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
+    def search(self, query_BD: Float32, depth: int) -> tuple[Float32, Int64]:
         """The ``depth`` best inner products of each query, descending, and their entity ids.
 
-        float32[B, depth] and int64[B, depth]; where fewer are found the id is -1. ``allowed_N``: whom to
-        find, the same for all queries.
+        float32[B, depth] and int64[B, depth]; where fewer are found the id is -1.
         """
         score_BC, entity_BC = self._index.search(
-            np.ascontiguousarray(query_BD), depth, params=self._parameters(depth, allowed_N)
+            np.ascontiguousarray(query_BD), depth, params=self._parameters(depth)
         )
         return score_BC, entity_BC
 
-    def _parameters(self, depth: int, allowed_N: Bool | None) -> Any:
-        given, library = {}, cast(Any, faiss)  # Its stubs know neither these parameters nor these classes.
-        if allowed_N is not None:
-            given["sel"] = library.IDSelectorBitmap(np.packbits(allowed_N, bitorder="little"))
+    def _parameters(self, depth: int) -> Any:
+        library = cast(Any, faiss)  # Its stubs know neither these parameters nor these classes.
         if self.spec.kind == "ivf":
-            return library.SearchParametersIVF(nprobe=self.spec.probes, **given)
+            return library.SearchParametersIVF(nprobe=self.spec.probes)
         if self.spec.kind == "hnsw":
-            return library.SearchParametersHNSW(efSearch=max(self.spec.search_depth, depth), **given)
-        return library.SearchParameters(**given)
+            return library.SearchParametersHNSW(efSearch=max(self.spec.search_depth, depth))
+        return None
 
 
 def _suits_gpu(spec: IndexSpec) -> bool:
@@ -155,17 +151,15 @@ def _most_on_gpu(spec: IndexSpec) -> int:
 
 
 class _GpuIndex(EntityIndex):
-    """One that lies on a GPU, where FAISS would ignore a selector, and fetches not too many."""
-
-    selects = False
+    """An index that lies on a GPU, where FAISS fetches a limited number."""
 
     def __init__(self, index: Any, spec: IndexSpec, resources: Any) -> None:
         super().__init__(index, spec)
         self.most_fetched = _most_on_gpu(spec)
         self._resources = resources  # The index works in them for as long as it is there.
 
-    def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
-        assert allowed_N is None and depth <= self.most_fetched, "Search asks for what the index can do"
+    def search(self, query_BD: Float32, depth: int) -> tuple[Float32, Int64]:
+        assert depth <= self.most_fetched, "Search asks for what the index can do"
         try:
             return super().search(query_BD, depth)
         except RuntimeError as error:

@@ -17,7 +17,7 @@ from momok.model.answer import Answers, Query
 from momok.model.arrays import Int64
 from momok.model.bundle.bundle import Bundle
 from momok.model.scorer import Scorer
-from momok.model.scores import SCORE_KINDS
+from momok.model.scores import FUSIONS
 from momok.training.discovery.facts import Facts
 from momok.training.discovery.in_order import in_order
 from momok.training.discovery.lines import Lines
@@ -70,7 +70,7 @@ def discover(
         "file": str(output.path),
         "name": bundle.manifest.name,
         "version": bundle.manifest.version,
-        "score_kind": SCORE_KINDS[bundle.model.decision],
+        "score_kind": FUSIONS[bundle.model.decision].score_kind,
         "facts": output.progress.facts,
         "queries": output.progress.queries,
         "seconds": round(meter.seconds, 3),

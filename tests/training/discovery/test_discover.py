@@ -295,9 +295,7 @@ def answers_of(query: Query, scores: np.ndarray, weights: np.ndarray) -> Answers
     times, all_scores = len(weights), np.tile(scores, len(weights))
     bounds = np.arange(0, len(all_scores) + 1, len(scores)).tolist()
     entities = np.tile(np.arange(len(scores)), times)
-    rankings = Rankings(
-        bounds, entities, all_scores, all_scores[:, None], [True] * times, ["scan"] * times, [0] * times
-    )
+    rankings = Rankings(bounds, entities, all_scores, all_scores[:, None], [True] * times, ["scan"] * times)
     trusts = Explanations(weights[:, None], {}, {"structure": [True] * times}, None)
     return Answers([query] * times, rankings, trusts, [0] * times, {})
 
@@ -371,13 +369,13 @@ def test_the_same_relations_are_folded_together_in_every_shard(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str
 ) -> None:
     folded: list[list[int]] = []
-    fold = RelationCache._fold
+    fold = RelationCache._prepare
 
     def seen(kept: RelationCache, relations: list[int], *deadline: float) -> Any:
         folded.extend([relations] if relations else [])
         return fold(kept, relations, *deadline)
 
-    monkeypatch.setattr(RelationCache, "_fold", seen)
+    monkeypatch.setattr(RelationCache, "_prepare", seen)
     found(bundle, tmp_path, shard=shard)
     pieces = Work(bundle, DiscoveryOptions.of(shard=shard)).pieces()
     asked = set(np.concatenate(list(pieces))[:, 1].tolist())
