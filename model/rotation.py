@@ -1,8 +1,10 @@
-"""RotatE: a relation turns each complex coordinate of an entity; what remains to the answer is a distance.
+"""RotatE: a relation turns each complex coordinate of an entity; the score is minus the distance left.
 
-Vectors of d complex coordinates are packed as 2d numbers, the real parts and then the imaginary ones (axis
-``X``). A rotation keeps distances, ``|h e^{iφ} - t| = |t e^{-iφ} - h|``, so that the inverse of a relation is
-its negated phase, and asking for a head is asking for the tail of the inverse.
+Axes: B queries, C candidates, P pairs, R relations, D complex coordinates; X packs these as 2 D numbers, the
+real parts and then the imaginary ones; small letters are parts of an axis.
+
+A rotation keeps distances, ``|h e^{iφ} - t| = |t e^{-iφ} - h|``: the inverse of a relation is its negated
+phase, and asking for a head is asking for the tail of the inverse.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def moduli(packed_PX: Float64) -> Float64:
 
 
 def signed_phase(phase_RD: Tensor, relation_B: Tensor) -> Tensor:
-    """The phases float[B, d] of relations in [0, 2R): relation ``r + R`` turns back what ``r`` turns."""
+    """The phases float[B, d] of relations in [0, 2R): relation ``r + R`` undoes the turn of ``r``."""
     num_relations = len(phase_RD)
     # Not by an index: threads would add its gradients in any order.
     phase_BD = F.embedding(relation_B % num_relations, phase_RD)
@@ -57,8 +59,8 @@ def paired_distance(query_BX: Tensor, target_BX: Tensor) -> Tensor:
 def distance(query_BX: Tensor, table_CX: Tensor) -> Tensor:
     """``Σ_i |q_i - c_i|``, the sum of complex moduli, of every query to every candidate: float[B, C].
 
-    Some differences are made at a time and forgotten, forward and backward: memory does not grow with
-    B x C x d. Differentiable once, in both; where two coordinates coincide the gradient is 0.
+    Differences are computed tile by tile, forward and backward: memory does not grow with B x C x d.
+    Differentiable once, in both; where two coordinates coincide the gradient is 0.
     """
     if torch.is_grad_enabled() and (query_BX.requires_grad or table_CX.requires_grad):
         result_BC: Tensor = _Distance.apply(query_BX, table_CX)  # type: ignore[no-untyped-call]
@@ -105,7 +107,7 @@ def _differences(query_bX: Tensor, table_cX: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tiles(query_BX: Tensor, table_CX: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Parts of the pairs that are worked on together: rows and columns."""
+    """Tiles of the pairs: rows and columns."""
     (num_rows, width), num_columns = query_BX.shape, len(table_CX)
     pairs = max(CELLS.get(query_BX.device.type, CELLS["cuda"]) // max(width // 2, 1), 1)
     columns_at_once = max(min(pairs, num_columns), 1)

@@ -24,7 +24,7 @@ class _Part(BaseModel):
 
 
 class FileDigest(_Part):
-    """What a file must be."""
+    """The digest and size that a file must have."""
 
     sha256: str
     size_bytes: int

@@ -41,8 +41,8 @@ class AdaMFConfig(RotatingConfig):
 class AdaMF(RotatingPredictor):
     """All modalities of an entity fused into one complex vector, which relations rotate.
 
-    A learned modality is a table of width 2d of the model's own, whatever width the configuration gives it;
-    the others are projected to 2d. Relations are R phases; an inverse relation is the negated one.
+    A learned modality has a table of width 2d, whatever width the configuration gives it; the others are
+    projected to 2d. Relations are R phases; an inverse relation is the negated one.
     """
 
     config: AdaMFConfig
@@ -71,7 +71,7 @@ class AdaMF(RotatingPredictor):
     def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
         with torch.no_grad():
             for table, shape, given in zip(self.inputs, self.config.modalities, inputs, strict=True):
-                if not shape.learned:  # Its own start is as wide, and as large, as rotations want it.
+                if not shape.learned:  # A learned one starts in the range that rotations need.
                     table.weight.copy_(given.table)
             self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
 
@@ -85,7 +85,7 @@ class AdaMF(RotatingPredictor):
         return Candidates({JOINT: fused_NX}, weights_NM, {})
 
     def parts(self, entity_B: Tensor) -> list[Tensor]:
-        """The modalities of entities before they are fused, float[B, 2d] each."""
+        """The modalities of entities before fusion, float[B, 2d] each."""
         pairs = zip(self.inputs, self.projections, strict=True)
         return [project(table(entity_B)) for table, project in pairs]
 

@@ -1,8 +1,10 @@
-"""LinkPredictor: the one interface behind which every model stands, and the registry of models.
+"""LinkPredictor: the interface of every model, and the registry of models.
 
 A predictor factorises: a *query* (entity, relation) becomes one vector a branch, a candidate becomes one
-vector a branch that no relation enters, and a branch score is their inner product, or a margin minus their
-distance. The candidates are therefore computed once, at export.
+vector a branch that is the same for all relations, and a branch score is their inner product, or a margin
+minus their distance. So the candidates are computed once, at export.
+
+Axes: B queries, C candidates, N entities, M modalities, K experts, D width of a branch, X of all branches.
 """
 
 from __future__ import annotations
@@ -21,25 +23,25 @@ from momok.model.networks.modality import ModalityInput
 from momok.model.scores import FUSIONS, Branch, Decision
 
 SCORED_AT_ONCE = 1 << 19
-"""Scores of one branch that are held at a time on a CPU: 2 MB, within reach of its second-level caches."""
+"""Scores of one branch held at a time on a CPU: 2 MB, within reach of its second-level caches."""
 
 JOINT = "joint"
-"""The branch that fuses all modalities; no modality may be called so."""
+"""The name of the branch that fuses all modalities, and of no modality."""
 
 
 class ModalityShape(BaseModel):
-    """Widths of one modality: of its input table, and of its branch (narrower when a learned map reduces)."""
+    """Widths of one modality: of its input table, and of its branch, which a learned map may narrow."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     input_width: int = Field(ge=1)
     width: int = Field(ge=1)
-    learned: bool = Field(False, description="It has no features: its input is learned for each entity.")
+    learned: bool = Field(False, description="Without features: the input of each entity is learned.")
 
 
 class ModelConfig(BaseModel):
-    """What every model needs to be built again from its weights; each model adds its own fields."""
+    """The fields from which a model is built before its weights are loaded; each model adds its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,7 +49,7 @@ class ModelConfig(BaseModel):
     num_entities: int = Field(ge=1)
     num_relations: int = Field(ge=1)
     modalities: tuple[ModalityShape, ...] = Field(min_length=1)
-    decision: Decision = Field("sum", description="How branch scores become one; goes with the loss.")
+    decision: Decision = Field("sum", description="The fusion of branch scores; goes with the loss.")
 
     @field_validator("modalities")
     @classmethod
@@ -58,13 +60,13 @@ class ModelConfig(BaseModel):
         return shapes
 
     def for_inference(self) -> Self:
-        """The same model without the parameters that only training reads."""
+        """The same model without the parameters that only training uses."""
         return self
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """A batch of queries, and what was trusted while encoding it.
+    """A batch of encoded queries, and the weights with which they were encoded.
 
     ``query``: branch -> float32[B, D]; ``modality_weights`` float32[B, M], rows sum to 1, absent modalities
     0; ``expert_gates``: gated modality -> float32[B, K], rows sum to 1; ``relation_temperature`` float32[B]
@@ -135,7 +137,7 @@ class LinkPredictor(nn.Module, ABC):
 
     @property
     def gated_modalities(self) -> tuple[str, ...]:
-        """The modalities that have experts, and so gates; none of them in a model without experts."""
+        """The modalities that have experts, and so gates; empty for a model without experts."""
         return self.modality_names
 
     @abstractmethod
@@ -155,18 +157,18 @@ class LinkPredictor(nn.Module, ABC):
         """All N entities as candidates."""
 
     def entity_table(self) -> dict[str, Tensor]:
-        """branch -> float32[N, D]: the candidates' vectors alone."""
+        """branch -> float32[N, D]: the vectors of the candidates."""
         return self.candidates().vectors
 
     def score(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Tensor:
-        """Decided scores float32[B, C]."""
+        """Fused scores float32[B, C]."""
         return torch.cat(list(self.score_tiles(query, table)), dim=1)
 
     def score_tiles(self, query: dict[str, Tensor], table: dict[str, Tensor]) -> Iterator[Tensor]:
-        """The same, float32[B, c] of some candidates after the other."""
+        """The same in parts, float32[B, C] for one tile of candidates after the other."""
         first = self.branches[0].name
         num_queries, num_candidates = len(query[first]), len(table[first])
-        at_once = num_candidates  # On a CPU fewer, so that what the branches give stays in its caches.
+        at_once = num_candidates  # On a CPU fewer, so that branch scores stay in its caches.
         if not self.present.is_cuda:
             at_once = max(SCORED_AT_ONCE // max(num_queries, 1), 256)
         for start in range(0, num_candidates, at_once):
@@ -181,7 +183,7 @@ MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}
 def register(
     name: str, config_class: type[ModelConfig]
 ) -> Callable[[type[LinkPredictor]], type[LinkPredictor]]:
-    """Class decorator: make a predictor and its configuration known under ``name``."""
+    """Class decorator: register a predictor and its configuration as ``name``."""
 
     def add(predictor_class: type[LinkPredictor]) -> type[LinkPredictor]:
         MODELS[name] = (config_class, predictor_class)

@@ -1,4 +1,7 @@
-"""MoMoK: mixture of modality knowledge experts (arXiv 2405.16869), for any number of modalities."""
+"""MoMoK: mixture of modality knowledge experts (arXiv 2405.16869), for any number of modalities.
+
+Axes: B queries, N entities, R relations, D width, M modalities, K experts, G branches of one width.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ class MoMoKConfig(ModelConfig):
 class MoMoK(LinkPredictor):
     """Experts in each modality, a Tucker scorer in each branch, and a joint branch over all modalities.
 
-    Without the joint branch nothing is fused: the modality weights then are equal among those an entity has.
+    Without the joint branch nothing is fused: then all present modalities of an entity weigh the same.
     """
 
     config: MoMoKConfig
@@ -125,8 +128,8 @@ class MoMoK(LinkPredictor):
         mixed, gates = self._mix([table(entity_B) for table in self.inputs], temperature_B)
         inputs, weights_BM = self._fuse(mixed, self.present[entity_B])
         query = {
-            branch.name: scorer(mixed_BD, relation_UR, groups)
-            for branch, scorer, mixed_BD, relation_UR in zip(
+            branch.name: scorer(mixed_BD, relation_RW, groups)
+            for branch, scorer, mixed_BD, relation_RW in zip(
                 self.branches,
                 self.scorers,
                 inputs,
@@ -139,13 +142,13 @@ class MoMoK(LinkPredictor):
     def inference_encoder(self) -> InferenceEncoder:
         return MoMoKInference(self)
 
-    def relation_vectors(self, relation_U: Tensor) -> list[Tensor]:
-        """Vectors of relations in each branch, float32[U, relation_width], the joint one last."""
-        relations = [table(relation_U) for table in self.relations]
+    def relation_vectors(self, relation_R: Tensor) -> list[Tensor]:
+        """Vectors of relations in each branch, float32[R, relation_width], the joint one last."""
+        relations = [table(relation_R) for table in self.relations]
         if self.relation_fusion is None:
             return relations
-        fused_UD, _ = self.relation_fusion(relations)
-        return [*relations, fused_UD]
+        fused_RD, _ = self.relation_fusion(relations)
+        return [*relations, fused_RD]
 
     def candidates(self) -> Candidates:
         mixed, gates = self._mix([table.weight for table in self.inputs], None)
@@ -172,11 +175,11 @@ class MoMoK(LinkPredictor):
         return [mixed for mixed, _ in pairs], [gates for _, gates in pairs]
 
     def _fuse(self, mixed: list[Tensor], present_BM: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What each branch works with, the joint one last, and the modality weights float32[B, M]."""
+        """The input of each branch, the joint one last, and the modality weights float32[B, M]."""
         if self.entity_fusion is None:
             return mixed, equal_weights(present_BM)
-        fused_BD, weights_JBM = self.entity_fusion(mixed, present_BM)
-        return [*mixed, fused_BD], weights_JBM.mean(dim=0)
+        fused_BD, weights_of_attentions = self.entity_fusion(mixed, present_BM)
+        return [*mixed, fused_BD], weights_of_attentions.mean(dim=0)
 
     def _by_modality(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
         return dict(zip(self.modality_names, values, strict=True))

@@ -1,4 +1,4 @@
-"""What models share whose one branch rotates (RotatE): the decision, the relations' phases, their range."""
+"""RotatingPredictor: the common part of models with one branch that rotates (RotatE)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EPSILON = 2.0
 
 
 class RotatingConfig(ModelConfig):
-    """There is one branch, whose score decides."""
+    """The configuration of a model with one branch."""
 
-    decision: Decision = Field("single", description="There is one branch, so nothing to decide.")
+    decision: Decision = Field("single", description="There is one branch, so nothing to fuse.")
 
     @field_validator("decision")
     @classmethod

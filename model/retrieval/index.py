@@ -24,8 +24,8 @@ PQ_CODES = 256
 """The values of a byte of ``codes=pq``, each learned from at least one vector."""
 
 GPU_FETCHED, GPU_SQ8_FETCHED = 2048, 1023
-"""The most that one search on a GPU fetches, and the most lists that it probes; from lists with a byte a
-number it fetches less, as its processors' shared memory runs short (FAISS 1.15, its issue 3207)."""
+"""The most that one search on a GPU fetches, and the most lists that it probes; with a byte a number it
+fetches less, as shared memory runs short (FAISS 1.15, its issue 3207)."""
 
 GPU_SCRATCH = 64 << 20
 """Bytes that an index on a GPU works in; FAISS would take 1.5 GB for each."""
@@ -47,7 +47,7 @@ class EntityIndex:
     def build(
         cls, vectors_ND: Float32, spec: IndexSpec, progress: Callable[[int], object] | None = None
     ) -> Self:
-        """Train where the kind needs it, and add; ``progress`` is told how many vectors were added.
+        """Train where the kind needs it, and add; ``progress`` gets the number of vectors added.
 
         Raises ``ValueError`` where the vectors are too few, or of another width than the kind takes.
         """
@@ -59,7 +59,7 @@ class EntityIndex:
             index.hnsw.efConstruction = spec.build_depth
         if not index.is_trained:
             index.cp.niter = ITERATIONS
-            index.cp.min_points_per_centroid = 1  # Small graphs are told by their recall, not by warnings.
+            index.cp.min_points_per_centroid = 1  # The measured recall says more than FAISS's warnings.
             index.cp.max_points_per_centroid = POINTS_A_LIST
             step = max(num_entities // max(POINTS_A_LIST * spec.lists, 16_384), 1)
             learned_CD = np.ascontiguousarray(vectors_ND[::step])
@@ -77,7 +77,7 @@ class EntityIndex:
 
     @classmethod
     def read(cls, path: Path, spec: IndexSpec, num_entities: int, width: int) -> Self:
-        """Raises ``ValueError`` for a file that is not such an index of so many vectors."""
+        """Raises ``ValueError`` for a file that is not such an index of this many vectors."""
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
@@ -96,7 +96,7 @@ class EntityIndex:
 
     @property
     def size_bytes(self) -> int:
-        """As it is written."""
+        """Of the file."""
         return int(faiss.serialize_index(self._index).nbytes)
 
     def with_spec(self, spec: IndexSpec) -> EntityIndex:
@@ -108,12 +108,12 @@ class EntityIndex:
     def on_gpu(self, device: int) -> EntityIndex:
         """A copy on a GPU; this one where FAISS has none there.
 
-        That is: it was built without GPUs or sees none, knows no such kind or effort, or lacks the memory.
+        FAISS may be built without GPUs or see none, not support the kind or effort, or lack the memory.
         """
         library = cast(Any, faiss)
         if not _suits_gpu(self.spec) or device >= library.get_num_gpus():
             return self
-        # For each index its own: two threads must not use the same at a time, as in a reload they would.
+        # One for each index: two threads must not share it, as they would in a reload.
         resources = library.StandardGpuResources()
         resources.setTempMemory(GPU_SCRATCH)
         try:
@@ -156,7 +156,7 @@ class _GpuIndex(EntityIndex):
     def __init__(self, index: Any, spec: IndexSpec, resources: Any) -> None:
         super().__init__(index, spec)
         self.most_fetched = _most_on_gpu(spec)
-        self._resources = resources  # The index works in them for as long as it is there.
+        self._resources = resources  # The index works in them as long as it lives.
 
     def search(self, query_BD: Float32, depth: int) -> tuple[Float32, Int64]:
         assert depth <= self.most_fetched, "Search asks for what the index can do"
