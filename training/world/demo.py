@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -45,8 +44,7 @@ def build_demo(directory: Path, *, stop: Callable[[], bool], show: Callable[[str
     """
     for part in ("bundle", "run", "dataset"):
         shutil.rmtree(directory / part, ignore_errors=True)
-    with TemporaryDirectory() as flags:
-        build_world(Path(flags), SEED).write(directory / "dataset")
+    build_world(SEED).write(directory / "dataset")
     dataset = Dataset.open(directory / "dataset")
     holders = (
         f"{modality.name} of {int(modality.present(dataset.num_entities).sum())}"
@@ -73,8 +71,7 @@ def build_demo(directory: Path, *, stop: Callable[[], bool], show: Callable[[str
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for one another cost more than they bring on matrices this small, above all on a
-    machine that has other things to do. Whoever serves afterwards has them back."""
+    """Threads cost more than they bring on matrices this small; afterwards there are as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

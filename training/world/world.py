@@ -15,7 +15,9 @@ from momok.training.encoders.image import encode_pictures
 from momok.training.encoders.numeric import encode_numbers
 from momok.training.encoders.text import encode_texts
 from momok.training.world.atlas import RELATIONS, Atlas, read_atlas
-from momok.training.world.flags import draw, read_flags
+
+FLAGS = Path(__file__).parent / "flags"
+"""Pictures by the key of their country."""
 
 HELD_OUT = 0.1
 """Share of the facts for valid, and as many for test."""
@@ -24,15 +26,15 @@ ATTRIBUTES = ("area_km2", "population", "latitude", "longitude")
 SYMMETRIC = ("borders",)
 
 
-def build_world(folder: Path, seed: int = 0) -> Dataset:
-    """The dataset; draws the flags into ``folder`` as ``<key>.png``. The seed is that of the split alone.
+def build_world(seed: int = 0) -> Dataset:
+    """The dataset; ``seed`` is that of the split.
 
-    ``image`` belongs to the countries whose flag can be drawn, ``numeric`` to countries and capitals,
+    ``image`` belongs to the countries with a flag in ``FLAGS``, ``numeric`` to countries and capitals,
     ``text`` to all.
     """
     atlas = read_atlas()
     keys = [thing.key for thing in atlas.things]
-    pictures = _draw_flags(atlas, folder)
+    pictures = {path.stem: path for path in FLAGS.glob("*.png")}
     dataset = Dataset(
         name="world",
         entities=Names("entity", keys, [thing.label for thing in atlas.things]),
@@ -42,7 +44,7 @@ def build_world(folder: Path, seed: int = 0) -> Dataset:
         modalities=(STRUCTURE,),
         provenance={"source": "momok demo: training.world", "seed": seed},
         pictures=tuple(pictures[key].name if key in pictures else "" for key in keys),
-        picture_folder=folder,
+        picture_folder=FLAGS,
     )
     value_NA = np.array(
         [[atlas.numbers.get(key, {}).get(name, np.nan) for name in ATTRIBUTES] for key in keys]
@@ -52,23 +54,12 @@ def build_world(folder: Path, seed: int = 0) -> Dataset:
     )
     text = encode_texts("text", [atlas.texts.get(key, "") for key in keys])
     numeric = encode_numbers("numeric", value_NA)
-    dataset = with_modality(dataset, image, "image", "flags.tsv", {}, ("pillow", "numpy"))
+    dataset = with_modality(dataset, image, "image", "flags", {}, ("pillow", "numpy"))
     dataset = with_modality(
         dataset, text, "text", "names in the tables and in CLDR", {}, ("scikit-learn", "numpy")
     )
     attributes = {"attributes": list(ATTRIBUTES)}
     return with_modality(dataset, numeric, "numeric", "tables", attributes, ("numpy",))
-
-
-def _draw_flags(atlas: Atlas, folder: Path) -> dict[str, Path]:
-    """Picture files by the key of their country."""
-    folder.mkdir(parents=True, exist_ok=True)
-    flags, files = read_flags(), {}
-    for key, alpha2 in atlas.alpha2.items():
-        if alpha2 in flags:
-            files[key] = folder / f"{key}.png"
-            draw(flags[alpha2]).save(files[key])
-    return files
 
 
 def _ids(atlas: Atlas) -> Int64:
