@@ -1,1 +1,1 @@
-"""What each command does; each imports what it needs when it runs, so that no other command loads it."""
+"""What each command does. A command imports the parts that it needs when it is parsed and run."""

@@ -1,26 +1,31 @@
-"""predict, discover, serve, keys, demo: answers from a bundle."""
+"""predict, discover: answers from a bundle."""
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import logging
-import os
 import sys
-import urllib.request
+from argparse import ArgumentParser, Namespace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-from momok.commands.console import checked, interrupted, print_lines_or_json, stop_on_interrupt
+from momok.commands.console import add_device, add_json, interrupted, print_lines_or_json, stop_on_interrupt
 from momok.model.errors import UserError
 
-if TYPE_CHECKING:
-    from momok.service.answerer import Answerer
-    from momok.service.settings import Settings
+
+def add_predict(parser: ArgumentParser) -> None:
+    """Arguments of `predict`."""
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--head", help="key or label; the tail is asked for")
+    parser.add_argument("--relation", required=True, help="key or label")
+    parser.add_argument("--tail", help="key or label; the head is asked for")
+    parser.add_argument("-k", type=int, default=10, help="candidates wanted (default %(default)s)")
+    parser.add_argument("--include-known", action="store_true", help="offer what the graph already holds too")
+    add_device(parser)
+    add_json(parser)
 
 
-def run_predict(arguments: argparse.Namespace) -> None:
+def run_predict(arguments: Namespace) -> None:
+    """Answer one query from a bundle, without a server."""
     from pydantic import ValidationError
 
     from momok.model.errors import describe
@@ -45,7 +50,39 @@ def run_predict(arguments: argparse.Namespace) -> None:
         print("\n".join(answer_lines(response)))
 
 
-def run_discover(arguments: argparse.Namespace) -> int:
+def add_discover(parser: ArgumentParser) -> None:
+    """Arguments of `discover`."""
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="new file: .jsonl, .tsv or .parquet")
+    parser.add_argument(
+        "--relation", dest="relations", action="append", metavar="NAME",
+        help="key or label; may be repeated (default all relations)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--missing", choices=("tail", "head", "both"), default="both", help="the end asked for"
+    )
+    parser.add_argument(
+        "--entities", choices=("observed", "all"), default="observed",
+        help="whom to ask: those seen at the given end of the relation, or all (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--candidates", choices=("all", "observed"), default="all",
+        help="whom to offer: all, or those seen at the missing end of the relation (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("-k", type=int, default=10, help="candidates of a query (default %(default)s)")
+    parser.add_argument("--limit", type=int, help="keep so many facts of each relation and end, the best")
+    parser.add_argument("--min-score", type=float, help="keep facts that score at least this")
+    parser.add_argument(
+        "--shard", default="1/1", metavar="I/N",
+        help="do the I-th of N parts, which together find what one run finds (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished --out")
+    add_device(parser)
+    add_json(parser)
+
+
+def run_discover(arguments: Namespace) -> int:
+    """Write the best missing facts of the whole graph to a file; Ctrl-C leaves what --resume continues."""
     from momok.model.bundle.bundle import Bundle
     from momok.model.runtime.device import choose_device
     from momok.training.discovery.discover import discover, summary_line
@@ -67,85 +104,3 @@ def run_discover(arguments: argparse.Namespace) -> int:
         return interrupted("the same command with --resume goes on")
     print_lines_or_json([summary_line(summary)], summary, arguments.json)
     return 0
-
-
-def run_serve(arguments: argparse.Namespace) -> None:
-    from momok.service.security import exposure
-    from momok.service.server import serve
-    from momok.service.settings import Settings
-    from momok.service.sources import load_settings
-
-    given = vars(arguments)
-    flags = {name: given[name] for name in Settings.model_fields if given.get(name) is not None}
-    configured = load_settings(flags, os.environ, arguments.config)
-
-    def announce(url: str) -> None:
-        log = logging.getLogger("momok.service")  # In the form that was asked for, as all that follows.
-        log.info(configured.line())
-        for note in exposure(configured.settings):
-            log.warning(note)
-        _announce(url)
-
-    serve(configured.settings, announce)
-
-
-def run_keys(arguments: argparse.Namespace) -> None:
-    from momok.service.keys import hash_line, new_key
-
-    key = new_key()
-    line = hash_line(arguments.name, key)
-    told = [f"key (shown only now): {key}", f"line for the server: {line}"]
-    print_lines_or_json(told, {"key": key, "line": line}, arguments.json)
-
-
-def run_demo(arguments: argparse.Namespace) -> int:
-    from momok.service.server import serve
-    from momok.training.world.demo import build_demo
-
-    directory = arguments.directory
-    built = (directory / "bundle").exists() and not arguments.rebuild
-    settings = _settings(bundle=directory / "bundle", host=arguments.host, port=arguments.port, device="cpu")
-    if not built:
-        with stop_on_interrupt() as stop:
-            built = build_demo(directory, stop=stop, show=print)
-    if not built:
-        return interrupted("`momok demo` starts over")
-    serve(settings, _announce, first_call=_ask_demo)
-    return 0
-
-
-def _settings(**fields: Any) -> Settings:
-    """Settings from flags. Raises ``UserError`` for values out of range."""
-    from momok.service.settings import Settings
-
-    return checked(Settings, fields)
-
-
-def _announce(url: str) -> None:
-    print(f"serving at {url} (Ctrl-C stops); every route, with a form to try it: {url}/docs", flush=True)
-
-
-def _ask_demo(url: str, answerer: Answerer) -> None:
-    """Ask the running server for a held-out fact over HTTP, and print how it answered."""
-    from momok.service.schemas import PredictResponse
-    from momok.service.text import answer_lines
-    from momok.training.world.demo import question_of
-
-    body, truth = question_of(answerer.bundle.known, answerer.bundle.vocabulary)
-    request = urllib.request.Request(
-        f"{url}/v1/predict", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    # Straight to the port, whatever proxy the environment names.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=30) as reply:
-        response = PredictResponse.model_validate_json(reply.read())
-    offers = response.answers[0].candidates
-    right = next(offer for offer in offers if offer.entity.key == truth)
-    new = 1 + sum(not offer.known for offer in offers[: right.rank - 1])
-    print("", *answer_lines(response, limit=5), sep="\n")
-    print(
-        f"held out of training, and right: {right.entity.label}, rank {right.rank} of {len(offers)}, "
-        f"or {new} among those that the graph does not hold"
-    )
-    shown = json.dumps(body | {"k": 5}, ensure_ascii=False)
-    print(f"\ntry it: curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{shown}'", flush=True)

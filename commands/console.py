@@ -1,10 +1,11 @@
-"""Console: what a command is given, what it prints, and how it is interrupted."""
+"""Console: common arguments of commands, printing, and interruption."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,11 +15,23 @@ from momok.model.errors import UserError
 T = TypeVar("T")
 
 
+def add_json(parser: ArgumentParser) -> None:
+    """The flag of commands that print for people and for scripts."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """The flag of commands that compute."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
 def print_report(report: Any, as_json: bool) -> None:
+    """A report with ``lines`` and ``as_dict``."""
     print_lines_or_json(report.lines(), report.as_dict(), as_json)
 
 
 def print_lines_or_json(lines: Sequence[str], value: Any, as_json: bool) -> None:
+    """Lines for people, or the value as JSON."""
     print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else "\n".join(lines))
 
 

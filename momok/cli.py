@@ -1,23 +1,24 @@
-"""The command line, `momok …`: which command does what, and how it ends."""
+"""The command line, `momok …`: it runs one command and turns errors into exit codes."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from momok.commands import answers, data, models
-from momok.commands.arguments import build_parser
+from momok.commands.arguments import COMMANDS, build_parser
 from momok.model.errors import UserError
-from momok.model.runtime.cpus import follow_cpu_limit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, 2 for what the user got wrong, 130 for what the user interrupted."""
+    """Run one command. Returns 0, 2 for errors that the user can mend, 130 for an interruption."""
     arguments = build_parser().parse_args(argv)
+    # Imported here, as torch comes with it and `momok --help` needs none.
+    from momok.model.runtime.cpus import follow_cpu_limit
+
     follow_cpu_limit()
     try:
-        return int(COMMANDS[arguments.command](arguments) or 0)
+        _, run = COMMANDS[arguments.command]
+        return run(arguments) or 0
     except UserError as error:
         print(f"momok: {error}", file=sys.stderr)
         return 2
@@ -26,24 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # The reader of our output, such as `head`, has seen enough.
         sys.stderr.close()
         return 0
-
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "import": data.run_import,
-    "check": data.run_check,
-    "encode": data.run_encode,
-    "train": models.run_train,
-    "sweep": models.run_sweep,
-    "robustness": models.run_robustness,
-    "import-checkpoint": models.run_import_checkpoint,
-    "evaluate": models.run_evaluate,
-    "export": models.run_export,
-    "predict": answers.run_predict,
-    "discover": answers.run_discover,
-    "serve": answers.run_serve,
-    "keys": answers.run_keys,
-    "demo": answers.run_demo,
-}
 
 
 if __name__ == "__main__":

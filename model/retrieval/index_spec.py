@@ -56,7 +56,7 @@ class IndexSpec(BaseModel):
 
     @classmethod
     def parse(cls, text: str, num_entities: int) -> Self:
-        """From ``KIND[,FIELD=VALUE…]``; other fields go with the number of entities. Raises ``ValueError``."""
+        """From ``KIND[,FIELD=VALUE…]``; other fields go with the size. Raises ``ValueError``."""
         kind, *pairs = text.split(",")
         if kind not in PARAMETERS:
             raise ValueError(f"{kind!r} is no kind of index; take one of {', '.join(PARAMETERS)}")

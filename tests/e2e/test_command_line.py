@@ -12,8 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from momok.cli import main
-from momok.commands.arguments import LAYOUTS
-from momok.training import importers
+from momok.commands.arguments import COMMANDS
 from tests.e2e.processes import (
     MOMOK,
     ROOT,
@@ -206,24 +205,7 @@ def test_a_port_in_use_is_said(work: Path, tmp_path: Path) -> None:
         assert "try another --port" in refusal("serve", work / "bundle", "--port", port)
 
 
-def test_the_layouts_offered_are_those_that_can_be_read() -> None:
-    assert set(LAYOUTS) == set(importers.LAYOUTS)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        (),
-        ("import",),
-        ("train",),
-        ("serve",),
-        ("demo",),
-        ("predict",),
-        ("discover",),
-        ("sweep",),
-        ("robustness",),
-    ],
-)
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)
 def test_help_is_there(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([*command, "--help"])

@@ -9,9 +9,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import momok
 from momok.model.errors import UserError, describe
 from momok.model.networks.modality import ModalitySpec
 from momok.training.fit.precision import PrecisionName
+
+CONFIGS = Path(momok.__file__).parent / "configs"
+"""The recipes and grids that the package holds."""
 
 OF_THE_MODEL = ("network", "objective")
 """Tables of a recipe whose fields are a model's own."""
@@ -65,11 +69,17 @@ class Recipe(BaseModel):
 
     @classmethod
     def load(cls, path: Path | None, overrides: Iterable[str] = (), *, base: Recipe | None = None) -> Recipe:
-        """Read a TOML file (``base``, or all defaults, without one) and apply ``dotted.key=value`` overrides.
+        """Read a recipe (``base``, or all defaults, without one) and apply ``dotted.key=value`` overrides.
 
         Raises ``RecipeError`` naming the file, the key and what is wrong.
         """
-        fields = read_toml(path) if path is not None else base.model_dump() if base is not None else {}
+        fields = (
+            read_toml(find_config(path, "recipe"))
+            if path is not None
+            else base.model_dump()
+            if base is not None
+            else {}
+        )
         for override in overrides:
             _apply(fields, override)
         try:
@@ -100,12 +110,20 @@ class Recipe(BaseModel):
             raise RecipeError(describe(error)) from None
 
 
+def find_config(path: Path, kind: Literal["recipe", "grid"]) -> Path:
+    """``path``, or the recipe or grid of this name that momok brings along. Raises ``RecipeError``."""
+    folder = CONFIGS / "grids" if kind == "grid" else CONFIGS
+    for found in (path, folder / f"{path}.toml"):
+        if found.is_file():
+            return found
+    names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+    raise RecipeError(f"{path}: no such {kind}; give a TOML file, or one of {names}")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises ``RecipeError``."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe; examples are in configs/") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: {error}") from None
 

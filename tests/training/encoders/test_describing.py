@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from momok.cli import main
-from momok.commands.arguments import ENCODERS as OFFERED
 from momok.model.arrays import Float32
 from momok.model.networks.modality import Modality
 from momok.training.data.dataset import Dataset
@@ -237,10 +236,6 @@ def test_options_out_of_range_are_told(tmp_path: Path, capsys: pytest.CaptureFix
     flags = ["--modality", "made", "--encoder", "video", "--from", str(tmp_path), "--every", "0"]
     assert main(["encode", str(write_dataset(tmp_path)), *flags]) == 2
     assert "every: Input should be greater than or equal to 1" in capsys.readouterr().err
-
-
-def test_the_encoders_offered_are_those_there_are() -> None:
-    assert set(OFFERED) == set(ENCODERS)
 
 
 def test_a_modality_is_named_as_datasets_want_it(

@@ -1,22 +1,39 @@
-"""train, sweep, robustness, import-checkpoint, evaluate, export: runs, and the bundles made of them."""
+"""train, import-checkpoint, evaluate, export: runs, and the bundles made of them."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import get_args
 
-from momok.commands.console import interrupted, print_lines_or_json, stop_on_interrupt
+from momok.commands.console import add_device, add_json, interrupted, print_lines_or_json, stop_on_interrupt
 from momok.model.errors import UserError
 
-if TYPE_CHECKING:
-    from momok.training.fit.recipe import Recipe
+
+def add_train(parser: ArgumentParser) -> None:
+    """Arguments of `train`."""
+    from momok.training.fit.precision import PrecisionName
+
+    parser.add_argument("dataset", type=Path, nargs="?", help="dataset directory; not with --resume")
+    parser.add_argument("--config", type=Path, help="recipe: a TOML file, or a name such as momok-mkg-y")
+    parser.add_argument(
+        "--model", metavar="NAME", help="what to train, as model of the recipe: momok, adamf, …"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="run directory; new, unless --resume")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a field of the recipe, such as training.batch_size=512; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=get_args(PrecisionName),
+        help="of products, as training.precision of the recipe: auto takes bfloat16 where it is fast",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on where --out stands")
+    add_device(parser)
 
 
-def run_train(arguments: argparse.Namespace) -> int:
+def run_train(arguments: Namespace) -> int:
+    """Train a model; Ctrl-C leaves a run that --resume continues."""
     from momok.model.runtime.device import choose_device
     from momok.training.data.dataset import Dataset
     from momok.training.fit.recipe import Recipe
@@ -54,39 +71,15 @@ def run_train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_sweep(arguments: argparse.Namespace) -> int:
-    from momok.training.experiments.sweep import sweep
-    from momok.training.fit.recipe import Recipe
-
-    base = Recipe.load(arguments.config, arguments.set)
-    of_grid = partial(sweep, arguments.dataset, base, arguments.grid, arguments.out, overrides=arguments.set)
-    return _compare(of_grid, arguments)
+def add_import_checkpoint(parser: ArgumentParser) -> None:
+    """Arguments of `import-checkpoint`."""
+    parser.add_argument("file", type=Path, help="state dict: .pth, .pt or .safetensors")
+    parser.add_argument("dataset", type=Path, help="dataset directory of the same graph, ids in their order")
+    parser.add_argument("--out", type=Path, required=True, help="run directory to write; must not exist")
 
 
-def run_robustness(arguments: argparse.Namespace) -> int:
-    from momok.training.experiments.plot import can_plot, check_plot, plot_curves
-    from momok.training.experiments.robustness import RobustnessOptions, curves, robustness
-    from momok.training.fit.recipe import Recipe
-
-    options = RobustnessOptions.of(
-        **{name: getattr(arguments, name) for name in RobustnessOptions.model_fields}
-    )
-    plot = arguments.plot or (arguments.out / "robustness.svg" if can_plot() else None)
-    if plot is not None:
-        check_plot(plot)
-    base = Recipe.load(arguments.config, arguments.set)
-    recipes = _recipes(base, arguments.models or [base.model], arguments.set)
-
-    def draw(results: dict[str, Any]) -> None:
-        if plot is not None:
-            plot_curves(curves(results, arguments.split), plot, ylabel=f"{arguments.split} MRR")
-        else:
-            print("no plot without matplotlib; momok[plot] brings it", file=sys.stderr)
-
-    return _compare(partial(robustness, arguments.dataset, recipes, arguments.out, options), arguments, draw)
-
-
-def run_import_checkpoint(arguments: argparse.Namespace) -> None:
+def run_import_checkpoint(arguments: Namespace) -> None:
+    """Turn a checkpoint of the authors' MoMoK or AdaMF code into a run to evaluate and to export."""
     from momok.training.data.dataset import Dataset
     from momok.training.importers.released import import_checkpoint
 
@@ -96,7 +89,19 @@ def run_import_checkpoint(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {run.config.model} with {widths}; now momok evaluate {arguments.out}, or export")
 
 
-def run_evaluate(arguments: argparse.Namespace) -> None:
+def add_evaluate(parser: ArgumentParser) -> None:
+    """Arguments of `evaluate`."""
+    from momok.model.filter_index import SPLITS
+
+    parser.add_argument("source", type=Path, help="run or bundle")
+    parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    add_device(parser)
+    add_json(parser)
+
+
+def run_evaluate(arguments: Namespace) -> None:
+    """Rank the facts of a split and report."""
     from momok.model.bundle.bundle import Bundle, is_bundle
     from momok.model.runtime.device import choose_device
     from momok.training.evaluation.ranking import evaluation_lines
@@ -116,7 +121,23 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     print_lines_or_json(evaluation_lines(report), report, arguments.json)
 
 
-def run_export(arguments: argparse.Namespace) -> None:
+def add_export(parser: ArgumentParser) -> None:
+    """Arguments of `export`."""
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle", type=Path, help="bundle directory to write; must not exist")
+    parser.add_argument("dataset", type=Path, nargs="?", help="where the run's dataset is now, if it moved")
+    parser.add_argument("--name", help="name of the model in answers; the dataset's if not given")
+    parser.add_argument(
+        "--index", metavar="KIND[,FIELD=VALUE...]",
+        help="flat (exact), ivf[,lists=,codes=flat|sq8|pq,probes=,fetched=] or hnsw[,links=,build_depth=,"
+        "search_depth=,fetched=]; by default flat, from 100,000 entities on ivf, as hard as recall asks; "
+        "models that rotate (adamf, adamf-mat, mocme) have flat alone",
+    )  # fmt: skip
+    add_device(parser)
+
+
+def run_export(arguments: Namespace) -> None:
+    """Write the bundle of a run's best model."""
     from momok.model.runtime.device import choose_device
     from momok.training.export.export import export_run
     from momok.training.fit.run import Run
@@ -135,46 +156,3 @@ def run_export(arguments: argparse.Namespace) -> None:
     )
     scores = {split: round(report["metrics"]["mrr"], 4) for split, report in manifest.metrics.items()}
     print(f"{arguments.bundle}: version {manifest.version}, MRR {scores}; {manifest.index.line()}")
-
-
-def _compare(
-    comparison: Callable[..., dict[str, Any] | None],
-    arguments: argparse.Namespace,
-    draw: Callable[[dict[str, Any]], None] = lambda results: None,
-) -> int:
-    """Run it until it is done or interrupted, and show what came of it."""
-    from momok.model.runtime.device import choose_device
-    from momok.training.experiments.results import results_lines
-    from momok.training.memory import keep_freed_memory
-
-    keep_freed_memory()
-    with stop_on_interrupt() as stop:
-        results = comparison(
-            device=choose_device(arguments.device),
-            split=arguments.split,
-            stop=stop,
-            show=partial(print, file=sys.stderr),
-            show_progress=True,
-        )
-    if results is None:
-        return interrupted("the same command goes on")
-    draw(results)
-    print_lines_or_json(results_lines(results), results, arguments.json)
-    return 0
-
-
-def _recipes(base: Recipe, models: Sequence[str], overrides: Sequence[str]) -> dict[str, Recipe]:
-    """Recipes by label: ``NAME`` is a model under the base recipe, ``LABEL=FILE`` a recipe of its own.
-
-    ``overrides`` hold for all; those that a ``NAME`` cannot take are refused.
-    """
-    from momok.training.fit.recipe import Recipe
-
-    labels = [model.partition("=")[0] for model in models]
-    if len(set(labels)) < len(labels):
-        raise UserError(f"--models {' '.join(models)}: each label is given once")
-    recipes = {}
-    for label, _, file in (model.partition("=") for model in models):
-        own = Recipe.load(Path(file), overrides) if file else None
-        recipes[label] = own or base.changed({"model": label}, overrides=overrides)
-    return recipes
