@@ -1,4 +1,4 @@
-"""A run and recipes written by commit 89e07ef: the run goes on and is evaluated, recipes keep their meaning."""
+"""A run and recipes of commit 89e07ef: the run goes on and is evaluated, recipes keep their meaning."""
 
 from __future__ import annotations
 
