@@ -112,8 +112,8 @@ class Work:
         return f"{self.num_queries} queries{shard}{done}; {choice} candidates for each"
 
     def pieces(self, done: int = 0) -> Iterator[Int64]:
-        """The pieces of the shard, in order, except for the first ``done``: entities and relations in [0, 2R),
-        int64[Q, 2]."""
+        """The pieces of the shard in order, except for the first ``done``: int64[Q, 2] of an entity and a
+        relation in [0, 2R)."""
         return starmap(self._queries, islice(self._spans(), done, None))
 
     def prepared_with(self, relation: int) -> list[int]:
