@@ -21,7 +21,7 @@ import torch
 from momok.training.data.dataset import Dataset
 from momok.training.export.export import evaluate_run
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import start_training
+from momok.training.fit.start import start_training
 from momok.training.world.demo import RECIPE, SEED
 from momok.training.world.world import build_world
 

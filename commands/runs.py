@@ -37,7 +37,7 @@ def run_train(arguments: Namespace) -> int:
     from momok.model.runtime.device import choose_device
     from momok.training.data.dataset import Dataset
     from momok.training.fit.recipe import Recipe
-    from momok.training.fit.trainer import resume_training, start_training
+    from momok.training.fit.start import resume_training, start_training
     from momok.training.memory import keep_freed_memory
 
     device = choose_device(arguments.device)

@@ -17,7 +17,8 @@ from momok.model.networks.base import LinkPredictor
 from momok.model.networks.modality import Modality
 from momok.training.data.dataset import STRUCTURE, Dataset
 from momok.training.fit.recipe import Recipe
-from momok.training.fit.trainer import Trainer, start_training
+from momok.training.fit.start import start_training
+from momok.training.fit.trainer import Trainer
 from momok.training.objectives.base import Loss
 from momok.training.objectives.batches import Batch
 from momok.training.objectives.kinds import build_objective, parse_objective

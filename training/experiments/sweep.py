@@ -84,7 +84,7 @@ def compare(
         "chosen_on": "valid MRR",
     }
     for outcome in run_trials(
-        trials, folder, _splits(split), device, stop=stop, show=show, show_progress=show_progress
+        trials, dataset, folder, _splits(split), device, stop=stop, show=show, show_progress=show_progress
     ):
         outcomes.append(outcome)
         results = write_results(folder, outcomes, about)

@@ -17,7 +17,7 @@ from momok.training.data.dataset import Dataset
 from momok.training.export.export import export_run
 from momok.training.fit.recipe import Recipe
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import start_training
+from momok.training.fit.start import start_training
 from momok.training.world.world import build_world
 
 SEED = 7

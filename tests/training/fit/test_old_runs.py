@@ -11,7 +11,7 @@ from momok.training.export.export import evaluate_run
 from momok.training.fit.preparation import objective_of
 from momok.training.fit.recipe import Recipe
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import resume_training
+from momok.training.fit.start import resume_training
 from tests.training.builders import CPU
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -23,7 +23,8 @@ from momok.training.fit import trainer as trainer_module
 from momok.training.fit.checkpoint import Checkpoint, CheckpointError
 from momok.training.fit.recipe import Recipe, RecipeError
 from momok.training.fit.run import Run, RunError
-from momok.training.fit.trainer import Trainer, TrainingError, resume_training
+from momok.training.fit.start import resume_training, start_training
+from momok.training.fit.trainer import Trainer, TrainingError
 from momok.training.objectives.base import Loss
 from tests.training.builders import (
     CPU,
@@ -525,7 +526,7 @@ def test_an_out_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     dataset = make_dataset()
     path = write_dataset(tmp_path, dataset)
     with pytest.raises(RunError, match=r"file/run: cannot be written"):
-        trainer_module.start_training(tmp_path / "file" / "run", dataset, path, make_recipe(), CPU)
+        start_training(tmp_path / "file" / "run", dataset, path, make_recipe(), CPU)
 
 
 def test_a_recipe_that_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:

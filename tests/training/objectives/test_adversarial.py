@@ -19,7 +19,7 @@ from momok.model.networks.adamf import AdaMF, AdaMFConfig
 from momok.model.networks.base import ModalityShape, build_model
 from momok.training.fit.checkpoint import Checkpoint
 from momok.training.fit.recipe import Recipe, RecipeError
-from momok.training.fit.trainer import resume_training
+from momok.training.fit.start import resume_training
 from momok.training.importers.released import renamed
 from momok.training.objectives.losses import self_adversarial
 from momok.training.objectives.negatives import Corrupted

@@ -21,7 +21,8 @@ from momok.training.export.export import export_run
 from momok.training.fit.preparation import objective_of
 from momok.training.fit.recipe import Recipe
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import Trainer, resume_training
+from momok.training.fit.start import resume_training
+from momok.training.fit.trainer import Trainer
 from momok.training.objectives.egns import Egns, EgnsConfig, egns_weights
 from momok.training.objectives.kinds import parse_objective
 from tests.conftest import REPOSITORY
