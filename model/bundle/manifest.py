@@ -31,6 +31,8 @@ class FileDigest(_Part):
 
 
 class BranchShape(_Part):
+    """One branch, as the model must have it."""
+
     name: str
     width: int
     geometry: Geometry = "dot"
