@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from momok.model.arrays import Bool, Float64, Int64
-from momok.model.rotation import distance, moduli
+from momok.model.rotation import distance, moduli, paired_distance
 
 Geometry = Literal["dot", "rotate"]
 Decision = Literal["sum", "mean_sigmoid", "single"]
@@ -43,8 +43,12 @@ class Branch:
         """float[B, C]: every query against every candidate."""
         return query_BD @ table_CD.T
 
+    def paired_scores(self, query_PD: Tensor, candidate_PD: Tensor) -> Tensor:
+        """float[P]: every query against the candidate beside it."""
+        return (query_PD * candidate_PD).sum(dim=1)
+
     def candidate_scores(self, table_CD: Tensor, query_BD: Tensor) -> Tensor:
-        """The same as float[C, B], in the precision given."""
+        """float[C, B]: every candidate against every query, in the precision given."""
         return table_CD @ query_BD.T
 
     def exact_scores(self, query_PD: Float64, candidate_PD: Float64) -> Float64:
@@ -80,6 +84,9 @@ class RotateBranch(Branch):
 
     def scores(self, query_BD: Tensor, table_CD: Tensor) -> Tensor:
         return self.margin - distance(query_BD, table_CD)
+
+    def paired_scores(self, query_PD: Tensor, candidate_PD: Tensor) -> Tensor:
+        return self.margin - paired_distance(query_PD, candidate_PD)
 
     def candidate_scores(self, table_CD: Tensor, query_BD: Tensor) -> Tensor:
         return self.scores(query_BD, table_CD).T.contiguous()

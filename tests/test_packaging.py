@@ -46,7 +46,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (packages,) = folder.glob("lib/python*/site-packages")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(programs / "python")]
     run(*pip, "install", "--quiet", "--no-deps", wheel, cwd=folder)
-    # After the environment's own packages; the .pth files of these folders, and so editable installs, are not read.
+    # After the environment's own packages; their .pth files, as of editable installs, are not read.
     borrowed = [path for path in site.getsitepackages() if Path(path).is_dir()]
     (packages / "borrowed.pth").write_text("".join(f"{path}\n" for path in borrowed))
     return programs

@@ -1,7 +1,6 @@
 """AdaMF: adaptive fusion of any number of modalities, scored by RotatE (arXiv 2402.15444).
 
-AdaMF-MAT is the same model trained against generated modalities (``training/objectives/adamf.py``); it has a
-name of its own so that a bundle says how it was trained.
+AdaMF-MAT is the same model, trained by the objective ``adversarial``.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ class AdaMFConfig(RotatingConfig):
     )
 
 
-@register("adamf-mat", AdaMFConfig)
 @register("adamf", AdaMFConfig)
 class AdaMF(RotatingPredictor):
     """All modalities of an entity fused into one complex vector, which relations rotate.
@@ -83,6 +81,9 @@ class AdaMF(RotatingPredictor):
         parts = [project(table.weight) for table, project in zip(self.inputs, self.projections, strict=True)]
         fused_NX, weights_NM = self.fuse(parts, self.present)
         return Candidates({JOINT: fused_NX}, weights_NM, {})
+
+    def fused(self, entity_U: Tensor) -> Tensor:
+        return self.fuse(self.parts(entity_U), self.present[entity_U])[0]
 
     def parts(self, entity_B: Tensor) -> list[Tensor]:
         """The modalities of entities before fusion, float[B, 2d] each."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from momok.model.errors import describe
 from momok.model.networks.modality import ModalityInput
@@ -156,6 +157,23 @@ class LinkPredictor(nn.Module, ABC):
     def candidates(self) -> Candidates:
         """All N entities as candidates."""
 
+    @property
+    def num_experts(self) -> int:
+        """K, where ``expert_views`` shows the experts of each modality; else 0."""
+        return 0
+
+    def expert_views(self, entity_B: Tensor, experts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The outputs of the experts chosen in each modality, float[B, chosen, D] each."""
+        raise NotImplementedError(f"{type(self).__name__} shows no experts")
+
+    def query_and_candidates(
+        self, entity_B: Tensor, relation_B: Tensor, candidate_P: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Query vectors and the vectors of some candidates: branch -> float[B, D] and float[P, D]."""
+        query, table = self.encode(entity_B, relation_B).query, self.entity_table()
+        # Not by an index: threads would add its gradients in any order.
+        return query, {name: F.embedding(candidate_P, rows_ND) for name, rows_ND in table.items()}
+
     def entity_table(self) -> dict[str, Tensor]:
         """branch -> float32[N, D]: the vectors of the candidates."""
         return self.candidates().vectors
@@ -179,6 +197,9 @@ class LinkPredictor(nn.Module, ABC):
 
 MODELS: dict[str, tuple[type[ModelConfig], type[LinkPredictor]]] = {}
 
+FORMER_NAMES = {"adamf-mat": "adamf"}
+"""Names in files of earlier versions: AdaMF-MAT is AdaMF, trained by the objective ``adversarial``."""
+
 
 def register(
     name: str, config_class: type[ModelConfig]
@@ -197,7 +218,8 @@ def parse_config(fields: dict[str, Any]) -> ModelConfig:
 
     Raises ``ValueError`` naming every unknown or ill-typed field.
     """
-    name = fields.get("model")
+    fields = fields | {"model": FORMER_NAMES.get(str(fields.get("model")), fields.get("model"))}
+    name = fields["model"]
     if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"model: {name!r} is not known; known are {', '.join(sorted(MODELS))}")
     try:

@@ -115,6 +115,9 @@ class MoCME(RotatingPredictor):
         joint_NX, weights_NM, gates = self.fuse(entity_N)
         return Candidates({JOINT: joint_NX}, weights_NM, self._by_modality(gates))
 
+    def fused(self, entity_U: Tensor) -> Tensor:
+        return self.fuse(entity_U)[0]
+
     def fuse(self, entity_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Entities as complex vectors float[B, 2d], with modality weights float[B, M] and view weights
         float[B, M, K]."""

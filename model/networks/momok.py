@@ -156,6 +156,10 @@ class MoMoK(LinkPredictor):
         vectors = {branch.name: rows for branch, rows in zip(self.branches, outputs, strict=True)}
         return Candidates(vectors, weights_NM, self._by_modality(gates))
 
+    @property
+    def num_experts(self) -> int:
+        return self.config.num_experts
+
     def expert_views(self, entity_B: Tensor, experts: Sequence[Sequence[int]]) -> list[Tensor]:
         """The outputs of the experts chosen in each modality, before mixing: float32[B, chosen, D] each."""
         return [

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import momok
 from momok.model.errors import UserError, describe
@@ -67,6 +67,17 @@ class Recipe(BaseModel):
     objective: dict[str, Any] = Field(default_factory=dict, description="Fields of the objective.")
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, fields: Any) -> Any:
+        """``adamf-mat`` of earlier versions is adamf with the objective ``adversarial``."""
+        if isinstance(fields, dict) and fields.get("model") == "adamf-mat":
+            return fields | {
+                "model": "adamf",
+                "objective": {"kind": "adversarial", **fields.get("objective", {})},
+            }
+        return fields
+
     @classmethod
     def load(cls, path: Path | None, overrides: Iterable[str] = (), *, base: Recipe | None = None) -> Recipe:
         """Read a recipe (``base``, or all defaults, without one) and apply ``dotted.key=value`` overrides.
@@ -114,7 +125,7 @@ def find_config(path: Path, kind: Literal["recipe", "grid"]) -> Path:
     """``path``, or the recipe or grid of this name that momok brings along. Raises ``RecipeError``."""
     folder = CONFIGS / "grids" if kind == "grid" else CONFIGS
     for found in (path, folder / f"{path}.toml"):
-        if found.is_file():
+        if found.exists():
             return found
     names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
     raise RecipeError(f"{path}: no such {kind}; give a TOML file, or one of {names}")

@@ -27,8 +27,9 @@ from momok.training.fit.precision import choose_precision, products_in
 from momok.training.fit.preparation import configure, fit_inputs, objective_of
 from momok.training.fit.recipe import Recipe, RecipeError
 from momok.training.fit.run import Run, RunError
-from momok.training.objectives.base import Objective, build_objective
+from momok.training.objectives.base import Objective
 from momok.training.objectives.batches import Batch
+from momok.training.objectives.kinds import build_objective
 
 SCHEDULE = ("max_epochs", "max_minutes", "patience")
 """The fields that say how long to train: all that may change when a run goes on."""
@@ -228,7 +229,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> None:
         with products_in(self.schedule.precision, self.device):
-            loss = self.objective.loss(batch)
+            loss = self.objective.loss(self.model, batch)
         value = loss.total.item()
         if not math.isfinite(value):
             parts = ", ".join(f"{name} {part:.4g}" for name, part in loss.parts.items())
@@ -236,7 +237,7 @@ class Trainer:
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()  # Now, so that the next step has their memory.
-        helped = self.objective.after_step()
+        helped = self.objective.after_step(self.model)
         sums = self.progress.loss_sums
         for name, part in {"loss": value, **loss.parts, **helped}.items():
             sums[name] = sums.get(name, 0.0) + part

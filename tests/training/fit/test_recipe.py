@@ -16,7 +16,7 @@ from momok.model.networks.momok import MoMoK, MoMoKConfig
 from momok.training.data.dataset import STRUCTURE, Dataset
 from momok.training.fit.preparation import chosen_modalities, configure, fit_inputs, objective_of
 from momok.training.fit.recipe import Recipe, RecipeError
-from momok.training.objectives.momok import MoMoKObjectiveConfig
+from momok.training.objectives.one_to_n import OneToNConfig
 from tests.conftest import REPOSITORY
 from tests.training.builders import FIELDS, make_dataset, make_recipe
 
@@ -261,7 +261,7 @@ def test_a_modality_that_nobody_in_train_has_is_named() -> None:
 
 def test_fields_of_the_objective_reach_it() -> None:
     objective = objective_of(recipe_of(objective={"loss": "bce", "club_likelihood": "released"}))
-    assert isinstance(objective, MoMoKObjectiveConfig)
+    assert isinstance(objective, OneToNConfig)
     assert (objective.loss, objective.club_likelihood) == ("bce", "released")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from momok.cli import main
 from momok.model.errors import UserError
+from momok.model.networks.base import LinkPredictor
 from momok.training.data.dataset import Dataset
 from momok.training.evaluation.ranking import Ranks, rank_facts, summarise
 from momok.training.fit import checkpoint as checkpoint_module
@@ -339,8 +340,8 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(
     trainer = start(tmp_path)
     loss_of = trainer.objective.loss
 
-    def loss(batch: Any) -> Loss:
-        result = loss_of(batch)
+    def loss(model: LinkPredictor, batch: Any) -> Loss:
+        result = loss_of(model, batch)
         if trainer.progress.step == 2 * NUM_BATCHES + 3:
             return Loss(result.total * float("nan"), result.parts | {"text": float("nan")})
         return result

@@ -1,4 +1,4 @@
-"""How AdaMF and AdaMF-MAT learn: the authors' numbers, whose turn it is, and a run from start to answers."""
+"""AdaMF alone and against generators: the authors' numbers, turns, and runs from start to answers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,10 @@ from momok.training.fit.checkpoint import Checkpoint
 from momok.training.fit.recipe import Recipe, RecipeError
 from momok.training.fit.trainer import resume_training
 from momok.training.importers.released import renamed
-from momok.training.objectives.adamf import (
-    AdaMFObjective,
-    AdaMFObjectiveConfig,
-    AdversarialConfig,
-    AdversarialObjective,
-)
 from momok.training.objectives.losses import self_adversarial
 from momok.training.objectives.negatives import Corrupted
 from tests.model.networks.test_parity import theirs
-from tests.training.builders import CPU, after, events, make_dataset, start, write_dataset
+from tests.training.builders import CPU, Learner, after, events, make_dataset, start, write_dataset
 from tests.training.fit.test_trainer import assert_same_run
 
 FIELDS: dict[str, Any] = {
@@ -67,7 +61,7 @@ def test_loss_and_gradients_are_those_of_the_authors_code(
 ) -> None:
     model, stored = theirs(shared / "parity" / "adamf_a.safetensors")
     assert isinstance(model, AdaMF)
-    objective = AdaMFObjective(model, AdaMFObjectiveConfig(), NOTHING)
+    objective = Learner(model, NOTHING)
     monkeypatch.setattr(objective.sampler, "corrupt", lambda *_: corrupted(stored))
     head, relation, tail = (stored[f"input.{part}"] for part in ("head", "relation", "tail"))
     from momok.training.objectives.batches import Batch
@@ -87,7 +81,7 @@ def test_fake_scores_are_those_of_the_authors_code(shared: Path) -> None:
     model, stored = theirs(shared / "parity" / "adamf_a.safetensors")
     assert isinstance(model, AdaMF)
     noise_width = stored["noise.head_text"].shape[1]
-    objective = AdversarialObjective(model, AdversarialConfig(noise_width=noise_width), NOTHING)
+    objective = Learner(model, NOTHING, kind="adversarial", noise_width=noise_width)
     for generator, name in zip(objective.generators, ("img", "text"), strict=True):
         layers = {"hidden": 0, "output": 2}
         state = {
@@ -97,15 +91,15 @@ def test_fake_scores_are_those_of_the_authors_code(shared: Path) -> None:
         }
         generator.load_state_dict(state)
     noise = [[stored[f"noise.{end}_{name}"] for name in ("image", "text")] for end in ("head", "tail")]
-    fakes = objective.fake_scores(corrupted(stored), noise)
+    fakes = objective.fake_scores(model, corrupted(stored), noise)
     for fake, name in zip(fakes, ("head", "tail", "both"), strict=True):
         torch.testing.assert_close(fake.detach(), stored[f"output.fake_{name}"], rtol=0, atol=1e-5)
 
 
-# Whose turn it is
+# Turns of the model and of the generators
 
 
-def small_objective(num_modalities: int = 3, learned: int | None = 0) -> AdversarialObjective:
+def small_objective(num_modalities: int = 3, learned: int | None = 0) -> Learner:
     torch.manual_seed(0)
     model = build_model(
         AdaMFConfig(
@@ -122,10 +116,10 @@ def small_objective(num_modalities: int = 3, learned: int | None = 0) -> Adversa
     assert isinstance(model, AdaMF)
     facts = np.array([[e, e % 2, (e + 5) % 20] for e in range(20)])
     known = FilterIndex.from_facts({"train": facts}, num_entities=20, num_relations=2)
-    return AdversarialObjective(model, AdversarialConfig.model_validate(MAT | FIELDS["objective"]), known)
+    return Learner(model, known, kind="adversarial", **MAT, **FIELDS["objective"])
 
 
-def one_batch(objective: AdaMFObjective) -> Any:
+def one_batch(objective: Learner) -> Any:
     facts = np.array([[e, e % 2, (e + 5) % 20] for e in range(20)])
     known = FilterIndex.from_facts({"train": facts}, num_entities=20, num_relations=2)
     return next(iter(objective.batches(known, 20).epoch(0, 0)))
@@ -133,13 +127,13 @@ def one_batch(objective: AdaMFObjective) -> Any:
 
 def test_the_models_step_leaves_the_generators_alone_and_theirs_the_model() -> None:
     objective = small_objective()
-    (model,) = objective.model
+    model = objective.model
     loss = objective.loss(one_batch(objective))
     loss.total.backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in objective.generators.parameters())
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    slopes = {
+    gradients = {
         name: parameter.grad.clone()
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
@@ -148,7 +142,7 @@ def test_the_models_step_leaves_the_generators_alone_and_theirs_the_model() -> N
     assert objective.after_step().keys() == {"generators"}
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and torch.equal(parameter.grad, slopes[name]), name
+        assert parameter.grad is not None and torch.equal(parameter.grad, gradients[name]), name
     assert all(
         not torch.equal(tensor, made[name]) for name, tensor in objective.generators.state_dict().items()
     )
@@ -170,7 +164,7 @@ def test_adversarial_loss_is_mu_times_what_the_formula_says() -> None:
 
 def test_the_model_learns_to_tell_fakes_and_generators_to_be_taken_for_true() -> None:
     objective = small_objective()
-    (model,) = objective.model
+    model = objective.model
     batch = one_batch(objective)
     losses = []
     for _ in range(200):  # The generators alone, against a model that stands still.
@@ -199,7 +193,7 @@ def test_there_is_a_generator_for_every_modality_that_is_not_learned(num_modalit
 
 
 def test_without_a_learned_modality_generators_have_nothing_to_start_from() -> None:
-    with pytest.raises(ValueError, match="use its structure, or train adamf"):
+    with pytest.raises(ValueError, match="generators start from the learned modality"):
         small_objective(2, learned=None)
 
 
@@ -208,8 +202,8 @@ def test_true_facts_among_the_negatives_count_for_nothing() -> None:
     batch = one_batch(objective)
     asked = objective.sampler.corrupt(batch, 50, 20)
     assert asked.is_true.any()
-    found, positive_B = objective.against_negatives(asked)
-    (model,) = objective.model
+    found, positive_B = objective.against_negatives(objective.model, asked)
+    model = objective.model
     with torch.no_grad():
         scores_BN = model.score(model.encode(asked.entity, asked.relation).query, model.entity_table())
     total = 0.0
@@ -250,15 +244,15 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(stopped_after: int
 
 def test_generators_without_structure_are_a_recipe_error_and_leave_no_run(tmp_path: Path) -> None:
     dataset = make_dataset()
-    everyone = np.arange(dataset.num_entities)
+    entity_N = np.arange(dataset.num_entities)
     from dataclasses import replace
 
     from momok.model.networks.modality import Modality
 
-    text = Modality("text", np.eye(dataset.num_entities, dtype=np.float32), everyone)
+    text = Modality("text", np.eye(dataset.num_entities, dtype=np.float32), entity_N)
     dataset = replace(dataset, modalities=(dataset.modalities[0], text))
     recipe = recipe_of("adamf-mat").model_copy(update={"use": ("text",), "modalities": {}})
-    with pytest.raises(RecipeError, match="adamf-mat: generators start from what is learned"):
+    with pytest.raises(RecipeError, match="adamf: generators start from the learned modality"):
         start(tmp_path, recipe, dataset)
     assert not (tmp_path / "run").exists()
 
@@ -317,7 +311,7 @@ def test_one_word_makes_another_model_from_training_to_answers(
         and first["modality_weights"].keys() == answer["modality_weights"].keys()
     )
     opened = Bundle.open(bundle)
-    assert opened.model.config.model == model
+    assert opened.model.config.model == "adamf"
     assert not any("generator" in name for name in opened.model.state_dict())
 
 

@@ -1,8 +1,9 @@
-"""How AdaMF is trained: self-adversarial negatives, and for AdaMF-MAT modalities that generators make up."""
+"""Adversarial: self-adversarial negatives, and modalities that generators make up (AdaMF-MAT)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -12,26 +13,22 @@ from torch.optim import Adam, Optimizer
 
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.adamf import AdaMF
+from momok.model.networks.base import LinkPredictor
 from momok.model.networks.layers import Modules
 from momok.model.rotation import paired_distance, rotate
-from momok.training.objectives.base import OBJECTIVES, Loss, values_of
-from momok.training.objectives.batches import Batch
-from momok.training.objectives.contrastive import Contrastive, ContrastiveConfig
+from momok.training.objectives.base import ObjectiveConfig
 from momok.training.objectives.losses import self_adversarial
 from momok.training.objectives.negatives import Corrupted
+from momok.training.objectives.self_adversarial import SelfAdversarial, SelfAdversarialConfig
 
 
-class AdaMFObjectiveConfig(ContrastiveConfig):
-    """Loss of AdaMF."""
-
-
-class AdversarialConfig(AdaMFObjectiveConfig):
-    """Loss of AdaMF-MAT."""
+class AdversarialConfig(SelfAdversarialConfig):
+    """Options of the generators."""
 
     adversarial_weight: float = Field(
         1e-2,
         gt=0,
-        description="μ, weight of the facts with generated modalities; 0 would be the model adamf.",
+        description="μ, weight of the facts with generated modalities.",
     )
     generator_learning_rate: float = Field(1e-4, gt=0, description="Adam's step for the generators.")
     noise_width: int = Field(64, ge=1, description="Numbers of noise that a generator is given.")
@@ -53,44 +50,30 @@ class Generator(nn.Module):
         return made_BX
 
 
-class AdaMFObjective(Contrastive):
-    """Facts against corrupted ones, whose weights follow their scores (RotatE, arXiv 1902.10197)."""
-
-    model: tuple[AdaMF]
-
-    def loss(self, batch: Batch) -> Loss:
-        with torch.autocast(batch.entity.device.type, enabled=False):  # What is fused is rounded by nothing.
-            losses, total = self._losses(self.corrupt(batch))
-        return Loss(total, values_of(losses))
-
-    def fuse(self, entity_U: Tensor) -> Tensor:
-        (model,) = self.model
-        return model.fuse(model.parts(entity_U), model.present[entity_U])[0]
-
-    def _losses(self, asked: Corrupted) -> tuple[dict[str, Tensor], Tensor]:
-        """The parts of the loss and what is minimised."""
-        negatives, _ = self.against_negatives(asked)
-        return {"negatives": negatives}, negatives
-
-
-class AdversarialObjective(AdaMFObjective):
+class Adversarial(SelfAdversarial):
     """AdaMF's loss, plus μ times that of true facts against facts of fake entities (MAT).
 
-    A fake entity keeps its learned embedding; a generator each makes up its other modalities, whether the
-    entity has them or not. The model learns to score facts of fakes below the true ones, the generators in a
-    step of their own to have them scored above. Without another modality there is nothing to make up, and no
-    such term. Raises ``ValueError`` for a model without a learned modality.
+    A fake entity keeps its learned embedding; generators make up its other modalities, whether the entity has
+    them or not. The model learns to score facts of fakes below the true ones; the generators learn, in a
+    step of their own, to have them scored above. A model with one modality has no such term.
     """
 
+    config_class: ClassVar[type[ObjectiveConfig]] = AdversarialConfig
     config: AdversarialConfig
 
-    def __init__(self, model: AdaMF, config: AdversarialConfig, known: FilterIndex) -> None:
+    def __init__(self, model: LinkPredictor, config: AdversarialConfig, known: FilterIndex) -> None:
         super().__init__(model, config, known)
+        if not isinstance(model, AdaMF):
+            raise ValueError(
+                f"adversarial makes up modalities of adamf, and the model is {model.config.model}; "
+                "take [objective] kind = 'self_adversarial'"
+            )
         shapes = model.config.modalities
         learned = [place for place, shape in enumerate(shapes) if shape.learned]
         if not learned:
             raise ValueError(
-                "generators start from what is learned of an entity: use its structure, or train adamf"
+                "generators start from the learned modality of an entity: use it too, or take "
+                "[objective] kind = 'self_adversarial'"
             )
         self._learned = learned[0]
         width = 2 * model.config.dim
@@ -102,15 +85,17 @@ class AdversarialObjective(AdaMFObjective):
         )
         self._last: tuple[Corrupted, Tensor] | None = None
 
-    def after_step(self) -> dict[str, float]:
+    def after_step(self, model: LinkPredictor) -> dict[str, float]:
         if self._optimizer is None or self._last is None:
             return {}
         (asked, positive_B), self._last = self._last, None
-        loss = self._of_fakes(self.fake_scores(asked, self.noise(asked)), positive_B, generated_wins=True)
-        # Of the generators alone: the model had its step, and its slopes must stay clear for the next one.
+        assert isinstance(model, AdaMF)
+        fakes = self.fake_scores(model, asked, self.noise(asked))
+        loss = self._of_fakes(fakes, positive_B, generated_wins=True)
+        # Of the generators alone: the model had its step, and its gradients must stay clear for the next one.
         parameters = list(self.generators.parameters())
-        for parameter, slope in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = slope
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
         self._optimizer.step()
         return {"generators": loss.item()}
 
@@ -118,18 +103,17 @@ class AdversarialObjective(AdaMFObjective):
         return {"generators": self._optimizer} if self._optimizer is not None else {}
 
     def noise(self, asked: Corrupted) -> list[list[Tensor]]:
-        """For both ends of the facts, what each generator is given: z ~ N(0, 1), float[B, Z]."""
+        """The input of each generator for both ends of the facts: z ~ N(0, 1), float[B, Z]."""
         shape, device = (len(asked.entity), self.config.noise_width), asked.entity.device
         return [[torch.randn(shape, device=device) for _ in self.generators] for _ in range(2)]
 
     def fake_scores(
-        self, asked: Corrupted, noise: Sequence[Sequence[Tensor]], *, of_model: bool = False
+        self, model: AdaMF, asked: Corrupted, noise: Sequence[Sequence[Tensor]], *, of_model: bool = False
     ) -> list[Tensor]:
-        """Scores float[B] of ``(h*, r, t)``, ``(h, r, t*)`` and ``(h*, r, t*)``, h being who asks.
+        """Scores float[B] of ``(h*, r, t)``, ``(h, r, t*)`` and ``(h*, r, t*)``, h being the entity asked.
 
-        They carry slopes of the model (``of_model``) or of the generators.
+        They carry gradients of the model (``of_model``) or of the generators.
         """
-        (model,) = self.model
         vectors = []
         with torch.set_grad_enabled(of_model):
             phase_BD = model.phases(asked.relation)
@@ -147,11 +131,12 @@ class AdversarialObjective(AdaMFObjective):
         facts = (fake_head_BX, tail_BX), (head_BX, fake_tail_BX), (fake_head_BX, fake_tail_BX)
         return [model.config.margin - paired_distance(rotate(h, phase_BD), t) for h, t in facts]
 
-    def _losses(self, asked: Corrupted) -> tuple[dict[str, Tensor], Tensor]:
-        negatives, positive_B = self.against_negatives(asked)
+    def _losses(self, model: LinkPredictor, asked: Corrupted) -> tuple[dict[str, Tensor], Tensor]:
+        assert isinstance(model, AdaMF)
+        negatives, positive_B = self.against_negatives(model, asked)
         if not self.generators:
             return {"negatives": negatives}, negatives
-        fakes = self.fake_scores(asked, self.noise(asked), of_model=True)
+        fakes = self.fake_scores(model, asked, self.noise(asked), of_model=True)
         adversarial = self._of_fakes(fakes, positive_B, generated_wins=False)
         self._last = asked, positive_B.detach()
         total = negatives + self.config.adversarial_weight * adversarial
@@ -162,7 +147,3 @@ class AdversarialObjective(AdaMFObjective):
         pairs = [(fake_B, positive_B) if generated_wins else (positive_B, fake_B) for fake_B in fakes]
         losses = [self_adversarial(above_B, below_B[:, None], self.config.beta) for above_B, below_B in pairs]
         return torch.stack(losses).sum()
-
-
-OBJECTIVES["adamf"] = (AdaMFObjectiveConfig, AdaMFObjective)
-OBJECTIVES["adamf-mat"] = (AdversarialConfig, AdversarialObjective)

@@ -1,8 +1,8 @@
-"""How MoCME is trained: negatives weighed by entropy (EGNS), and complementarity estimated now and then."""
+"""Egns: negatives weighed by entropy, and MoCME's complementarity estimated (arXiv 2507.20620)."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from momok.model.filter_index import FilterIndex
+from momok.model.networks.base import LinkPredictor
 from momok.model.networks.mocme import MoCME
-from momok.training.objectives.base import OBJECTIVES, Loss
+from momok.training.objectives.base import Loss, ObjectiveConfig
 from momok.training.objectives.batches import Batch
 from momok.training.objectives.complementarity import Complementarity
-from momok.training.objectives.contrastive import Contrastive, ContrastiveConfig
+from momok.training.objectives.self_adversarial import SelfAdversarial, SelfAdversarialConfig
 
 ESTIMATED_AT_ONCE = 16_384
 """Entities whose views are held together; from so many at the most, evenly spread, estimates are made."""
@@ -23,8 +24,8 @@ _LARGEST_SCORE = 30.0
 """Scores beyond are sure in float32, and infinite ones would make an entropy of 0 times infinity."""
 
 
-class MoCMEObjectiveConfig(ContrastiveConfig):
-    """Loss of MoCME."""
+class EgnsConfig(SelfAdversarialConfig):
+    """Weights of negatives, and estimates of complementarity."""
 
     num_negatives: int = Field(256, ge=1, description="Negatives of each fact.")
     shared_by: int = Field(
@@ -58,7 +59,7 @@ class MoCMEObjectiveConfig(ContrastiveConfig):
         return self
 
 
-def egns_weights(negative_Bn: Tensor, config: MoCMEObjectiveConfig) -> Tensor:
+def egns_weights(negative_Bn: Tensor, config: EgnsConfig) -> Tensor:
     """Weights of negatives by their scores, float[B, n], detached; rows sum to 1, negatives of -inf weigh 0.
 
     With p = σ(score) and u its entropy over ln 2, a negative is *hard* if p > ½, *ambiguous* if u reaches
@@ -76,24 +77,20 @@ def egns_weights(negative_Bn: Tensor, config: MoCMEObjectiveConfig) -> Tensor:
     return weight_Bn / weight_Bn.sum(dim=1, keepdim=True).clamp_min(torch.finfo(weight_Bn.dtype).tiny)
 
 
-class MoCMEObjective(Contrastive):
+class Egns(SelfAdversarial):
     """Facts against corrupted ones; every ``refresh_every`` steps complementarity is estimated anew."""
 
-    model: tuple[MoCME]
-    config: MoCMEObjectiveConfig
+    config_class: ClassVar[type[ObjectiveConfig]] = EgnsConfig
+    config: EgnsConfig
     num_steps: Tensor
 
-    def __init__(self, model: MoCME, config: MoCMEObjectiveConfig, known: FilterIndex) -> None:
+    def __init__(self, model: LinkPredictor, config: EgnsConfig, known: FilterIndex) -> None:
         super().__init__(model, config, known)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
 
-    def loss(self, batch: Batch) -> Loss:
-        total, positive_B = self.against_negatives(self.corrupt(batch))
+    def loss(self, model: LinkPredictor, batch: Batch) -> Loss:
+        total, positive_B = self.against_negatives(model, self.corrupt(batch))
         return Loss(total, {"positive": float(-F.logsigmoid(positive_B.detach()).mean())})
-
-    def fuse(self, entity_U: Tensor) -> Tensor:
-        (model,) = self.model
-        return model.fuse(entity_U)[0]
 
     def weights(self, negative_Bn: Tensor) -> Tensor | None:
         """As configured."""
@@ -104,16 +101,15 @@ class MoCMEObjective(Contrastive):
             return counted_Bn / counted_Bn.sum(dim=1, keepdim=True).clamp_min(1)
         return None
 
-    def after_step(self) -> dict[str, float]:
+    def after_step(self, model: LinkPredictor) -> dict[str, float]:
         self.num_steps += 1
-        if int(self.num_steps) % self.config.refresh_every == 0:
-            self.refresh()
+        if isinstance(model, MoCME) and int(self.num_steps) % self.config.refresh_every == 0:
+            self.refresh(model)
         return {}
 
     @torch.no_grad()
-    def refresh(self) -> None:
-        """Estimate what the views and the modalities of every entity share, and store it in the model."""
-        (model,) = self.model
+    def refresh(self, model: MoCME) -> None:
+        """Estimate how complementary the views and the modalities of every entity are; the model keeps it."""
         if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
             return  # The trainer says so at the end of the epoch.
         for place in range(len(model.banks)):
@@ -134,7 +130,7 @@ class MoCMEObjective(Contrastive):
             model.view_complementarity[entity_n, place] = estimate(*views(entity_n))
 
     def _refresh_modalities(self, model: MoCME) -> None:
-        everyone = torch.arange(len(model.present), device=model.present.device)
+        entity_N = torch.arange(len(model.present), device=model.present.device)
 
         def modalities(entity_n: Tensor) -> tuple[list[Tensor], Tensor]:
             weights_nMK = model.view_weights(entity_n)
@@ -143,8 +139,8 @@ class MoCMEObjective(Contrastive):
             ]
             return fused, model.present[entity_n]
 
-        estimate = Complementarity(*modalities(_spread(everyone)), self.config.components)
-        for entity_n in torch.split(everyone, ESTIMATED_AT_ONCE):
+        estimate = Complementarity(*modalities(_spread(entity_N)), self.config.components)
+        for entity_n in torch.split(entity_N, ESTIMATED_AT_ONCE):
             model.modality_complementarity[entity_n] = estimate(*modalities(entity_n))
 
 
@@ -152,6 +148,3 @@ def _spread(entity_n: Tensor) -> Tensor:
     """Some of the entities, evenly spread."""
     step = -(-len(entity_n) // ESTIMATED_AT_ONCE)
     return entity_n[:: max(step, 1)]
-
-
-OBJECTIVES["mocme"] = (MoCMEObjectiveConfig, MoCMEObjective)

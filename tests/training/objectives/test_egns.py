@@ -22,8 +22,8 @@ from momok.training.fit.preparation import objective_of
 from momok.training.fit.recipe import Recipe
 from momok.training.fit.run import Run
 from momok.training.fit.trainer import Trainer, resume_training
-from momok.training.objectives.base import parse_objective
-from momok.training.objectives.mocme import MoCMEObjective, MoCMEObjectiveConfig, egns_weights
+from momok.training.objectives.egns import Egns, EgnsConfig, egns_weights
+from momok.training.objectives.kinds import parse_objective
 from tests.conftest import REPOSITORY
 from tests.training.builders import CPU, after, events, make_recipe, start
 
@@ -44,8 +44,8 @@ def trainer_of(folder: Path, changes: dict[str, Any] | None = None, **training: 
     return start(folder, small_recipe(changes, **training))
 
 
-def parts(trainer: Trainer) -> tuple[MoCME, MoCMEObjective]:
-    assert isinstance(trainer.model, MoCME) and isinstance(trainer.objective, MoCMEObjective)
+def parts(trainer: Trainer) -> tuple[MoCME, Egns]:
+    assert isinstance(trainer.model, MoCME) and isinstance(trainer.objective, Egns)
     return trainer.model, trainer.objective
 
 
@@ -57,15 +57,15 @@ def entropy(p: float) -> float:
     return -(p * math.log2(p) + (1 - p) * math.log2(1 - p)) if 0 < p < 1 else 0.0
 
 
-def unscaled(weights_Bn: Tensor, config: MoCMEObjectiveConfig) -> list[float]:
+def unscaled(weights_Bn: Tensor, config: EgnsConfig) -> list[float]:
     """Weights over that of the last negative, which is at p = ½: ambiguous, of entropy 1."""
     return (weights_Bn[0] / weights_Bn[0, -1] * config.ambiguous_weight * 2).tolist()
 
 
 @pytest.mark.parametrize("threshold", [0.25, 0.5, 0.9])
 def test_negatives_weigh_by_band_and_entropy(threshold: float) -> None:
-    config = MoCMEObjectiveConfig(
-        ambiguous_from=threshold, easy_weight=0.1, ambiguous_weight=0.7, hard_weight=3.0
+    config = EgnsConfig(
+        kind="egns", ambiguous_from=threshold, easy_weight=0.1, ambiguous_weight=0.7, hard_weight=3.0
     )
     edge = next(p / 1e5 for p in range(1, 50_001) if entropy(p / 1e5) >= threshold)
     ps = [1e-6, edge / 2, edge - 2e-5, edge + 2e-5, 0.499, 0.501, 0.7, 0.99, 1 - 1e-6, 0.5]
@@ -78,25 +78,25 @@ def test_negatives_weigh_by_band_and_entropy(threshold: float) -> None:
 
 def test_a_confidently_wrong_negative_is_the_hardest_of_all() -> None:
     scores = torch.linspace(-40, 40, 801).double()[None]
-    (weights,) = egns_weights(scores, MoCMEObjectiveConfig()).tolist()
+    (weights,) = egns_weights(scores, EgnsConfig(kind="egns")).tolist()
     assert all(one <= other + 1e-15 for one, other in pairwise(weights))
     assert weights[-1] > 1.4 * weights[401], "its entropy is 0, and it weighs more than an unsure hard one"
 
 
 def test_at_one_half_a_negative_is_ambiguous_and_just_above_it_hard() -> None:
-    config = MoCMEObjectiveConfig(ambiguous_weight=1.0, hard_weight=2.0)
+    config = EgnsConfig(kind="egns", ambiguous_weight=1.0, hard_weight=2.0)
     at, above = egns_weights(torch.tensor([[0.0, 1e-3]]).double(), config)[0].tolist()
     assert above / at == pytest.approx(2, rel=1e-3)
 
 
-def test_weights_sum_to_1_carry_no_slope_and_leave_out_true_facts() -> None:
+def test_weights_sum_to_1_carry_no_gradient_and_leave_out_true_facts() -> None:
     scores = torch.randn(5, 7, requires_grad=True)
     masked = scores.masked_fill(torch.eye(5, 7, dtype=torch.bool), -torch.inf)
-    weights = egns_weights(masked, MoCMEObjectiveConfig())
+    weights = egns_weights(masked, EgnsConfig(kind="egns"))
     assert not weights.requires_grad and weights.isfinite().all()
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(5))
     assert not weights.diagonal().any()
-    nothing = egns_weights(torch.full((1, 3), -torch.inf), MoCMEObjectiveConfig())
+    nothing = egns_weights(torch.full((1, 3), -torch.inf), EgnsConfig(kind="egns"))
     assert not nothing.any()
 
 
@@ -121,7 +121,7 @@ def test_weights_of_negatives_are_as_configured(tmp_path: Path) -> None:
         found[weighting] = parts(trainer_of(folder, {"objective.weighting": weighting}))[1].weights(scores)
     assert found["self_adversarial"] is None
     assert found["uniform"] is not None and found["uniform"].tolist() == [[0.5, 0.5, 0.0]]
-    assert torch.equal(found["egns"], egns_weights(scores, MoCMEObjectiveConfig()))  # type: ignore[arg-type]
+    assert torch.equal(found["egns"], egns_weights(scores, EgnsConfig(kind="egns")))  # type: ignore[arg-type]
 
 
 def test_all_weigh_the_same_until_the_first_estimate(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def config_of(**fields: Any) -> ModelConfig:
 @pytest.mark.parametrize("name", ["mocme-mkg-y", "mocme-world"])
 def test_the_recipes_can_be_built(name: str) -> None:
     recipe = Recipe.load(REPOSITORY / "configs" / f"{name}.toml")
-    assert isinstance(objective_of(recipe), MoCMEObjectiveConfig)
+    assert isinstance(objective_of(recipe), EgnsConfig)
     assert isinstance(build_model(config_of(**recipe.network)), MoCME)
 
 
