@@ -1,4 +1,4 @@
-"""`momok demo`: it builds, serves, answers, and starts again from what it built. Ranks are not asserted."""
+"""`momok demo`: it builds, serves, answers, and starts again from what it built, whatever the ranks are."""
 
 from __future__ import annotations
 
