@@ -67,7 +67,7 @@ ONLY_IN = {
     "transformers": ("training/encoders/",),
     "babel": ("training/world/",),
     "pycountry": (),  # Tests compare our tables with it.
-    "PIL": ("training/encoders/", "training/world/"),
+    "PIL": ("training/encoders/",),
     "pickle": ("training/importers/tensors.py",),  # For the name of the error that torch.load raises.
     "matplotlib": ("training/experiments/plot.py",),
     "aiohttp": (),
