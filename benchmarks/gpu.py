@@ -56,7 +56,7 @@ def _measure(
         with products_in(precision, device):
             loss = objective.loss(model, batch).total
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         objective.after_step(model)
         loss.item()

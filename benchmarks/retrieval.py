@@ -26,6 +26,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -112,10 +113,7 @@ def _compare(
     bare = _bare_distances if rotates else _bare
     works: dict[str, Callable[[], object]] = {"bare": lambda: bare(joined_NX, joined_BX)}
     works |= {} if rotates else {"limit": lambda: _limit(joined_NX, joined_BX)}
-    works |= {
-        name: (lambda retriever=retriever: retriever.top_k(query, _wanted(size)))
-        for name, retriever in retrievers.items()
-    }
+    works |= {name: partial(retriever.top_k, query, _wanted(size)) for name, retriever in retrievers.items()}
     seconds = _take_turns(works, rounds if size < 256 else max(rounds // 4, 2))
     result: dict[str, object] = {f"bare_ms_{size}": 1e3 * seconds["bare"]}
     result |= {f"{name}_{size}": seconds[name] / seconds["bare"] for name in retrievers}

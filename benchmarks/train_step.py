@@ -117,7 +117,7 @@ def _side(name: str, shape: str) -> None:
         optimizer.zero_grad()
         total = value()
         total.item()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     take_turns(step, {"quiet_loss": quiet_loss}, before)
@@ -165,7 +165,7 @@ def necessary_flop(model: Any, batch: Any) -> int:
     forward = 2 * size * num_entities * WIDTH * branches
     forward += (num_entities + size) * square * modalities * (NUM_EXPERTS + attentions)
     forward += num_used * relation_width * square * branches + size * square * branches
-    return 3 * forward
+    return int(3 * forward)
 
 
 def no_facts(model: Any) -> Any:

@@ -99,7 +99,7 @@ def test_a_fact_is_known_from_its_earliest_split() -> None:
     assert [first_split(code) for code in range(1, 8)] == [
         "train", "valid", "train", "test", "train", "valid", "train",
     ]  # fmt: skip
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not in tuple"):
         split_bit("dev")
 
 

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from time import sleep
@@ -59,10 +58,10 @@ def here(made: Made) -> Answerer:
 
 
 @pytest.fixture(scope="module")
-def apart(made: Made) -> Iterator[Answerer]:
+def apart(made: Made) -> Answerer:
     answerer = open_apart(Settings(bundle=made.path, device="cpu", engine="scan"), made.path, lambda *_: None)
     answerer.warm()
-    yield answerer
+    return answerer
 
 
 def test_it_answers_as_one_here_does(apart: Answerer, here: Answerer) -> None:
