@@ -21,7 +21,7 @@ from momok.training.objectives.adversarial import AdversarialConfig
 from momok.training.objectives.egns import EgnsConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def commands() -> list[str]:
@@ -126,3 +126,14 @@ def test_every_way_to_ask_is_shown_as_a_request() -> None:
     shown = " ".join(curls())
     assert all(path in shown for path in BODIES)
     assert "/neighbors" in shown
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_lines_of_prose_are_short(document: Path) -> None:
+    """Tables and code may be wider: they cannot be broken."""
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == []
+
+
+def test_the_architecture_is_read_in_ten_minutes() -> None:
+    assert len((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()) <= 200
