@@ -23,9 +23,11 @@ from models import momok
 
 from momok.model.networks.momok import MoMoK
 from momok.model.networks.relation_cache import RelationCache
+from momok.model.retrieval.kernel import Float32Kernel
 from momok.model.retrieval.scan import Scan
 from momok.model.retrieval.selection import Selection
 from momok.model.retrieval.table import EntityTable
+from momok.model.scores import FUSIONS
 
 NUM_RELATIONS, K = 28, 10
 BATCHES = (1, 32, 256)
@@ -46,9 +48,8 @@ def main() -> None:
     folded = RelationCache(side, budget_bytes=1 << 30)
     folded.warm(range(2 * NUM_RELATIONS))
     rows = {b.name: torch.randn(arguments.entities, b.width).numpy() for b in model.branches}
-    table = EntityTable(model.branches, rows)
-    scan = Scan(table, "sum")
-    scan.warm()
+    table = EntityTable.of(model.branches, rows)
+    scan = Scan(Float32Kernel(table, FUSIONS["sum"]))
     table_NX = torch.from_numpy(table.joined_NX)
     results: dict[str, object] = {"entities": arguments.entities, "threads": arguments.threads}
     with torch.inference_mode():

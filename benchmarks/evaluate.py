@@ -10,7 +10,6 @@ sort leaves them.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,7 @@ def _side(name: str, num_queries: int) -> None:
         tables = [torch.randn(NUM_ENTITIES, 256).T for _ in model.branches]
 
         def products() -> None:
-            for part in query.split(256):
+            for part in torch.split(query, 256):
                 for table in tables:
                     part @ table
 
@@ -104,8 +103,9 @@ def _facts() -> dict[str, np.ndarray]:
 
 def _weights(number: int, skew: float) -> np.ndarray:
     weights = np.arange(1, number + 1) ** -skew
-    return weights / weights.sum()
+    shares: np.ndarray = weights / weights.sum()
+    return shares
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from torch.optim import Adam
-from train_step import SHAPES, make_batch, make_model, necessary_flop
+from train_step import SHAPES, make_batch, make_model, necessary_flop, no_facts
 
 from momok.training.fit.precision import PrecisionName, products_in
-from momok.training.objectives.momok import MoMoKObjective, MoMoKObjectiveConfig
+from momok.training.objectives.kinds import build_objective, parse_objective
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def _measure(
     shape: str, precision: PrecisionName, device: torch.device, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     model, batch = make_model(shape).to(device).train(), make_batch(shape, arguments.batch).to(device)
-    objective = MoMoKObjective(model, MoMoKObjectiveConfig()).to(device)
+    objective = build_objective(model, parse_objective("momok", {}), no_facts(model)).to(device)
     optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -54,11 +54,11 @@ def _measure(
     def step() -> float:
         started = perf_counter()
         with products_in(precision, device):
-            loss = objective.loss(batch).total
+            loss = objective.loss(model, batch).total
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        objective.after_step()
+        objective.after_step(model)
         loss.item()
         if on_gpu:
             torch.cuda.synchronize()

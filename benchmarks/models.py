@@ -16,7 +16,10 @@ NAMES = ("structure", "image", "text")
 def momok(num_entities: int, num_relations: int, **fields: Any) -> MoMoK:
     """``fields`` of its configuration besides."""
     torch.manual_seed(0)
-    shapes = tuple(ModalityShape(name=name, input_width=WIDTH, width=WIDTH) for name in NAMES)
+    shapes = tuple(
+        ModalityShape(name=name, input_width=WIDTH, width=WIDTH, learned=not place)
+        for place, name in enumerate(NAMES)
+    )
     return MoMoK(
         MoMoKConfig(
             num_entities=num_entities,

@@ -11,7 +11,7 @@ from momok.service import scorer_worker
 
 
 class Memory:
-    """In the place of ``Scorer.answer``; what is new is asked together with all that came before."""
+    """In place of ``Scorer.answer``: new queries are asked together with all earlier ones."""
 
     def __init__(self) -> None:
         self._answer = Scorer.answer
@@ -30,5 +30,9 @@ class Memory:
 
 if __name__ == "__main__":
     memory = Memory()
-    Scorer.answer = lambda scorer, queries: memory(scorer, queries)  # type: ignore[method-assign]
+
+    def answer(scorer: Scorer, queries: Sequence[Query], together: Sequence[int] = ()) -> Answers:
+        return memory(scorer, queries)
+
+    Scorer.answer = answer  # type: ignore[method-assign,assignment]
     scorer_worker.main(*sys.argv[1:])

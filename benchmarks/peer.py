@@ -50,7 +50,8 @@ def single_ms(num_entities: int, num_relations: int, width: int, seconds: float)
     relations = {f"r{number}": number for number in range(num_relations)}
     facts = TriplesFactory(facts_F3, entities, relations)
     model = DistMult(triples_factory=facts, embedding_dim=width, random_seed=0).eval()
-    times, end = [], perf_counter() + seconds
+    times: list[float] = []
+    end = perf_counter() + seconds
     while perf_counter() < end or len(times) < 5:
         head, relation = f"e{random.integers(num_entities)}", f"r{random.integers(num_relations)}"
         began = perf_counter()

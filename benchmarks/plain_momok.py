@@ -29,6 +29,7 @@ class PlainMoMoK(nn.Module):
     def forward(self, entity_B: Tensor, relation_B: Tensor) -> list[Tensor]:
         """Probabilities float32[B, N] of each branch."""
         model = self.model
+        assert model.temperature and model.entity_fusion and model.relation_fusion, "the paper's model"
         temperature_B1 = model.temperature(relation_B).sigmoid()
         tables = [reducer(table.weight) for table, reducer in zip(model.inputs, model.reducers, strict=True)]
         query = [

@@ -7,14 +7,14 @@ The bare scan is one float32 product with every candidate and torch's topk: no p
 for ``mean_sigmoid`` no sigmoids either. Batch 1 stands beside a matrix-vector product, larger ones beside a
 matrix product. ``<engine>_<batch>`` is the median time of a batch over that of the bare scan.
 ``bandwidth_<engine>`` is the share of the speed at which the same bytes are read by one sum, with one query;
-``sgemm_<engine>`` the share of the rate of one large product, with 256. ``certified_<batch>`` and
-``depth_<batch>`` are of the exact indexes: the share of queries that a search could prove, and how deep.
+``sgemm_<engine>`` the share of the rate of one large product, with 256. ``proven_<batch>`` is the share of
+queries that the exact index proves.
 
 ``--index`` builds an approximate index as `momok export` would, tuned on queries of its own: ``recall``,
 ``build_s``, ``memory`` (table and index over the table), and ``<scan>_over_index_<batch>``, how many times as
 fast it is as the scans. ``--bundle`` takes tables and held-out queries of a bundle that was trained. Where
-its scores are distances of rotations, the bare scan makes those, and neither coarse scans nor the
-limits stand beside it.
+its scores are distances of rotations, the bare scan makes those, and only the scan in float32 stands beside
+it.
 
 Tables: ``gaussian``; ``clustered`` about centres that the branches share; ``correlated``, clustered and the
 branches nearly copies of one another; ``adversarial``, where the branches' orders are opposed.
@@ -26,6 +26,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -33,22 +34,23 @@ import numpy as np
 import torch
 
 from momok.model.bundle.bundle import Bundle
-from momok.model.retrieval.distances import RotationTable, table_of
-from momok.model.retrieval.engine import COARSE, EngineName, Engines
+from momok.model.retrieval.engine import EngineName, Engines
 from momok.model.retrieval.index_spec import IndexSpec
+from momok.model.retrieval.ranking import Rankings
 from momok.model.retrieval.retriever import Retriever
 from momok.model.retrieval.selection import Selection
 from momok.model.retrieval.table import EntityTable
 from momok.model.rotation import distance
-from momok.model.scores import Branch, Decision
-from momok.training.export.indexing import build_indexes
+from momok.model.scorer import table_of
+from momok.model.scores import FUSIONS, Branch, Decision
+from momok.training.export.indexing import build_index
 
 BRANCHES = [Branch(name, 256) for name in ("structure", "text", "image", "joint")]
 ENGINES: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "scan-int8", "faiss")
 TABLES = ("gaussian", "clustered", "correlated", "adversarial")
 BATCHES = (1, 32, 256)
 K = 10
-NOBODY = np.empty(0, dtype=np.int64)
+NONE = np.empty(0, dtype=np.int64)
 Vectors = dict[str, np.ndarray]
 
 
@@ -71,15 +73,19 @@ def main() -> None:
     result |= {"entities": len(table), "width": table.joined_NX.shape[1]}
     device = torch.device(arguments.device)
     result |= {"device": str(device), "threads": torch.get_num_threads()}
-    rotates = isinstance(table, RotationTable)
-    chosen = [name for name in arguments.engines if not (rotates and name in COARSE)]
-    engines = {name: Engines(table, decision, device=device, engine=name) for name in chosen}
-    retrievers = {name: Retriever(table, decision, made) for name, made in engines.items()}
+    fusion, chosen = FUSIONS[decision], list(arguments.engines)
+    if decision != "sum":
+        chosen.remove("faiss")
+    if rotates := decision == "single":
+        chosen = ["scan"]
+    engines = {name: Engines(table, fusion, device=device, engine=name) for name in chosen}
+    retrievers = {name: Retriever(table, fusion, made) for name, made in engines.items()}
     if arguments.index:
         held = {name: rows[256:] for name, rows in asked.items()}
-        indexing = build_indexes(table, decision, IndexSpec.parse(arguments.index, len(table)), held)
-        made = Engines(table, decision, device=device, engine="faiss", indexes=indexing.indexes)
-        retrievers["index"] = Retriever(table, decision, made)
+        spec = IndexSpec.parse(arguments.index, len(table))
+        indexing = build_index(table, spec, held, show_progress=False)
+        made = Engines(table, fusion, device=device, engine="faiss", index=indexing.index)
+        retrievers["index"] = Retriever(table, fusion, made)
         result |= indexing.info.model_dump()
         per_entity = 4 * table.joined_NX.shape[1]
         result["memory"] = 1 + indexing.info.bytes_per_entity / per_entity
@@ -87,7 +93,7 @@ def main() -> None:
         retriever.measure({name: rows[:256] for name, rows in asked.items()})
     for size in BATCHES:
         result |= _compare(
-            table, retrievers, {name: rows[:size] for name, rows in asked.items()}, arguments.rounds, device
+            table, retrievers, {name: rows[:size] for name, rows in asked.items()}, arguments.rounds, rotates
         )
     print(json.dumps(result) if arguments.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
 
@@ -97,20 +103,17 @@ def _compare(
     retrievers: dict[str, Retriever],
     query: Vectors,
     rounds: int,
-    device: torch.device,
+    rotates: bool,
 ) -> dict[str, object]:
     """The ratios of one size of batch."""
+    device = retrievers["scan"].engines.scan.kernel.device
     joined_NX = torch.from_numpy(table.joined_NX).to(device)
     joined_BX = torch.from_numpy(table.join(query)).to(device)
     size = len(joined_BX)
-    rotates = isinstance(table, RotationTable)
     bare = _bare_distances if rotates else _bare
     works: dict[str, Callable[[], object]] = {"bare": lambda: bare(joined_NX, joined_BX)}
     works |= {} if rotates else {"limit": lambda: _limit(joined_NX, joined_BX)}
-    works |= {
-        name: (lambda retriever=retriever: retriever.top_k(query, _wanted(size)))
-        for name, retriever in retrievers.items()
-    }
+    works |= {name: partial(retriever.top_k, query, _wanted(size)) for name, retriever in retrievers.items()}
     seconds = _take_turns(works, rounds if size < 256 else max(rounds // 4, 2))
     result: dict[str, object] = {f"bare_ms_{size}": 1e3 * seconds["bare"]}
     result |= {f"{name}_{size}": seconds[name] / seconds["bare"] for name in retrievers}
@@ -122,9 +125,8 @@ def _compare(
     exact = [_ids(found) for name, found in rankings.items() if name != "index"]
     assert all(ids == exact[0] for ids in exact), "engines disagree"
     if "faiss" in rankings:
-        searched = [ranking.depth for ranking in rankings["faiss"] if ranking.depth]
-        result[f"certified_{size}"] = len(searched) / size
-        result[f"depth_{size}"] = statistics.median(searched) if searched else None
+        proven = sum(ranking.engine.startswith("faiss") for ranking in rankings["faiss"])
+        result[f"proven_{size}"] = proven / size
     if "index" in rankings:
         result |= {f"{name}_over_index_{size}": seconds[name] / seconds["index"] for name in ("bare", *scans)}
         result[f"scanned_after_all_{size}"] = sum(ranking.exact for ranking in rankings["index"]) / size
@@ -149,10 +151,10 @@ def _limit(joined_NX: torch.Tensor, query_BX: torch.Tensor) -> object:
 
 
 def _wanted(size: int) -> list[Selection]:
-    return [Selection(K, NOBODY)] * size
+    return [Selection(K, NONE)] * size
 
 
-def _ids(rankings: list) -> list[list[int]]:
+def _ids(rankings: Rankings) -> list[list[int]]:
     return [ranking.entities.tolist() for ranking in rankings]
 
 
@@ -174,13 +176,12 @@ def _take_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str
 def _of_bundle(path: Path) -> tuple[EntityTable, Decision, Vectors]:
     """The table of a bundle, and queries of its test split."""
     bundle = Bundle.open(path)
-    vectors = {name: rows.numpy() for name, rows in bundle.candidates.vectors.items()}
     facts = bundle.known.facts("test")
     chosen = facts[np.linspace(0, len(facts) - 1, min(768, len(facts))).astype(int)]
     with torch.inference_mode():
         query = bundle.model.encode(torch.from_numpy(chosen[:, 0]), torch.from_numpy(chosen[:, 1])).query
     asked = {name: rows.numpy() for name, rows in query.items()}
-    return table_of(bundle.model.branches, vectors), bundle.model.decision, asked
+    return table_of(bundle.model, bundle.candidates), bundle.model.decision, asked
 
 
 def _made_up(arguments: argparse.Namespace) -> tuple[EntityTable, Decision, Vectors]:
@@ -200,12 +201,11 @@ def _made_up(arguments: argparse.Namespace) -> tuple[EntityTable, Decision, Vect
         else:
             joined_NX[:, part] = 0.6 * _normal(random, number, 256) / 16
             joined_NX[:, part] += 0.8 * _normal(random, int(centre_N.max()) + 1, 256)[centre_N] / 16
-    vectors = {branch.name: joined_NX[:, part] for branch, part in zip(BRANCHES, columns, strict=True)}
-    # Near somebody, as queries are that have an answer.
+    # Near an entity, as queries are that have an answer.
     chosen = random.integers(0, number, size=768)
     near_QX = 4 * joined_NX[chosen] + _normal(random, 768, width) / 16
     asked = {branch.name: near_QX[:, part] for branch, part in zip(BRANCHES, columns, strict=True)}
-    return EntityTable(BRANCHES, vectors), arguments.decision, asked
+    return EntityTable(BRANCHES, joined_NX), arguments.decision, asked
 
 
 def _normal(random: np.random.Generator, rows: int, width: int) -> np.ndarray:

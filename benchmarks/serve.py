@@ -204,7 +204,8 @@ def offline_rate(
 ) -> float:
     """Queries a second in batches of one size, not counting ``idle_s`` before each: of the median batch.
     ``each``: with an ``Answer`` for each."""
-    times, start, end = [], 0, perf_counter() + seconds
+    times: list[float] = []
+    start, end = 0, perf_counter() + seconds
     while perf_counter() < end or len(times) < 5:
         sleep(idle_s)
         batch = [queries[(start + place) % len(queries)] for place in range(size)]

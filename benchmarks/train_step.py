@@ -85,7 +85,7 @@ def _side(name: str, shape: str) -> None:
 
     from momok.training.fit.precision import products_in
     from momok.training.memory import keep_freed_memory
-    from momok.training.objectives.momok import MoMoKObjective, MoMoKObjectiveConfig
+    from momok.training.objectives.kinds import build_objective, parse_objective
 
     before = peak_bytes()
     model, batch = make_model(shape), make_batch(shape)
@@ -100,12 +100,13 @@ def _side(name: str, shape: str) -> None:
     else:
         if os.environ.get("KEEP_MEMORY") != "no":
             keep_freed_memory()
-        objective = MoMoKObjective(model, MoMoKObjectiveConfig(loss="bce", club_weight=0))
+        config = parse_objective("momok", {"loss": "bce", "club_weight": 0})
+        objective = build_objective(model, config, no_facts(model))
         optimizer = Adam(model.parameters(), lr=1e-4, fused=True)
 
         def value() -> torch.Tensor:
             with products_in("bfloat16" if name == "bfloat16" else "float32", torch.device("cpu")):
-                return objective.loss(batch).total
+                return objective.loss(model, batch).total
 
     model.eval()
     with torch.no_grad():
@@ -116,7 +117,7 @@ def _side(name: str, shape: str) -> None:
         optimizer.zero_grad()
         total = value()
         total.item()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     take_turns(step, {"quiet_loss": quiet_loss}, before)
@@ -164,7 +165,15 @@ def necessary_flop(model: Any, batch: Any) -> int:
     forward = 2 * size * num_entities * WIDTH * branches
     forward += (num_entities + size) * square * modalities * (NUM_EXPERTS + attentions)
     forward += num_used * relation_width * square * branches + size * square * branches
-    return 3 * forward
+    return int(3 * forward)
+
+
+def no_facts(model: Any) -> Any:
+    """A filter index without an answer: 1-to-N losses read none."""
+    from momok.model.filter_index import FilterIndex
+
+    counts = {"num_entities": model.config.num_entities, "num_relations": model.config.num_relations}
+    return FilterIndex.from_facts({}, **counts)
 
 
 def make_model(shape: str) -> Any:

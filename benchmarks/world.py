@@ -21,7 +21,7 @@ import torch
 from momok.training.data.dataset import Dataset
 from momok.training.export.export import evaluate_run
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import start_training
+from momok.training.fit.start import start_training
 from momok.training.world.demo import RECIPE, SEED
 from momok.training.world.world import build_world
 
@@ -43,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)  # As the demo does.
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        build_world(place / "flags", SEED).write(place / "dataset")
+        build_world(SEED).write(place / "dataset")
         dataset = Dataset.open(place / "dataset")
         reports = {
             name: [_report(dataset, place, use, seed) for seed in range(1, arguments.seeds + 1)]

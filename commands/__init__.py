@@ -1,4 +1,1 @@
-"""The commands: of each its flags, `<command>_flags(parser)`, and its work, `run_<command>(arguments)`.
-
-Both import what they need when they are called. The docstring of the work is its line in `momok --help`.
-"""
+"""What each command does. A command imports the parts that it needs when it is parsed and run."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import sys
+from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from momok.commands.console import interrupted, print_lines_or_json, stop_on_interrupt
-from momok.commands.flags import add_device, add_json
-from momok.model.errors import UserError
+from momok.commands.console import (
+    add_device,
+    add_json,
+    checked,
+    interrupted,
+    print_lines_or_json,
+    stop_on_interrupt,
+)
 
 
-def predict_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``momok predict``."""
+def add_predict(parser: ArgumentParser) -> None:
+    """Arguments of `predict`."""
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--head", help="key or label; the tail is asked for")
     parser.add_argument("--relation", required=True, help="key or label")
@@ -25,25 +30,15 @@ def predict_flags(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def run_predict(arguments: argparse.Namespace) -> None:
+def run_predict(arguments: Namespace) -> None:
     """Answer one query from a bundle, without a server."""
-    from pydantic import ValidationError
-
-    from momok.model.errors import describe
     from momok.service.answerer import Answerer
     from momok.service.schemas import PredictRequest
     from momok.service.text import answer_lines
 
-    try:
-        request = PredictRequest.model_validate(
-            {
-                "queries": [{"head": arguments.head, "relation": arguments.relation, "tail": arguments.tail}],
-                "k": arguments.k,
-                "exclude_known": not arguments.include_known,
-            }
-        )
-    except ValidationError as error:
-        raise UserError(describe(error)) from None
+    query = {"head": arguments.head, "relation": arguments.relation, "tail": arguments.tail}
+    fields = {"queries": [query], "k": arguments.k, "exclude_known": not arguments.include_known}
+    request = checked(PredictRequest, fields)
     response = Answerer.open(arguments.bundle, arguments.device).predict(request)
     if arguments.json:
         print(response.model_dump_json(indent=2))
@@ -51,22 +46,24 @@ def run_predict(arguments: argparse.Namespace) -> None:
         print("\n".join(answer_lines(response)))
 
 
-def discover_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``momok discover``."""
+def add_discover(parser: ArgumentParser) -> None:
+    """Arguments of `discover`."""
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="new file: .jsonl, .tsv or .parquet")
     parser.add_argument(
         "--relation", dest="relations", action="append", metavar="NAME",
         help="key or label; may be repeated (default all relations)",
     )  # fmt: skip
-    parser.add_argument("--missing", choices=("tail", "head", "both"), default="both", help="end to find")
+    parser.add_argument(
+        "--missing", choices=("tail", "head", "both"), default="both", help="the end asked for"
+    )
     parser.add_argument(
         "--entities", choices=("observed", "all"), default="observed",
-        help="ask about entities seen at the given end of the relation, or all (default %(default)s)",
+        help="whom to ask: those seen at the given end of the relation, or all (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--candidates", choices=("all", "observed"), default="all",
-        help="offer all entities, or those seen at the missing end of the relation (default %(default)s)",
+        help="whom to offer: all, or those seen at the missing end of the relation (default %(default)s)",
     )  # fmt: skip
     parser.add_argument("-k", type=int, default=10, help="candidates of a query (default %(default)s)")
     parser.add_argument("--limit", type=int, help="keep so many facts of each relation and end, the best")
@@ -80,7 +77,7 @@ def discover_flags(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def run_discover(arguments: argparse.Namespace) -> int:
+def run_discover(arguments: Namespace) -> int:
     """Write the best missing facts of the whole graph to a file; Ctrl-C leaves what --resume continues."""
     from momok.model.bundle.bundle import Bundle
     from momok.model.runtime.device import choose_device
@@ -95,7 +92,7 @@ def run_discover(arguments: argparse.Namespace) -> int:
     output = DiscoveryFile(arguments.out, resume=arguments.resume)
     keep_freed_memory()
     bundle = Bundle.open(arguments.bundle, choose_device(arguments.device))
-    gc.freeze()  # Imports leave no garbage, and a look through all they made takes as long as 800 queries.
+    gc.freeze()  # What imports have made is no garbage: looking it all through takes as long as 800 queries.
     show = partial(print, file=sys.stderr)
     with stop_on_interrupt() as stop:
         summary = discover(bundle, options, output, stop=stop, show=show, show_progress=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from momok.commands.console import interrupted, print_lines_or_json, stop_on_interrupt
-from momok.commands.flags import add_device, add_json, named_file
+from momok.commands.console import (
+    add_device,
+    add_json,
+    checked,
+    interrupted,
+    print_lines_or_json,
+    stop_on_interrupt,
+)
 from momok.model.errors import UserError
 
 
-def import_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``momok import``."""
+def add_import(parser: ArgumentParser) -> None:
+    """Arguments of `import`."""
     from momok.training.importers import LAYOUTS
 
     parser.add_argument("source", type=Path, help="directory of the published files")
@@ -23,19 +29,19 @@ def import_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, help="key<TAB>label[<TAB>description] of entities")
     parser.add_argument("--relation-labels", type=Path, help="key<TAB>label of relations")
     parser.add_argument(
-        "--features", type=named_file, action="append", default=[], metavar="NAME=FILE",
+        "--features", type=_pair, action="append", default=[], metavar="NAME=FILE",
         help="features of a modality: .safetensors, .npy or .pth; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--rows", type=named_file, action="append", default=[], metavar="NAME=FILE",
-        help="entities of the rows, where not all entities in id order: keys (text) or ids (.npy)",
+        "--rows", type=_pair, action="append", default=[], metavar="NAME=FILE",
+        help="entities of the rows, where not all in id order: keys (text) or ids (.npy)",
     )  # fmt: skip
     parser.add_argument("--holdout", type=float, help="replace valid by this share of train, per relation")
     parser.add_argument("--seed", type=int, default=0, help="of the holdout")
     add_json(parser)
 
 
-def run_import(arguments: argparse.Namespace) -> None:
+def run_import(arguments: Namespace) -> None:
     """Turn a published graph into a dataset directory."""
     from momok.training.data.report import report
     from momok.training.importers import import_dataset
@@ -56,14 +62,14 @@ def run_import(arguments: argparse.Namespace) -> None:
     print_lines_or_json(told.lines(), told.as_dict(), arguments.json)
 
 
-def check_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``momok check``."""
+def add_check(parser: ArgumentParser) -> None:
+    """Arguments of `check`."""
     parser.add_argument("path", type=Path)
     add_json(parser)
 
 
-def run_check(arguments: argparse.Namespace) -> None:
-    """Validate a dataset or a bundle and say what is in it."""
+def run_check(arguments: Namespace) -> None:
+    """Validate a dataset or a bundle and describe it."""
     from momok.model.bundle.bundle import is_bundle
     from momok.service.answerer import Answerer
     from momok.training.data.dataset import Dataset
@@ -77,8 +83,8 @@ def run_check(arguments: argparse.Namespace) -> None:
         print_lines_or_json(told.lines(), told.as_dict(), arguments.json)
 
 
-def encode_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``momok encode``."""
+def add_encode(parser: ArgumentParser) -> None:
+    """Arguments of `encode`."""
     from momok.training.encoders.encode import ENCODERS
 
     parser.add_argument("dataset", type=Path, help="dataset directory; gains the modality")
@@ -103,18 +109,12 @@ def encode_flags(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
-def run_encode(arguments: argparse.Namespace) -> int:
+def run_encode(arguments: Namespace) -> int:
     """Make a modality of a dataset from raw files; Ctrl-C leaves what --resume continues."""
-    from pydantic import ValidationError
-
-    from momok.model.errors import describe
     from momok.training.encoders.base import Options
     from momok.training.encoders.encode import encode
 
-    try:
-        options = Options(**{name: getattr(arguments, name) for name in Options.model_fields})
-    except ValidationError as error:
-        raise UserError(describe(error)) from None
+    options = checked(Options, {name: getattr(arguments, name) for name in Options.model_fields})
     with stop_on_interrupt() as stop:
         encoded = encode(
             arguments.dataset,
@@ -145,3 +145,10 @@ def _by_name(pairs: Sequence[tuple[str, Path]], flag: str) -> dict[str, Path]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"{flag} is given twice for {', '.join(sorted(twice))}; a modality has one file")
     return dict(pairs)
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not equals or not name or not file:
+        raise ArgumentTypeError(f"{text!r} is not NAME=FILE")
+    return name, Path(file)

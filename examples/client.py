@@ -1,8 +1,8 @@
-"""A client of the API: pooled connections, a deadline for each call, patience where the server asks for it.
+"""A client of the API: pooled connections, a deadline for each call, retries where the server is busy.
 
     MOMOK_KEY=… python examples/client.py http://127.0.0.1:8000 --head Norway --relation borders -k 5
 
-Copy it: it needs httpx and nothing of momok.
+A file to copy: it needs httpx, and nothing of momok.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class ProblemError(Exception):
 
 
 class DeadlineExceeded(Exception):
-    """No answer within the time that the caller had."""
+    """No answer within the deadline of the call."""
 
 
 class Client:
-    """Asks one server. Threads may share it; close it, or use it in a ``with``.
+    """A client of one server. Threads may share it; close it, or use it in a ``with``.
 
-    ``key``: bearer key, from the environment's MOMOK_KEY where not given. ``deadline_s``: for a call with all
-    its retries. ``verify``: the file of a certificate authority, where it is one's own.
+    ``key``: bearer key; the default is MOMOK_KEY of the environment. ``deadline_s``: for a call with all its
+    retries. ``verify``: the certificate of a private authority, as a file.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Close the pooled connections."""
         self._http.close()
 
     def predict(self, queries: Sequence[dict[str, str]], **options: Any) -> dict[str, Any]:
@@ -70,13 +71,15 @@ class Client:
         return self.call("POST", "/v1/predict", json={"queries": list(queries), **options})
 
     def score(self, facts: Sequence[dict[str, str]], **options: Any) -> dict[str, Any]:
+        """Scores of facts such as ``{"head": "Norway", "relation": "borders", "tail": "Sweden"}``."""
         return self.call("POST", "/v1/score", json={"facts": list(facts), **options})
 
     def entity(self, key: str) -> dict[str, Any]:
+        """What the graph holds about an entity: label, description, picture and more."""
         return self.call("GET", f"/v1/entities/{quote(key, safe='')}")
 
     def call(self, method: str, path: str, *, json: Any = None) -> dict[str, Any]:
-        """One request, repeated while the server asks for patience and the deadline allows.
+        """The JSON of one request, repeated while the server is busy and the deadline allows.
 
         Raises ``ProblemError``, ``DeadlineExceeded``, or ``httpx.TransportError`` for a server out of reach.
         """
@@ -84,7 +87,7 @@ class Client:
         pause_s = FIRST_PAUSE_S
         while True:
             left_s = deadline - time.monotonic()
-            # The server gives up when we would, instead of working for nobody.
+            # Past the deadline, the server drops the request too.
             headers = {"X-Request-Timeout-Ms": str(max(int(left_s * 1000), 1))}
             try:
                 response = self._http.request(method, path, json=json, headers=headers, timeout=left_s)
@@ -98,38 +101,45 @@ class Client:
                 raise problem
             wait_s = _pause(response.headers.get("Retry-After"), pause_s)
             if time.monotonic() + wait_s >= deadline:
-                raise DeadlineExceeded(f"still refused as the {self._deadline_s} s end: {problem}")
+                raise DeadlineExceeded(f"still refused after {self._deadline_s} s: {problem}")
             time.sleep(wait_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 def _pause(retry_after: str | None, pause_s: float) -> float:
-    """What the server asks for (seconds or a date), or our own growing pause, and up to half as much again.
+    """Seconds to wait: as the server asks, or else ``pause_s``; and up to half as much again by chance.
 
-    Without the random part all who were refused together would come back together.
+    Without the random part, clients that were refused together would retry together.
     """
-    asked_s = pause_s
-    if retry_after is not None:
-        try:
-            asked_s = float(retry_after)
-        except ValueError:
-            try:
-                asked_s = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
-            except ValueError:
-                asked_s = pause_s
-    # The numbers first: they stand where a server says NaN.
-    return max(0.0, asked_s) + random.uniform(0.0, 0.5) * max(pause_s, asked_s)
+    asked_s = _seconds(retry_after)
+    asked_s = pause_s if asked_s is None else asked_s
+    return asked_s + random.uniform(0.0, 0.5) * max(pause_s, asked_s)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The seconds from now that a ``Retry-After`` header gives as a number or a date (RFC 9110, 10.2.3)."""
+    if retry_after is None:
+        return None
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        date = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, date.timestamp() - time.time())
 
 
 def _problem(response: httpx.Response) -> ProblemError:
+    """The server's problem document, or the page of a proxy in the form of one."""
     try:
         document = response.json()
-    except ValueError:  # A proxy's page.
+    except ValueError:
         document = {"title": response.reason_phrase, "detail": response.text[:200]}
     return ProblemError(response.status_code, document)
 
 
 def main() -> int:
+    """The exit code: 1 where there is no answer."""
     parser = argparse.ArgumentParser(description="Ask a momok server one question.")
     parser.add_argument("url")
     parser.add_argument("--head")

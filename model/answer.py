@@ -1,4 +1,4 @@
-"""Query: what a scorer is asked; Answer: what it says to one; Answers: to a batch, as columns."""
+"""Query: one question to a scorer; Answer: to one query; Answers: to a batch, as columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from momok.model.explanation import Explanations
 from momok.model.retrieval.ranking import Ranking, Rankings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Query:
     """``entity`` and ``relation`` in [0, 2R) ask for the best ``k`` tails.
 
@@ -26,12 +26,12 @@ class Query:
     candidates: Literal["observed"] | Int64 | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
-    """A ranking, and what was trusted in encoding its query, as in ``Explanation``.
+    """A ranking, and the fields of the ``Explanation`` of its query.
 
-    ``num_excluded`` known answers were kept out; ``seconds`` says how long its batch took to ``encode``,
-    ``search`` and ``rescore``.
+    ``num_excluded`` known answers were kept out; ``seconds``: of its batch, to ``encode``, ``search`` and
+    ``rescore``.
     """
 
     query: Query
@@ -40,14 +40,14 @@ class Answer:
     expert_gates: Mapping[str, Float32 | None]
     relation_temperature: float | None
     num_excluded: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """One a query, in order; ``answers[row]`` and iterating make each an ``Answer``.
 
-    ``num_excluded``: B of them; ``seconds`` of the whole batch.
+    ``num_excluded``: one a query; ``seconds``: of the whole batch.
     """
 
     queries: Sequence[Query]
@@ -67,7 +67,7 @@ class Answers:
         return map(self.__getitem__, range(len(self)))
 
     def taken(self, rows: Sequence[int]) -> Answers:
-        """Those of some rows, in their order."""
+        """The answers of some rows, in their order."""
         if list(rows) == list(range(len(self))):
             return self
         return Answers(

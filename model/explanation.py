@@ -1,4 +1,7 @@
-"""What was trusted in encoding queries, and how it is told: as numbers of a readable length."""
+"""Explanation: the weights and gates with which queries were encoded.
+
+Axes: B queries, M modalities, K experts.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ class Explanation(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Explanations:
-    """Of a batch, as columns; ``explanations[row]`` gives that of one.
+    """Of a batch, as columns; ``explanations[row]`` is that of one query.
 
-    ``modality_weights`` float32[B, M]; ``expert_gates`` gated modality -> float32[B, K], where ``present``
-    (modality -> B of them) says whose count; ``relation_temperatures`` B of them, or None.
+    ``modality_weights`` float32[B, M]; ``expert_gates`` gated modality -> float32[B, K], which count where
+    ``present`` (modality -> B flags) holds; ``relation_temperatures``: B floats, or None.
     """
 
     modality_weights: Float32
@@ -42,12 +45,11 @@ class Explanations:
             name: rows[row] if self.present[name][row] else None for name, rows in self.expert_gates.items()
         }
         temperatures = self.relation_temperatures
-        return Explanation(
-            self.modality_weights[row], gates, None if temperatures is None else temperatures[row]
-        )
+        temperature = None if temperatures is None else temperatures[row]
+        return Explanation(self.modality_weights[row], gates, temperature)
 
     def taken(self, rows: Sequence[int]) -> Explanations:
-        """Those of some rows, in their order."""
+        """The explanations of some rows, in their order."""
         place_B, temperatures = list(rows), self.relation_temperatures
         return Explanations(
             self.modality_weights[place_B],
@@ -58,7 +60,8 @@ class Explanations:
 
 
 def explanation_out(modalities: Sequence[str], explanation: Explanation) -> dict[str, Any]:
-    """The explaining fields of a query; gates are None where the entity lacks the modality, or all are."""
+    """The fields that explain a query; a gate is None where the entity lacks the modality, the whole table
+    of gates where the model has none."""
     weights_M, gates, temperature = explanation
     return {
         "modality_weights": dict(zip(modalities, rounded(weights_M), strict=True)),
@@ -69,5 +72,5 @@ def explanation_out(modalities: Sequence[str], explanation: Explanation) -> dict
 
 
 def rounded(values_M: Float32) -> list[float]:
-    """A few numbers; each by itself, as that takes half the time of an array's way."""
+    """A few numbers; one by one takes half the time of an array's way."""
     return [round(value, DECIMALS) for value in values_M.tolist()]

@@ -1,4 +1,7 @@
-"""FilterIndex: which entities already complete a query, and by which split we know it."""
+"""FilterIndex: the entities that already complete a query, and the splits that hold the fact.
+
+Axes: B queries, C candidates, P pairs of a query and an answer, R relations.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ SPLITS: tuple[str, ...] = get_args(Split)
 """Split names; split ``i`` is bit ``1 << i`` of a split code, as a fact may stand in several."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FilterIndex:
-    """Answers of every query that has any, as compressed rows.
+    """The known answers of every query that has any, as compressed rows.
 
-    ``queries`` int64[num_queries], sorted, ``relation * num_entities + entity``; row ``i`` is
-    ``answers[offsets[i]:offsets[i + 1]]`` (int64, sorted) with ``splits`` (uint8 bit sets of ``SPLITS``).
-    Raises ``ValueError`` for arrays of lengths that do not belong together.
+    ``queries`` int64[num_queries], ascending, ``relation * num_entities + entity``; row ``i`` is
+    ``answers[offsets[i]:offsets[i + 1]]`` (int64, ascending) with ``splits`` (uint8 bit sets of ``SPLITS``).
+    Raises ``ValueError`` for arrays that do not fit together, are not in order, or hold ids out of range.
     """
 
     num_entities: int
@@ -35,6 +38,17 @@ class FilterIndex:
         lengths = (len(self.offsets), self.offsets[-1:].tolist(), len(self.splits))
         if lengths != (len(self.queries) + 1, [len(self.answers)], len(self.answers)):
             raise ValueError("queries, offsets, answers and splits do not belong together")
+        num_queries = 2 * self.num_relations * self.num_entities
+        if num_queries >= 2**63:
+            raise ValueError(f"{num_queries} possible queries do not fit 64 bits")
+        for values, limit in ((self.queries, num_queries), (self.answers, self.num_entities)):
+            if len(values) and not 0 <= values.min() <= values.max() < limit:
+                raise ValueError(f"a known query or answer is out of range; this one ends at {limit - 1}")
+        if (np.diff(self.queries) <= 0).any() or self.offsets[0] or (np.diff(self.offsets) <= 0).any():
+            raise ValueError("known queries must ascend, each with an answer at least")
+        falls = np.flatnonzero(np.diff(self.answers) <= 0) + 1
+        if not np.isin(falls, self.offsets).all():
+            raise ValueError("the known answers of a query must ascend")
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Int64], *, num_entities: int, num_relations: int) -> FilterIndex:
@@ -97,7 +111,7 @@ class FilterIndex:
         return observed
 
     def answers_of_relations(self) -> Int64:
-        """How many answers are known to the queries of each relation, int64[2R]."""
+        """The number of known answers of each relation, int64[2R]."""
         relation = np.repeat(self.queries // self.num_entities, np.diff(self.offsets))
         counts: Int64 = np.bincount(relation, minlength=2 * self.num_relations)
         return counts
@@ -125,7 +139,7 @@ class FilterIndex:
         return result
 
     def _spans(self, entity_B: Int64, relation_B: Int64) -> tuple[Int64, Int64]:
-        """Where the answers of each query begin and how many there are, int64[B]."""
+        """The first answer of each query and the number of its answers, int64[B] each."""
         wanted_B = relation_B * self.num_entities + entity_B
         if not len(self.queries):
             return np.zeros_like(wanted_B), np.zeros_like(wanted_B)
@@ -140,6 +154,7 @@ class FilterIndex:
 
 
 def split_bit(split: str) -> int:
+    """The bit of a split in a split code."""
     return 1 << SPLITS.index(split)
 
 

@@ -1,8 +1,10 @@
-"""RotatE: a relation turns each complex coordinate of an entity; what remains to the answer is a distance.
+"""RotatE: a relation turns each complex coordinate of an entity; the score is minus the distance left.
 
-Vectors of d complex coordinates are packed as 2d numbers, the real parts and then the imaginary ones (axis
-``X``). A rotation keeps distances, ``|h e^{iφ} - t| = |t e^{-iφ} - h|``, so that the inverse of a relation is
-its negated phase, and asking for a head is asking for the tail of the inverse.
+Axes: B queries, C candidates, P pairs, R relations, D complex coordinates; X packs these as 2 D numbers, the
+real parts and then the imaginary ones; small letters are parts of an axis.
+
+A rotation keeps distances, ``|h e^{iφ} - t| = |t e^{-iφ} - h|``: the inverse of a relation is its negated
+phase, and asking for a head is asking for the tail of the inverse.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from momok.model.arrays import Float64
 
 CELLS = {"cpu": 1 << 18, "cuda": 1 << 26}
 """Coordinate differences held at once; on a CPU they stay within reach of its caches."""
@@ -30,16 +35,23 @@ def rotate(entity_BX: Tensor, phase_BD: Tensor) -> Tensor:
     )
 
 
+def moduli(packed_PX: Float64) -> Float64:
+    """The moduli float64[P, d] of packed complex coordinates."""
+    real_PD, imaginary_PD = np.split(packed_PX, 2, axis=1)
+    result: Float64 = np.sqrt(real_PD**2 + imaginary_PD**2)
+    return result
+
+
 def signed_phase(phase_RD: Tensor, relation_B: Tensor) -> Tensor:
-    """The phases float[B, d] of relations in [0, 2R): relation ``r + R`` turns back what ``r`` turns."""
+    """The phases float[B, d] of relations in [0, 2R): relation ``r + R`` undoes the turn of ``r``."""
     num_relations = len(phase_RD)
-    # Not by an index: threads would add its slopes in any order.
+    # Not by an index: threads would add its gradients in any order.
     phase_BD = F.embedding(relation_B % num_relations, phase_RD)
     return torch.where((relation_B < num_relations)[:, None], phase_BD, -phase_BD)
 
 
 def paired_distance(query_BX: Tensor, target_BX: Tensor) -> Tensor:
-    """``Σ_i |q_i - t_i|`` of each query and the target beside it, float[B]; slopes as of ``distance``."""
+    """``Σ_i |q_i - t_i|`` of each query and its target, float[B]; differentiable as ``distance``."""
     real_BD, imaginary_BD = (query_BX - target_BX).chunk(2, dim=-1)
     return (real_BD.square() + imaginary_BD.square()).clamp_min(_TINY).sqrt().sum(dim=-1)
 
@@ -47,8 +59,8 @@ def paired_distance(query_BX: Tensor, target_BX: Tensor) -> Tensor:
 def distance(query_BX: Tensor, table_CX: Tensor) -> Tensor:
     """``Σ_i |q_i - c_i|``, the sum of complex moduli, of every query to every candidate: float[B, C].
 
-    Some differences are made at a time and forgotten, forward and backward: memory does not grow with
-    B x C x d. Differentiable once, in both; where two coordinates coincide the slope is 0.
+    Differences are computed tile by tile, forward and backward: memory does not grow with B x C x d.
+    Differentiable once, in both; where two coordinates coincide the gradient is 0.
     """
     if torch.is_grad_enabled() and (query_BX.requires_grad or table_CX.requires_grad):
         result_BC: Tensor = _Distance.apply(query_BX, table_CX)  # type: ignore[no-untyped-call]
@@ -66,7 +78,7 @@ def _distances(query_BX: Tensor, table_CX: Tensor) -> Tensor:
 
 
 class _Distance(torch.autograd.Function):
-    """The slope of a modulus is the unit vector of its difference, which is made anew when it is wanted."""
+    """The gradient of a modulus is the unit vector of its difference, computed again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, query_BX: Tensor, table_CX: Tensor) -> Tensor:
@@ -75,17 +87,17 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope_BC: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient_BC: Tensor) -> tuple[Tensor, Tensor]:
         query_BX, table_CX = ctx.saved_tensors
-        query_slope_BX, table_slope_CX = torch.zeros_like(query_BX), torch.zeros_like(table_CX)
+        query_gradient_BX, table_gradient_CX = torch.zeros_like(query_BX), torch.zeros_like(table_CX)
         for rows, columns in _tiles(query_BX, table_CX):
             real_bcD, imaginary_bcD = _differences(query_BX[rows], table_CX[columns])
             weight_bcD = (real_bcD * real_bcD).addcmul_(imaginary_bcD, imaginary_bcD)
-            weight_bcD.clamp_min_(_TINY).rsqrt_().mul_(slope_BC[rows, columns, None])
+            weight_bcD.clamp_min_(_TINY).rsqrt_().mul_(gradient_BC[rows, columns, None])
             parts = [part_bcD.mul_(weight_bcD) for part_bcD in (real_bcD, imaginary_bcD)]
-            query_slope_BX[rows] += torch.cat([part_bcD.sum(dim=1) for part_bcD in parts], dim=1)
-            table_slope_CX[columns] -= torch.cat([part_bcD.sum(dim=0) for part_bcD in parts], dim=1)
-        return query_slope_BX, table_slope_CX
+            query_gradient_BX[rows] += torch.cat([part_bcD.sum(dim=1) for part_bcD in parts], dim=1)
+            table_gradient_CX[columns] -= torch.cat([part_bcD.sum(dim=0) for part_bcD in parts], dim=1)
+        return query_gradient_BX, table_gradient_CX
 
 
 def _differences(query_bX: Tensor, table_cX: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +107,7 @@ def _differences(query_bX: Tensor, table_cX: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tiles(query_BX: Tensor, table_CX: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Parts of the pairs that are worked on together: rows and columns."""
+    """Tiles of the pairs: rows and columns."""
     (num_rows, width), num_columns = query_BX.shape, len(table_CX)
     pairs = max(CELLS.get(query_BX.device.type, CELLS["cuda"]) // max(width // 2, 1), 1)
     columns_at_once = max(min(pairs, num_columns), 1)

@@ -18,7 +18,7 @@ from momok.model.bundle.bundle import Bundle
 from momok.model.bundle.catalogue import Catalogue
 from momok.model.retrieval.engine import EngineName
 from momok.model.runtime.device import DeviceName, GpuMemory, choose_device
-from momok.model.scores import SCORE_KINDS
+from momok.model.scores import FUSIONS
 from momok.service.facts import Facts
 from momok.service.frame import Frame
 from momok.service.graph import Graph
@@ -146,7 +146,7 @@ class Answerer:
             modalities=list(self.modality_names),
             branches={branch.name: branch.width for branch in manifest.branches},
             decision=decision,
-            score_kind=SCORE_KINDS[decision],
+            score_kind=FUSIONS[decision].score_kind,
             index=IndexOut(**manifest.index.model_dump()),
             engines={str(size): name for size, name in self._scorer.engine_choices.items()},
             metrics={split: report["metrics"] for split, report in manifest.metrics.items()},

@@ -12,7 +12,7 @@ import orjson
 from momok.model.answer import Answers
 from momok.model.arrays import Float64
 from momok.model.explanation import DECIMALS, Explanations
-from momok.model.json_numbers import texts
+from momok.service.json_numbers import texts
 
 _NUMBER = orjson.Fragment(b"\0")
 """Where one belongs; JSON has no such byte elsewhere."""

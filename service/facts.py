@@ -16,7 +16,7 @@ from momok.model.bundle.catalogue import Catalogue
 from momok.model.explanation import explanation_out
 from momok.model.filter_index import Split, first_split
 from momok.model.scorer import RankedFact
-from momok.model.scores import SCORE_KINDS
+from momok.model.scores import FUSIONS
 from momok.service.fact_schemas import (
     EndOut,
     EndsOut,
@@ -59,7 +59,7 @@ class Facts:
         self._vocabulary = bundle.vocabulary
         self._branches, self._modalities = bundle.branch_names, bundle.modality_names
         self._num_relations = bundle.num_relations
-        self._score_kind = SCORE_KINDS[bundle.decision]
+        self._score_kind = FUSIONS[bundle.decision].score_kind
         self._scorer = scorer
         self._reference = reference
 
@@ -79,7 +79,7 @@ class Facts:
 
     def score(self, fact_F3: Int64) -> list[tuple[RankedFact, RankedFact]]:
         """Each fact as an answer to the query for its tail, and to that for its head."""
-        placed = self._scorer.place(*self._both_ways(fact_F3))
+        placed = self._scorer.rank(*self._both_ways(fact_F3))
         return list(zip(placed[: len(fact_F3)], placed[len(fact_F3) :], strict=True))
 
     def render(
@@ -156,7 +156,7 @@ class Facts:
         )
 
     def _end(self, placed: RankedFact, explain: bool) -> EndOut:
-        where = placed.placement
+        where = placed.result
         trusted = explanation_out(self._modalities, placed.explanation)
         return EndOut(
             score=where.score,

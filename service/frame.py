@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import orjson
 
 from momok.model.bundle.catalogue import Catalogue
-from momok.model.scores import SCORE_KINDS
+from momok.model.scores import FUSIONS
 
 
 class Frame:
     def __init__(self, bundle: Catalogue) -> None:
         manifest = bundle.manifest
         model = orjson.dumps({"name": manifest.name, "version": manifest.version})
-        kind = orjson.dumps(SCORE_KINDS[bundle.decision])
+        kind = orjson.dumps(FUSIONS[bundle.decision].score_kind)
         self._before = b'{"model":%b,"answers":[' % model
         self._after = b'],"score_kind":%b}' % kind
 

@@ -121,7 +121,7 @@ def written_of(words: Words, body: bytes) -> list[Written]:
 
 
 def placed_as_message(placed: Sequence[RankedFact]) -> Message:
-    places = [fact.placement for fact in placed]
+    places = [fact.result for fact in placed]
     gated, trusted = _explanations_as_message([fact.explanation for fact in placed])
     columns = {
         "places": np.array([(p.score, p.raw_rank, p.filtered_rank) for p in places], dtype=np.float64),

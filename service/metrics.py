@@ -18,7 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from momok.model.retrieval.engine import COARSE
+from momok.model.retrieval.engine import EngineName
 from momok.model.retrieval.index_spec import IndexKind
 from momok.model.runtime.device import GpuMemory
 from momok.service.answerer import Answerer
@@ -32,7 +32,8 @@ SHARES = tuple(step / 20 for step in range(1, 21))
 SCORES = (-50, -20, -10, -5, -2, -1, -0.5, 0, *(step / 10 for step in range(1, 10)), 1, 2, 5, 10, 20, 50)
 """Of probabilities and of logits: finer between 0 and 1."""
 STAGES = ("resolve", "encode", "search", "rescore", "serialise")
-ENGINES = ("gather", "scan", *COARSE, *(f"faiss-{kind}" for kind in get_args(IndexKind)))
+SCANS = [name for name in get_args(EngineName) if name.startswith("scan")]
+ENGINES = ("gather", *SCANS, *(f"faiss-{kind}" for kind in get_args(IndexKind)))
 RELOADS = ("swapped", "refused", "failed", "busy", "revived")
 REJECTIONS = (
     "too-large", "request-timeout", "slow-header", "queue-full", "rate-limited", "deadline-exceeded",
@@ -42,7 +43,7 @@ UNMATCHED = "unmatched"
 """The route label of requests that no route takes, so that strangers cannot make label values."""
 OTHER = "other"
 KEPT = 64
-"""Requests that are counted together: each amidst all else takes several times as long (docs/LOG.md)."""
+"""Requests that are counted together: each amidst all else takes several times as long (docs/log/)."""
 
 
 class Told(NamedTuple):

@@ -19,9 +19,9 @@ from momok.model.answer import Answers, Query
 from momok.model.bundle.bundle import Bundle
 from momok.model.explanation import Explanation, explanation_out
 from momok.model.filter_index import first_split
-from momok.model.json_numbers import texts
 from momok.model.retrieval.ranking import Rankings
 from momok.service.explanations import ExplanationWriter
+from momok.service.json_numbers import texts
 from momok.service.question import Question
 
 KEPT = 50_000

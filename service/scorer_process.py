@@ -1,7 +1,7 @@
 """ScorerProcess: a scorer in a process of its own, asked as if it were here, or from an event loop.
 
 Python runs one thread of a process at a time. A scorer beside the event loop would wait for it after each of
-the few hundred operations of a batch; here it waits for its questions alone (docs/LOG.md).
+the few hundred operations of a batch; here it waits for its questions alone (docs/log/).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import momok
 from momok.model.arrays import Float64, Int64
 from momok.model.errors import UserError
 from momok.model.retrieval.engine import EngineName
-from momok.model.runtime.cpus import THREADS, helper_beside_another, threads_beside_another
+from momok.model.runtime.cpus import THREADS, threads_beside_another
 from momok.model.runtime.device import DeviceName, GpuMemory
 from momok.model.scorer import RankedFact
 from momok.service.job import ScorerEnded
@@ -40,8 +40,6 @@ from momok.service.messages import (
 from momok.service.question import Question, Written
 
 WORKER = "momok.service.scorer_worker"
-HELPED = "helped"
-"""Told to one that may have a thread to make scores ahead."""
 ROOT = Path(momok.__file__).resolve().parents[1]
 """Where it finds the same code as we have, wherever else some is installed."""
 OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -111,7 +109,7 @@ class ScorerProcess:
         """As ``write``; the event loop goes on meanwhile."""
         return written_of(*await self._ask_soon("write", *questions_as_message(questions)))
 
-    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]:
+    def rank(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]:
         facts = {"entity": entity_B, "relation": relation_B, "answer": answer_B}
         return placed_of(*self._ask("place", packed(facts)))
 
@@ -151,7 +149,6 @@ class ScorerProcess:
 def _start(spec: ScorerSpec, connection: socket.socket) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", WORKER, str(connection.fileno())]
     command += [str(os.getpid()), str(spec.bundle), spec.device, spec.engine, str(spec.min_recall)]
-    command += [HELPED] if helper_beside_another() else []
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {THREADS: str(threads_beside_another()), "PYTHONPATH": path}
     # It has the mask of the thread that starts it, from its first instruction on.

@@ -1,6 +1,6 @@
 """The process behind a ``ScorerProcess``: opens a bundle, and answers what comes over its connection.
 
-``python -m service.scorer_worker FD SERVER BUNDLE DEVICE ENGINE MIN_RECALL [helped]``; the server, process
+``python -m momok.service.scorer_worker FD SERVER BUNDLE DEVICE ENGINE MIN_RECALL``; the server, process
 SERVER, starts it.
 """
 
@@ -19,7 +19,6 @@ from typing import Any, BinaryIO
 
 from momok.model.bundle.bundle import Bundle
 from momok.model.errors import UserError
-from momok.model.retrieval.ahead import Ahead
 from momok.model.retrieval.engine import EngineName
 from momok.model.runtime.device import DeviceName, choose_device
 from momok.service.line import UNASKED
@@ -48,15 +47,13 @@ LOOK_S = 1.0
 """Between two looks whether the server is still there."""
 
 
-def main(
-    fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall: str, helped: str = ""
-) -> None:
-    """Until the server ends, whatever is being done then. ``helped``: a thread may make scores ahead."""
+def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall: str) -> None:
+    """Until the server ends, whatever is being done then."""
     os.nice(YIELDS)
     threading.Thread(target=_leave_with, args=(int(server),), daemon=True).start()
     with socket(fileno=int(fd)) as connection, suppress(ConnectionError):  # The other end is gone.
         try:
-            scorer = _scorer(Path(bundle), device, engine, float(min_recall), bool(helped))
+            scorer = _scorer(Path(bundle), device, engine, float(min_recall))
         except Exception as error:
             connection.sendall(framed(_failure(error) | FIRST))
             return
@@ -69,12 +66,8 @@ def main(
                 connection.sendall(_reply(scorer, message))
 
 
-def _scorer(
-    path: Path, device: DeviceName, engine: EngineName, min_recall: float, helped: bool
-) -> LocalScorer:
-    bundle = Bundle.open(path, choose_device(device))
-    ahead = Ahead() if helped and not bundle.model.present.is_cuda else None
-    return LocalScorer(bundle, engine, min_recall, ahead)
+def _scorer(path: Path, device: DeviceName, engine: EngineName, min_recall: float) -> LocalScorer:
+    return LocalScorer(Bundle.open(path, choose_device(device)), engine, min_recall)
 
 
 def _read(stream: BinaryIO) -> bytes:
@@ -114,7 +107,7 @@ def _answer(scorer: LocalScorer, words: Words, body: bytes) -> Message:
         case "write":
             return written_as_message(scorer.write(questions_of(words, body)))
         case "place":
-            return placed_as_message(scorer.place(**_facts(body)))
+            return placed_as_message(scorer.rank(**_facts(body)))
         case "score":
             score_B, value_BS = scorer.score(**_facts(body))
             return {}, packed({"scores": score_B, "values": value_BS})

@@ -10,7 +10,6 @@ from typing import Protocol
 from momok.model.answer import Answers, Query
 from momok.model.arrays import Float64, Int64
 from momok.model.bundle.bundle import Bundle, BundleError
-from momok.model.retrieval.ahead import Ahead
 from momok.model.retrieval.engine import EngineName
 from momok.model.retrieval.index import EntityIndex
 from momok.model.runtime.device import GpuMemory
@@ -39,7 +38,7 @@ class AnyScorer(Protocol):
 
     def write(self, questions: Sequence[Question]) -> list[Written]: ...
 
-    def place(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]: ...
+    def rank(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]: ...
 
     def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]: ...
 
@@ -53,12 +52,9 @@ class LocalScorer(Scorer):
         bundle: Bundle,
         engine: EngineName = "auto",
         min_recall: float = 0.0,
-        ahead: Ahead | None = None,
     ) -> None:
-        indexes = None if engine.startswith("scan") else _indexes(bundle, min_recall)
-        super().__init__(
-            bundle.model, bundle.candidates, bundle.known, engine=engine, indexes=indexes, ahead=ahead
-        )
+        index = None if engine.startswith("scan") else _index(bundle, min_recall)
+        super().__init__(bundle.model, bundle.candidates, bundle.known, engine=engine, index=index)
         self._bundle = bundle.catalogue()
         self._renderer = Renderer(bundle)
 
@@ -86,11 +82,12 @@ def _counted(answers: Answers) -> Iterator[Counted]:
     return map(Counted, rankings.exact, rankings.engines, answers.num_excluded, top_scores, weights)
 
 
-def _indexes(bundle: Bundle, min_recall: float) -> dict[str, EntityIndex] | None:
+def _index(bundle: Bundle, min_recall: float) -> EntityIndex | None:
+    index = bundle.index()
     recall = bundle.manifest.index.recall.get("10", 1.0)
-    if recall < min_recall:
+    if index is not None and recall < min_recall:
         raise BundleError(
             f"{bundle.path}: its index finds {recall:.4f} of the best ten, --min-recall asks {min_recall}; "
             "export it with more effort, or serve it with --engine scan"
         )
-    return bundle.indexes()
+    return index

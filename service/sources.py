@@ -6,7 +6,6 @@ misspelt names with the nearest right one, and let ``Settings`` stay a plain mod
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from momok.model.bundle.names import shorten
+from momok.model.bundle.names import closest, shorten
 from momok.model.errors import UserError
 from momok.service.settings import Settings, flag, variable
 
@@ -102,7 +101,7 @@ def _from_environment(environment: Mapping[str, str]) -> Layer:
             # Kubernetes tells a pod of a service called momok its address in a variable of this very name.
             if not (name == variable("port") and value.startswith("tcp://")):
                 found[by_variable[name]] = (value, name)
-        elif near := difflib.get_close_matches(name, by_variable, n=1, cutoff=MISSPELT):
+        elif near := closest(name, list(by_variable), 1, likeness=MISSPELT):
             # One letter off in MOMOK_API_KEYS must not leave a server open.
             raise UserError(f"{shorten(name)} is no setting; {near[0]} is: rename it or take it away")
     return found
@@ -113,7 +112,7 @@ def _flag(name: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.5)
+    near = closest(name, list(Settings.model_fields), 1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(Settings.model_fields)}"
     return f"{shorten(name)!r} is no setting; {hint}"
 

@@ -121,5 +121,7 @@ def test_the_installed_command_predicts(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_installed_package_has_its_recipes(run: Run) -> None:
-    refused = run("momok", "train", "nowhere", "--config", "momok-mkg-y", "--out", "run")
-    assert refused.stderr.startswith("momok: nowhere"), refused.stderr
+    command = ("momok", "train", "nowhere", "--out", "run", "--config")
+    assert run(*command, "momok-mkg-y").stderr.startswith("momok: nowhere")
+    refused = run(*command, "momok-mkg-z").stderr
+    assert refused.startswith("momok: momok-mkg-z: no such recipe; give a TOML file, or one of adamf-")

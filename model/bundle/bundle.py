@@ -2,7 +2,7 @@
 
 ``manifest.json`` · ``weights.safetensors`` (the model) · ``entities.safetensors`` (candidates: one table a
 branch, gates, weights, presence) · ``known.safetensors`` (known answers) · ``vocabulary.sqlite`` (names) ·
-``pictures/<entity id>.<suffix>`` of those who have one · ``index/<space>.faiss`` where they are not exact.
+``pictures/<entity id>.<suffix>`` where there is one · ``index/concat.faiss`` where it is approximate.
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 
 from momok.model.bundle.catalogue import Catalogue
-from momok.model.bundle.manifest import FORMAT_VERSION, BranchShape, FileDigest, Manifest, digest_of
+from momok.model.bundle.manifest import (
+    CONCAT,
+    FORMAT_VERSION,
+    BranchShape,
+    FileDigest,
+    Manifest,
+    digest_of,
+)
 from momok.model.bundle.pictures import Picture, entity_of, media_type_of
 from momok.model.bundle.vocabulary import Vocabulary, VocabularyError
 from momok.model.errors import UserError, describe
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor, ModelConfig, build_model, parse_config
 from momok.model.retrieval.index import EntityIndex
-from momok.model.retrieval.search import BRANCH, CONCAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +57,7 @@ class BundleError(UserError):
     """A bundle that cannot be opened or written; the message names the file and the remedy."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """An opened bundle: the model in evaluation mode on its device, and everything beside it."""
 
@@ -68,7 +74,7 @@ class Bundle:
         return _pictures_of(self.path, self.manifest)
 
     def catalogue(self) -> Catalogue:
-        """All but what scores and explains."""
+        """The bundle without its weights."""
         return Catalogue(
             self.path,
             self.manifest,
@@ -79,21 +85,18 @@ class Bundle:
             self.pictures,
         )
 
-    def indexes(self) -> dict[str, EntityIndex] | None:
-        """Space -> its index, read from the bundle; None where exact ones are made of the table.
+    def index(self) -> EntityIndex | None:
+        """The approximate index over the branches side by side; None where there is none to use.
 
-        Raises ``BundleError``.
+        Bundles of earlier versions may hold indexes for scores that are no inner product: these bundles are
+        scanned. Raises ``BundleError``.
         """
-        info, branches = self.manifest.index, self.model.branches
-        widths = {CONCAT: sum(branch.width for branch in branches)}
-        widths |= {BRANCH + branch.name: branch.width for branch in branches}
-        found, num_entities = {}, self.model.config.num_entities
-        for space, name in info.files.items():
-            with _explained(self.path, name):
-                if space not in widths:
-                    raise ValueError(f"{space!r} is no space of this model")
-                found[space] = EntityIndex.read(self.path / name, info.spec, num_entities, widths[space])
-        return found or None
+        info, config = self.manifest.index, self.model.config
+        if info.spaces != [CONCAT] or self.model.decision != "sum":
+            return None
+        width = sum(branch.width for branch in self.model.branches)
+        with _explained(self.path, info.files[CONCAT]):
+            return EntityIndex.read(self.path / info.files[CONCAT], info.spec, config.num_entities, width)
 
     @classmethod
     def open(cls, path: Path, device: torch.device | None = None) -> Bundle:
@@ -172,7 +175,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_catalogue(path: Path) -> Catalogue:
-    """All but what scores and explains, of a bundle verified elsewhere. Raises ``BundleError``."""
+    """A bundle without its weights, verified elsewhere. Raises ``BundleError``."""
     manifest = read_manifest(path)
     with _explained(path, ENTITIES), safe_open(path / ENTITIES, "numpy") as file:
         config = parse_config(manifest.model)
@@ -231,26 +234,29 @@ def _open_names(path: Path) -> Vocabulary:
 
 def _read_candidates(path: Path, model: LinkPredictor) -> Candidates:
     with safe_open(path, "pt") as file:
-        vectors = _side_by_side(file, model)
+        joined_NX = _read_tables(file, model)
         if not torch.equal(file.get_tensor(PRESENT), model.present):
             raise ValueError("it says otherwise than the weights which entities have which modality")
         gates = {name: file.get_tensor(GATES + name) for name in model.gated_modalities}
-        return Candidates(vectors, file.get_tensor(WEIGHTS_OF_MODALITIES), gates)
+        columns = torch.split(joined_NX, [branch.width for branch in model.branches], dim=1)
+        vectors = {branch.name: rows for branch, rows in zip(model.branches, columns, strict=True)}
+        return Candidates(vectors, file.get_tensor(WEIGHTS_OF_MODALITIES), gates, joined_NX)
 
 
-def _side_by_side(file: Any, model: LinkPredictor) -> dict[str, torch.Tensor]:
-    """The tables as columns of one, as retrieval reads them: there is no second copy of them in memory."""
-    num_entities = model.config.num_entities
+def _read_tables(file: Any, model: LinkPredictor) -> torch.Tensor:
+    """The tables side by side, float32[N, X], as retrieval reads them: memory holds no second copy."""
+    num_entities, start = model.config.num_entities, 0
     joined_NX = torch.empty(num_entities, sum(branch.width for branch in model.branches))
-    columns = torch.split(joined_NX, [branch.width for branch in model.branches], dim=1)
-    for branch, table_ND in zip(model.branches, columns, strict=True):
+    for branch in model.branches:
         rows = file.get_slice(TABLE + branch.name)
         if rows.get_shape() != [num_entities, branch.width] or rows.get_dtype() != "F32":
             found = f"{rows.get_dtype()} {tuple(rows.get_shape())}"
-            raise ValueError(f"{branch.name} is {found}, expected F32 {tuple(table_ND.shape)}")
-        for start in range(0, num_entities, _ROWS_AT_ONCE):
-            table_ND[start : start + _ROWS_AT_ONCE] = rows[start : start + _ROWS_AT_ONCE]
-    return {branch.name: table_ND for branch, table_ND in zip(model.branches, columns, strict=True)}
+            raise ValueError(f"{branch.name} is {found}, expected F32 {(num_entities, branch.width)}")
+        for row in range(0, num_entities, _ROWS_AT_ONCE):
+            part = slice(row, row + _ROWS_AT_ONCE)
+            joined_NX[part, start : start + branch.width] = rows[part]
+        start += branch.width
+    return joined_NX
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from momok.model.scores import Decision
 
 @dataclass(frozen=True)
 class Catalogue:
-    """``present`` bool[N, M]: who has which modality; ``pictures`` by entity."""
+    """``present`` bool[N, M]: which entity has which modality; ``pictures`` by entity."""
 
     path: Path
     manifest: Manifest

@@ -13,6 +13,9 @@ from momok.model.scores import Branch, Decision, Geometry
 
 FORMAT_VERSION: Literal[1] = 1
 
+CONCAT = "concat"
+"""The space of all branches side by side, and the name of its index."""
+
 EntityId = Annotated[int, Field(ge=0)]
 
 
@@ -21,13 +24,15 @@ class _Part(BaseModel):
 
 
 class FileDigest(_Part):
-    """What a file must be."""
+    """The digest and size that a file must have."""
 
     sha256: str
     size_bytes: int
 
 
 class BranchShape(_Part):
+    """One branch, as the model must have it."""
+
     name: str
     width: int
     geometry: Geometry = "dot"
@@ -38,7 +43,7 @@ class BranchShape(_Part):
 
 
 class IndexInfo(_Part):
-    """How candidates are found. A flat index is exact, made at opening, and needs no measured recall."""
+    """How candidates are found: ``flat`` is exact and built at opening, others are measured."""
 
     kind: IndexKind = "flat"
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -48,7 +53,7 @@ class IndexInfo(_Part):
     )
     num_queries: int = Field(0, ge=0, description="Held-out queries on which recall was measured.")
     considered: dict[str, float] = Field(
-        default_factory=dict, description="Recall at 10 of each choice of spaces, on other queries."
+        default_factory=dict, description="Of earlier versions: recall at 10 of each choice of spaces."
     )
     build_s: float = Field(0, ge=0)
     bytes_per_entity: float = Field(0, ge=0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+
+from rapidfuzz import fuzz, process
 
 from momok.model.errors import UserError
 
@@ -36,7 +37,7 @@ class AmbiguousName(UnresolvedName):
 
 
 def shorten(text: str, length: int = 64) -> str:
-    """At most ``length`` characters of what a caller sent, so that errors never echo it at full size."""
+    """At most ``length`` characters of a caller's text, so that errors never echo it at full size."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -83,7 +84,7 @@ class Names:
         return ids[0]
 
     def nearest(self, name: str, limit: int = 3) -> list[str]:
-        """Labels that look like ``name``, best first. Reads every label: meant for a few thousand names."""
+        """Labels that look like ``name``, best first."""
         return closest(name, self.labels, limit)
 
     def ambiguous_labels(self) -> int:
@@ -91,8 +92,11 @@ class Names:
         return sum(len(ids) > 1 for ids in self._ids_of_label.values())
 
 
-def closest(name: str, labels: Sequence[str], limit: int) -> list[str]:
-    """The ``limit`` labels most like ``name`` regardless of case, best first; unlike ones are left out."""
+def closest(name: str, labels: Sequence[str], limit: int, *, likeness: float = 0.5) -> list[str]:
+    """The ``limit`` labels most like ``name`` regardless of case, best first; 1 is the likeness of equals."""
     by_folded = {label.casefold(): label for label in reversed(labels)}
-    found = difflib.get_close_matches(shorten(name).casefold(), list(by_folded), n=limit, cutoff=0.5)
-    return [by_folded[folded] for folded in found]
+    wanted = shorten(name).casefold()
+    found = process.extract(
+        wanted, by_folded.keys(), scorer=fuzz.ratio, limit=limit, score_cutoff=100 * likeness
+    )
+    return [by_folded[folded] for folded, _, _ in found]

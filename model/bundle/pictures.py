@@ -58,6 +58,7 @@ def entity_of(name: str) -> int | None:
 
 
 def media_type_of(name: str) -> str:
+    """Of a picture file in a bundle, by its suffix."""
     return MEDIA_TYPES[name.rpartition(".")[2]]
 
 

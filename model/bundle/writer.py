@@ -23,7 +23,7 @@ from momok.model.bundle.bundle import (
     Bundle,
     BundleError,
 )
-from momok.model.bundle.manifest import FileDigest, Manifest, digest_of
+from momok.model.bundle.manifest import CONCAT, FileDigest, Manifest, digest_of
 from momok.model.bundle.pictures import FOLDER, name_of, read_picture
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor
@@ -41,23 +41,23 @@ def save_bundle(
     manifest: Callable[[dict[str, FileDigest]], Manifest],
     check: Callable[[Bundle], None],
     pictures: Mapping[int, Path] | None = None,
-    indexes: Mapping[str, EntityIndex] | None = None,
+    index: EntityIndex | None = None,
 ) -> Manifest:
     """Write a bundle as a whole: it appears at ``path`` complete and checked, or not at all.
 
     ``write_names`` writes the vocabulary; ``manifest`` is given the digests of the other files; ``check`` is
-    given the bundle as it was read back, and raises where it is not what was meant; ``pictures`` are files by
-    entity; ``indexes`` what the manifest says, by space. Raises ``BundleError`` where ``path`` exists or
-    cannot be written, ``PictureError`` for a file that is no picture.
+    given the bundle as it was read back, and raises where it differs from the intention; ``pictures`` are
+    files by entity; ``index`` is the approximate index that the manifest names. Raises ``BundleError`` where
+    ``path`` exists or cannot be written, ``PictureError`` for a file that is no picture.
     """
     with new_directory(path, BundleError) as directory:
-        # Not save_file: it makes files that nobody but their owner may read, and services run as others.
+        # Not save_file: it makes files that only their owner may read, and services run as other users.
         (directory / WEIGHTS).write_bytes(tensors_as_bytes(_contiguous(model.state_dict())))
         (directory / ENTITIES).write_bytes(tensors_as_bytes(_candidate_tensors(candidates, model)))
         rows = {name: getattr(known, name) for name in ("queries", "offsets", "answers", "splits")}
         (directory / KNOWN).write_bytes(arrays_as_bytes(rows))
         write_names(directory / VOCABULARY)
-        names = [*FILES, *_write_indexes(directory, indexes or {})]
+        names = [*FILES, *_write_index(directory, index)]
         names += _write_pictures(directory, pictures or {})
         digests = {name: digest_of(directory / name) for name in names}
         text = manifest(digests).model_dump_json(indent=2)
@@ -70,13 +70,13 @@ def save_bundle(
     return written.manifest
 
 
-def _write_indexes(directory: Path, indexes: Mapping[str, EntityIndex]) -> list[str]:
-    if indexes:
-        (directory / "index").mkdir()
-    names = [f"index/{space}.faiss" for space in indexes]
-    for name, index in zip(names, indexes.values(), strict=True):
-        index.write(directory / name)
-    return names
+def _write_index(directory: Path, index: EntityIndex | None) -> list[str]:
+    if index is None:
+        return []
+    (directory / "index").mkdir()
+    name = f"index/{CONCAT}.faiss"
+    index.write(directory / name)
+    return [name]
 
 
 def _write_pictures(directory: Path, pictures: Mapping[int, Path]) -> list[str]:

@@ -1,7 +1,6 @@
 """AdaMF: adaptive fusion of any number of modalities, scored by RotatE (arXiv 2402.15444).
 
-AdaMF-MAT is the same model trained against generated modalities (``training/objectives/adamf.py``); it has a
-name of its own so that a bundle says how it was trained.
+AdaMF-MAT is the same model, trained by the objective ``adversarial``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from momok.model.networks.layers import Modules
 from momok.model.networks.modality import ModalityInput
 from momok.model.networks.rotate import RotatingConfig, RotatingPredictor
 from momok.model.rotation import rotate
-from momok.model.scores import Branch
+from momok.model.scores import RotateBranch
 
 
 class AdaMFConfig(RotatingConfig):
@@ -36,20 +35,19 @@ class AdaMFConfig(RotatingConfig):
     )
 
 
-@register("adamf-mat", AdaMFConfig)
 @register("adamf", AdaMFConfig)
 class AdaMF(RotatingPredictor):
     """All modalities of an entity fused into one complex vector, which relations rotate.
 
-    A learned modality is a table of width 2d of the model's own, whatever width the configuration gives it;
-    the others are projected to 2d. Relations are R phases; an inverse relation is the negated one.
+    A learned modality has a table of width 2d, whatever width the configuration gives it; the others are
+    projected to 2d. Relations are R phases; an inverse relation is the negated one.
     """
 
     config: AdaMFConfig
 
     def __init__(self, config: AdaMFConfig) -> None:
         width = 2 * config.dim
-        super().__init__(config, [Branch(JOINT, width, "rotate", config.margin)])
+        super().__init__(config, [RotateBranch(JOINT, width, config.margin)])
         self.inputs: Modules[nn.Embedding] = Modules(
             nn.Embedding(config.num_entities, width if shape.learned else shape.input_width)
             for shape in config.modalities
@@ -71,7 +69,7 @@ class AdaMF(RotatingPredictor):
     def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
         with torch.no_grad():
             for table, shape, given in zip(self.inputs, self.config.modalities, inputs, strict=True):
-                if not shape.learned:  # Its own start is as wide, and as large, as rotations want it.
+                if not shape.learned:  # A learned one starts in the range that rotations need.
                     table.weight.copy_(given.table)
             self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
 
@@ -84,8 +82,11 @@ class AdaMF(RotatingPredictor):
         fused_NX, weights_NM = self.fuse(parts, self.present)
         return Candidates({JOINT: fused_NX}, weights_NM, {})
 
+    def fused(self, entity_U: Tensor) -> Tensor:
+        return self.fuse(self.parts(entity_U), self.present[entity_U])[0]
+
     def parts(self, entity_B: Tensor) -> list[Tensor]:
-        """The modalities of entities before they are fused, float[B, 2d] each."""
+        """The modalities of entities before fusion, float[B, 2d] each."""
         pairs = zip(self.inputs, self.projections, strict=True)
         return [project(table(entity_B)) for table, project in pairs]
 

@@ -1,6 +1,9 @@
-"""Layers as answering needs them: made once from trained ones, with nothing left to do again for each query.
+"""Layers for inference: made once from trained ones, with everything precomputed that no query changes.
 
 Each holds the weights as they were when it was made; a layer that changes afterwards needs a new one.
+
+Axes: B queries, N entities, D width, M modalities, K experts, J attentions, R relations, G modalities or
+branches of one shape, X several parts side by side.
 """
 
 from __future__ import annotations
@@ -12,11 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from momok.model.arrays import Float32
 from momok.model.networks.layers import MIN_TEMPERATURE, AttentionFusion, ExpertBank, TuckerScorer
 
-SAID_BYTES = 1 << 28
-"""What experts say of entities is kept if it is no more: of 29,000 with 3 modalities of 256 and 3 experts."""
+KEPT_BYTES = 1 << 28
+"""Expert outputs of all entities are kept up to this size: 29,000 with 3 modalities of 256 and 3 experts."""
 
 
 class AffinePart(NamedTuple):
@@ -30,8 +32,8 @@ class AffinePart(NamedTuple):
 class AffineMaps:
     """Affine maps ``y_m = x_m A_m + c_m``, each with an input of its own.
 
-    Those of one shape are multiplied together: torch gives a batch of products to all of its threads, and a
-    product of a single row to one. After a scan has emptied the caches, every call that is saved counts.
+    Maps of one shape are multiplied together: torch gives a batch of products to all of its threads, and a
+    product of a single row to one.
     """
 
     def __init__(self, matrices: Sequence[Tensor], offsets: Sequence[Tensor]) -> None:
@@ -53,8 +55,8 @@ class AffineMaps:
 class InferenceExperts:
     """Expert banks of all modalities: views and the logits of the gates in one map for each.
 
-    What experts say of an entity depends on nothing else: of all modalities of one width it is float32[G, B,
-    K D + K], the views and then the logits.
+    The outputs of the experts depend on the entity alone: for all modalities of one width they are
+    float32[G, B, K D + K], the views and then the logits.
     """
 
     @torch.no_grad()
@@ -70,22 +72,24 @@ class InferenceExperts:
 
     @property
     def entity_bytes(self) -> int:
-        """The size of what experts say of one entity."""
+        """The size of the expert outputs of one entity."""
         return sum(part.offset.nbytes for part in self._maps.parts)
 
-    def say(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """What they say of entities, float32[G, B, K D + K], from their float32[B, D] in each modality."""
+    def outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Expert outputs float32[G, B, K D + K] of entities, from their float32[B, D] in each modality."""
         return list(self._maps(inputs))
 
-    def mix(self, said: Sequence[Tensor], temperature_B: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+    def mix(
+        self, outputs: Sequence[Tensor], temperature_B: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Mixed embeddings float32[B, D] and gates float32[B, K] of each modality."""
         floored_B1 = None if temperature_B is None else temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]
-        mixed, gates = ([said[0]] * sum(map(len, self.places)) for _ in range(2))
-        for places, said_GBX in zip(self.places, said, strict=True):
-            shape = (*said_GBX.shape[:2], self.num_experts, -1)
-            logits_GBK = said_GBX[..., -self.num_experts :]
+        mixed, gates = ([outputs[0]] * sum(map(len, self.places)) for _ in range(2))
+        for places, output_GBX in zip(self.places, outputs, strict=True):
+            shape = (*output_GBX.shape[:2], self.num_experts, -1)
+            logits_GBK = output_GBX[..., -self.num_experts :]
             gates_GBK = softmax(logits_GBK if floored_B1 is None else logits_GBK / floored_B1, dim=2)
-            views_GBKD = said_GBX[..., : -self.num_experts].view(shape)
+            views_GBKD = output_GBX[..., : -self.num_experts].view(shape)
             mixed_GBD = (gates_GBK[:, :, None] @ views_GBKD).squeeze(2)
             _put(places, mixed_GBD, mixed)
             _put(places, gates_GBK, gates)
@@ -99,11 +103,11 @@ class InferenceExperts:
 
 
 class EntityOutputs:
-    """What the experts say of entities; kept of all of them where that is ``SAID_BYTES`` at most.
+    """Expert outputs of entities, kept for all of them where that takes ``KEPT_BYTES`` at most.
 
-    Else it is made anew for each query, of the tables themselves and not of copies.
-    ``tables``: the inputs of all entities in each modality; ``reducers``: the maps that go before, by the
-    modality's place.
+    Else they are computed for each query from the tables, of which there are no copies. ``tables``: the
+    inputs of all entities in each modality; ``reducers``: the maps before the experts, by the modality's
+    place.
     """
 
     @torch.no_grad()
@@ -113,27 +117,21 @@ class EntityOutputs:
         self._tables, self._experts = tables, experts
         self._reducers = {place: deepcopy(reducer) for place, reducer in reducers.items()}
         self._kept: list[Tensor] | None = None
-        if len(tables[0]) * experts.entity_bytes <= SAID_BYTES:
-            self._kept = self._say(tables)
+        if len(tables[0]) * experts.entity_bytes <= KEPT_BYTES:
+            self._kept = self._outputs(tables)
 
-    def said_of(self, entity_B: Tensor) -> list[Tensor]:
-        """Of some entities, float32[G, B, K D + K]."""
+    def of(self, entity_B: Tensor) -> list[Tensor]:
+        """Expert outputs of some entities, float32[G, B, K D + K]."""
         if self._kept is None:
-            return self._say([table.index_select(0, entity_B) for table in self._tables])
-        return [said_GNX.index_select(1, entity_B) for said_GNX in self._kept]
+            return self._outputs([table.index_select(0, entity_B) for table in self._tables])
+        return [output_GNX.index_select(1, entity_B) for output_GNX in self._kept]
 
-    def said_of_one(self, entity: int) -> list[Float32]:
-        """Of one entity on a CPU, float32[G, K D + K]."""
-        if self._kept is None:
-            return [said_G1X[:, 0].numpy() for said_G1X in self.said_of(torch.tensor([entity]))]
-        return [said_GNX.numpy()[:, entity] for said_GNX in self._kept]
-
-    @torch.no_grad()  # The rest that queries need is made of weights that no gradient flows to.
-    def _say(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+    @torch.no_grad()  # All other inputs are weights without gradients.
+    def _outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         reduced = list(inputs)
         for place, reducer in self._reducers.items():
             reduced[place] = reducer(inputs[place])
-        return self._experts.say(reduced)
+        return self._experts.outputs(reduced)
 
 
 class InferenceFusion:
@@ -175,17 +173,17 @@ def softmax(logits: Tensor, dim: int) -> Tensor:
 
 
 @torch.no_grad()
-def fold_tucker(scorer: TuckerScorer, relation_UR: Tensor) -> tuple[Tensor, Tensor]:
-    """What a Tucker scorer does in evaluation with each of U relations: ``q = x A + c``.
+def tucker_of_relations(scorer: TuckerScorer, relation_RW: Tensor) -> tuple[Tensor, Tensor]:
+    """A Tucker scorer in evaluation, for each of R relations: ``q = x A + c``.
 
-    Returns ``A`` float32[U, D, D] and ``c`` float32[U, D]. Both batch norms are affine there:
+    Returns ``A`` float32[R, D, D] and ``c`` float32[R, D]. Both batch norms are affine there:
     ``((x s + t) M) s' + t' = x (s M s') + (t M) s' + t'``.
     """
     scale_D, shift_D = _affine(scorer.input_norm)
     scale_out_D, shift_out_D = _affine(scorer.output_norm)
-    matrix_UDD = scorer.matrices(relation_UR)
-    offset_UD = torch.addcmul(shift_out_D, shift_D @ matrix_UDD, scale_out_D)
-    return matrix_UDD.mul_(scale_D[:, None] * scale_out_D), offset_UD
+    matrix_RDD = scorer.matrices(relation_RW)
+    offset_RD = torch.addcmul(shift_out_D, shift_D @ matrix_RDD, scale_out_D)
+    return matrix_RDD.mul_(scale_D[:, None] * scale_out_D), offset_RD
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:

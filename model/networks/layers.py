@@ -30,10 +30,11 @@ class Modules(nn.ModuleList, Generic[ModuleT]):
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks cost little on a CPU, where torch draws one number a cell.
+    """Dropout with cheap masks on a CPU, where torch draws one number a cell.
 
     Here a cell takes one byte of a random number, so that the share dropped is ``p`` rounded to a multiple of
-    1 / 256; the rest is scaled by what is really kept, so that the mean stays.
+    1 / 256; the kept cells are scaled by the share that is really kept. Rates that would round to 0 or 1 are
+    torch's.
     """
 
     def __init__(self, p: float) -> None:
@@ -42,9 +43,10 @@ class Dropout(nn.Module):
         self._num_dropped = round(256 * p)
 
     def forward(self, given: Tensor) -> Tensor:
-        if not self.training or not self._num_dropped:
+        """``given`` with a share ``p`` of its cells 0, the others scaled; in training only."""
+        if not self.training or not self.p:
             return given
-        if given.device.type != "cpu":
+        if given.device.type != "cpu" or self._num_dropped in (0, 256):
             return F.dropout(given, self.p)
         words = torch.empty(-(-given.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.uint8)[: given.numel()].view(given.shape) >= self._num_dropped

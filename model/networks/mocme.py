@@ -1,6 +1,8 @@
 """MoCME: complementary views inside and across modalities, scored by RotatE (arXiv 2507.20620).
 
-Only the paper's prose was readable: this is our reading of it (docs/models.md names every choice).
+Only the paper's prose was readable; docs/models.md names every choice that it leaves open.
+
+Axes: B queries, N entities, M modalities, K views, F features, H hidden width, X width of the joint branch.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from momok.model.networks.layers import Modules, equal_weights
 from momok.model.networks.modality import ModalityInput
 from momok.model.networks.rotate import RotatingConfig, RotatingPredictor
 from momok.model.rotation import rotate
-from momok.model.scores import Branch
+from momok.model.scores import RotateBranch
 
 
 class MoCMEConfig(RotatingConfig):
@@ -34,7 +36,8 @@ class MoCMEConfig(RotatingConfig):
         True, description="Views weigh by how little they share; off, all views of a modality weigh the same."
     )
     inter_fusion: bool = Field(
-        True, description="Modalities weigh by how little they share; off, all that an entity has the same."
+        True,
+        description="Modalities weigh by how little they share; off, all present modalities weigh the same.",
     )
     temperature: float = Field(
         0.2, gt=0, description="τ of both fusions, in nats a component: smaller ones choose more sharply."
@@ -68,10 +71,9 @@ class ViewBank(nn.Module):
 class MoCME(RotatingPredictor):
     """Views weighed into modalities, modalities weighed into one complex vector, which relations rotate.
 
-    How complementary the views and the modalities of each entity are is stored with the entity
-    (``view_complementarity`` float32[N, M, K], ``modality_complementarity`` float32[N, M]; in nats a
-    component, larger is more). Training estimates it (``training/objectives/mocme.py``); weights are
-    ``softmax(c / τ)``, so that they are the entity's own, whoever else is asked about.
+    Each entity stores how complementary its views and modalities are (``view_complementarity``
+    float32[N, M, K], ``modality_complementarity`` float32[N, M]; in nats a component, larger is more).
+    Training estimates them; weights are ``softmax(c / τ)``, and depend on no other entity of a batch.
     """
 
     config: MoCMEConfig
@@ -81,7 +83,7 @@ class MoCME(RotatingPredictor):
 
     def __init__(self, config: MoCMEConfig) -> None:
         shapes, width = config.modalities, 2 * config.dim
-        super().__init__(config, [Branch(JOINT, width, "rotate", config.margin)])
+        super().__init__(config, [RotateBranch(JOINT, width, config.margin)])
         self.inputs: Modules[nn.Embedding] = Modules(
             nn.Embedding(config.num_entities, shape.input_width) for shape in shapes
         )
@@ -98,7 +100,7 @@ class MoCME(RotatingPredictor):
         with torch.no_grad():
             for place, (table, given) in enumerate(zip(self.inputs, inputs, strict=True)):
                 table.weight.copy_(given.table)
-                # Of all modalities alike: one net cannot serve numbers around 1 and rows of length 1.
+                # All modalities get one scale: one net cannot serve numbers around 1 and rows of length 1.
                 square = given.table[given.present].square().mean().clamp_min(torch.finfo().tiny)
                 self.input_scale[place] = square.rsqrt()
             self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
@@ -109,9 +111,12 @@ class MoCME(RotatingPredictor):
         return Encoding({JOINT: query_BX}, weights_BM, self._by_modality(gates), None)
 
     def candidates(self) -> Candidates:
-        everyone_N = torch.arange(self.config.num_entities, device=self.present.device)
-        joint_NX, weights_NM, gates = self.fuse(everyone_N)
+        entity_N = torch.arange(self.config.num_entities, device=self.present.device)
+        joint_NX, weights_NM, gates = self.fuse(entity_N)
         return Candidates({JOINT: joint_NX}, weights_NM, self._by_modality(gates))
+
+    def fused(self, entity_U: Tensor) -> Tensor:
+        return self.fuse(entity_U)[0]
 
     def fuse(self, entity_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Entities as complex vectors float[B, 2d], with modality weights float[B, M] and view weights
@@ -134,12 +139,12 @@ class MoCME(RotatingPredictor):
         return self._range / 2 * self.banks[place].views(self._input(place, entity_B))
 
     def view_weights(self, entity_B: Tensor) -> Tensor:
-        """How much each view counts in its modality, float[B, M, K]."""
+        """The weight of each view in its modality, float[B, M, K]."""
         given_BMK = self.view_complementarity[entity_B]
         return (given_BMK / self.config.temperature * self.config.intra_fusion).softmax(dim=2)
 
     def modality_weights(self, entity_B: Tensor) -> Tensor:
-        """How much each modality counts, float[B, M]; 0 where it is absent."""
+        """The weight of each modality, float[B, M]; 0 where it is absent."""
         present_BM = self.present[entity_B]
         if not self.config.inter_fusion:
             return equal_weights(present_BM)

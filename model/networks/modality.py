@@ -16,7 +16,7 @@ LIFT_BELOW = 32
 """Modalities with fewer features are lifted: a handful of numbers gives experts too little to work with."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Modality:
     """One modality of a graph of N entities.
 
@@ -105,7 +105,7 @@ class ModalitySpec(BaseModel):
         return features_nF
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModalityInput:
     """What a model starts a branch from: ``table`` float32[N, F], branch ``width`` D, ``present`` bool[N]."""
 
@@ -138,11 +138,17 @@ def _lift(features_nF: Tensor, width: int, generator: torch.Generator) -> Tensor
 
 
 def _principal_components(features_nF: Tensor, seen_n: Tensor, width: int) -> Tensor:
-    """The leading ``width`` components, float32[n, width]; the mean is kept out, signs are made definite."""
+    """The leading components, float32[n, D]; signs are made definite.
+
+    D is ``width``, or fewer where the seen rows span fewer directions: another direction would be constant
+    in training and noise for an unseen entity.
+    """
     mean_F = features_nF[seen_n].mean(dim=0)
     centred_nF = (features_nF[seen_n] - mean_F).double()
-    _, basis_FF = torch.linalg.eigh(centred_nF.T @ centred_nF)
-    basis_FD = basis_FF[:, -width:].flip(1)
+    variance_F, basis_FF = torch.linalg.eigh(centred_nF.T @ centred_nF)
+    # float32 features are known to 2^-24 of their length.
+    rank = int((variance_F > variance_F[-1] * len(centred_nF) * 2.0**-40).sum())
+    basis_FD = basis_FF[:, -max(min(width, rank), 1) :].flip(1)
     largest_D = basis_FD.abs().argmax(dim=0)
     basis_FD = basis_FD * basis_FD[largest_D, torch.arange(basis_FD.shape[1])].sign()
     reduced_nD: Tensor = ((features_nF - mean_F).double() @ basis_FD).float()

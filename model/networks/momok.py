@@ -1,4 +1,7 @@
-"""MoMoK: mixture of modality knowledge experts (arXiv 2405.16869), for any number of modalities."""
+"""MoMoK: mixture of modality knowledge experts (arXiv 2405.16869), for any number of modalities.
+
+Axes: B queries, N entities, R relations, D width, M modalities, K experts, G branches of one width.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from momok.model.networks.inference import (
     InferenceExperts,
     InferenceFusion,
     alike,
-    fold_tucker,
+    tucker_of_relations,
 )
 from momok.model.networks.layers import (
     AttentionFusion,
@@ -35,7 +38,6 @@ from momok.model.networks.layers import (
     equal_weights,
 )
 from momok.model.networks.modality import ModalityInput
-from momok.model.networks.one_query import OneQuery
 from momok.model.scores import Branch
 
 
@@ -69,7 +71,7 @@ class MoMoKConfig(ModelConfig):
 class MoMoK(LinkPredictor):
     """Experts in each modality, a Tucker scorer in each branch, and a joint branch over all modalities.
 
-    Without the joint branch nothing is fused: the modality weights then are equal among those an entity has.
+    Without the joint branch nothing is fused: then all present modalities of an entity weigh the same.
     """
 
     config: MoMoKConfig
@@ -126,8 +128,8 @@ class MoMoK(LinkPredictor):
         mixed, gates = self._mix([table(entity_B) for table in self.inputs], temperature_B)
         inputs, weights_BM = self._fuse(mixed, self.present[entity_B])
         query = {
-            branch.name: scorer(mixed_BD, relation_UR, groups)
-            for branch, scorer, mixed_BD, relation_UR in zip(
+            branch.name: scorer(mixed_BD, relation_RW, groups)
+            for branch, scorer, mixed_BD, relation_RW in zip(
                 self.branches,
                 self.scorers,
                 inputs,
@@ -140,13 +142,13 @@ class MoMoK(LinkPredictor):
     def inference_encoder(self) -> InferenceEncoder:
         return MoMoKInference(self)
 
-    def relation_vectors(self, relation_U: Tensor) -> list[Tensor]:
-        """Vectors of relations in each branch, float32[U, relation_width], the joint one last."""
-        relations = [table(relation_U) for table in self.relations]
+    def relation_vectors(self, relation_R: Tensor) -> list[Tensor]:
+        """Vectors of relations in each branch, float32[R, relation_width], the joint one last."""
+        relations = [table(relation_R) for table in self.relations]
         if self.relation_fusion is None:
             return relations
-        fused_UD, _ = self.relation_fusion(relations)
-        return [*relations, fused_UD]
+        fused_RD, _ = self.relation_fusion(relations)
+        return [*relations, fused_RD]
 
     def candidates(self) -> Candidates:
         mixed, gates = self._mix([table.weight for table in self.inputs], None)
@@ -154,8 +156,12 @@ class MoMoK(LinkPredictor):
         vectors = {branch.name: rows for branch, rows in zip(self.branches, outputs, strict=True)}
         return Candidates(vectors, weights_NM, self._by_modality(gates))
 
+    @property
+    def num_experts(self) -> int:
+        return self.config.num_experts
+
     def expert_views(self, entity_B: Tensor, experts: Sequence[Sequence[int]]) -> list[Tensor]:
-        """What the experts chosen in each modality say before mixing, float32[B, chosen, D] each."""
+        """The outputs of the experts chosen in each modality, before mixing: float32[B, chosen, D] each."""
         return [
             bank.views(reducer(table(entity_B)), chosen)
             for table, reducer, bank, chosen in zip(
@@ -173,11 +179,11 @@ class MoMoK(LinkPredictor):
         return [mixed for mixed, _ in pairs], [gates for _, gates in pairs]
 
     def _fuse(self, mixed: list[Tensor], present_BM: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What each branch works with, the joint one last, and the modality weights float32[B, M]."""
+        """The input of each branch, the joint one last, and the modality weights float32[B, M]."""
         if self.entity_fusion is None:
             return mixed, equal_weights(present_BM)
-        fused_BD, weights_JBM = self.entity_fusion(mixed, present_BM)
-        return [*mixed, fused_BD], weights_JBM.mean(dim=0)
+        fused_BD, weights_of_attentions = self.entity_fusion(mixed, present_BM)
+        return [*mixed, fused_BD], weights_of_attentions.mean(dim=0)
 
     def _by_modality(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
         return dict(zip(self.modality_names, values, strict=True))
@@ -192,9 +198,9 @@ class MoMoK(LinkPredictor):
 
 
 class MoMoKInference(InferenceEncoder):
-    """MoMoK's query side.
+    """MoMoK as it encodes queries in evaluation.
 
-    A folded relation is a matrix float32[G, D, D] and an offset float32[G, 1, D] for every G branches of one
+    A cached relation is a matrix float32[G, D, D] and an offset float32[G, 1, D] for every G branches of one
     width.
     """
 
@@ -214,23 +220,12 @@ class MoMoKInference(InferenceEncoder):
         )
         self._absent_NM = ~model.present
         self._same_width = alike([branch.width for branch in model.branches])
-        self._one_query: OneQuery | None = None
-        if not model.present.is_cuda:
-            self._one_query = OneQuery(
-                self._entities,
-                self._experts,
-                self._fusion,
-                self._absent_NM,
-                self._temperature_R,
-                [branch.name for branch in model.branches],
-                self._same_width,
-            )
 
     @torch.no_grad()
-    def fold(self, relations: Sequence[int]) -> list[CachedRelation]:
-        assert not self._model.training, "dropout would be folded in"
+    def prepare(self, relations: Sequence[int]) -> list[CachedRelation]:
+        assert not self._model.training, "dropout would be cached"
         vectors = self._model.relation_vectors(torch.tensor(relations, device=self._absent_NM.device))
-        pairs = [fold_tucker(*pair) for pair in zip(self._model.scorers, vectors, strict=True)]
+        pairs = [tucker_of_relations(*pair) for pair in zip(self._model.scorers, vectors, strict=True)]
         parts = []
         for branches in self._same_width:
             matrices, offsets = zip(*(pairs[branch] for branch in branches), strict=True)
@@ -239,31 +234,29 @@ class MoMoKInference(InferenceEncoder):
             parts.append([torch.stack(of_relation)[:, None] for of_relation in zip(*offsets, strict=True)])
         return list(zip(*parts, strict=True))
 
-    def encode(self, entity_B: Tensor, relation_B: Tensor, folded: Mapping[int, CachedRelation]) -> Encoding:
-        if self._one_query is not None and len(entity_B) == 1:
-            return self._one_query.encode(int(entity_B), *next(iter(folded.items())))
+    def encode(self, entity_B: Tensor, relation_B: Tensor, cached: Mapping[int, CachedRelation]) -> Encoding:
         temperature_B = None
         if self._temperature_R is not None:
             temperature_B = self._temperature_R.index_select(0, relation_B)
-        mixed, gates = self._experts.mix(self._entities.said_of(entity_B), temperature_B)
+        mixed, gates = self._experts.mix(self._entities.of(entity_B), temperature_B)
         absent_BM = self._absent_NM.index_select(0, entity_B)
         if self._fusion is None:
             weights_BM = equal_weights(~absent_BM)
         else:
             fused_BD, weights_BM = self._fusion(mixed, absent_BM)
             mixed.append(fused_BD)
-        query = self._multiply(mixed, relation_B, folded)
+        query = self._multiply(mixed, relation_B, cached)
         by_modality = dict(zip(self._model.modality_names, gates, strict=True))
         return Encoding(query, weights_BM, by_modality, temperature_B)
 
     def _multiply(
-        self, inputs: Sequence[Tensor], relation_B: Tensor, folded: Mapping[int, CachedRelation]
+        self, inputs: Sequence[Tensor], relation_B: Tensor, cached: Mapping[int, CachedRelation]
     ) -> dict[str, Tensor]:
         """Rows of each branch, by its name, times the matrices of their relations, plus the offsets."""
         # One query, or one relation: nothing to sort.
-        groups = RelationGroups(relation_B) if len(folded) > 1 else None
-        relations = folded if groups is None else groups.unique.tolist()
-        parts = list(zip(*(folded[relation] for relation in relations), strict=True))
+        groups = RelationGroups(relation_B) if len(cached) > 1 else None
+        relations = cached if groups is None else groups.unique.tolist()
+        parts = list(zip(*(cached[relation] for relation in relations), strict=True))
         outputs: dict[int, Tensor] = {}
         for branches, matrices, offsets in zip(self._same_width, parts[::2], parts[1::2], strict=True):
             input_GBD = torch.stack([inputs[branch] for branch in branches])

@@ -1,4 +1,4 @@
-"""RelationCache: what queries share that ask for the same relation, made once and kept within a budget."""
+"""RelationCache: the tensors that queries of one relation share, computed once and kept within a budget."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from momok.model.networks.base import CachedRelation, Encoding, InferenceEncoder
 
-FOLDED_AT_ONCE = 32
-"""Relations folded together: enough to read each core once for many, few enough to bound the memory."""
+PREPARED_AT_ONCE = 32
+"""Relations prepared together: enough to read each core once for many, few enough to bound the memory."""
 
 
 class RelationCache:
-    """The folded relations of a query side; those used last are kept, up to ``budget_bytes``.
+    """Prepared relations of an inference encoder; the last used are kept, up to ``budget_bytes``.
 
     ``hits`` and ``misses`` count the distinct relations of each batch that were kept or not, ``evicted``
-    those that made room. Several threads may use one.
+    the ones that made room. Several threads may use one.
     """
 
-    def __init__(self, side: InferenceEncoder, budget_bytes: int) -> None:
-        self._side = side
-        self._kept: OrderedDict[int, CachedRelation] = OrderedDict()  # Those used longest ago first.
+    def __init__(self, encoder: InferenceEncoder, budget_bytes: int) -> None:
+        self._encoder = encoder
+        self._kept: OrderedDict[int, CachedRelation] = OrderedDict()  # The least recently used first.
         self.budget_bytes = budget_bytes
         self.size_bytes = 0
         self.hits = self.misses = self.evicted = 0
@@ -37,15 +37,15 @@ class RelationCache:
         return relation in self._kept
 
     def encode(self, entity_B: Tensor, relation_B: Tensor, together: Sequence[int] = ()) -> Encoding:
-        """As ``LinkPredictor.encode``, by the weights that the query side was made with; ``together`` as in
+        """As ``LinkPredictor.encode``, by the weights that the encoder was made with; ``together`` as in
         ``of``."""
-        return self._side.encode(entity_B, relation_B, self.of(relation_B.tolist(), together))
+        return self._encoder.encode(entity_B, relation_B, self.of(relation_B.tolist(), together))
 
     def of(self, relations: Iterable[int], together: Sequence[int] = ()) -> dict[int, CachedRelation]:
-        """Each distinct relation, folded. What is not kept is folded now, and kept if it fits the budget.
+        """The tensors of each distinct relation; missing ones are prepared, and kept if they fit the budget.
 
-        The last bits of what is folded depend on the company. Whoever wants them to be the same again says
-        what is folded ``together``: all of these, wherever one of them is missing.
+        The last bits of a product depend on the relations prepared beside it. For bits that can be repeated,
+        ``together`` names the relations that are always prepared as one: all of them where one is missing.
         """
         with self._lock:
             asked = list(dict.fromkeys(relations))
@@ -56,51 +56,51 @@ class RelationCache:
             for relation in found:
                 self._kept.move_to_end(relation)
             if missing:
-                assert not together or set(asked) <= set(together), "others than are folded together"
-                for relation, folded in self._fold(together or missing):
-                    found[relation] = folded
-                    self._keep(relation, folded)
+                assert not together or set(asked) <= set(together), "relations beyond those prepared together"
+                for relation, cached in self._prepare(together or missing):
+                    found[relation] = cached
+                    self._keep(relation, cached)
             return {relation: found[relation] for relation in asked}
 
     def warm(self, relations: Iterable[int], *, within_s: float = float("inf")) -> None:
-        """Fold what is not kept yet, in the order given, until the budget or the time is spent.
+        """Prepare missing relations in the order given, until the budget or the time is spent.
 
-        Evicts nothing, counts nothing, and what comes first here will be evicted last.
+        Evicts nothing, counts nothing; the first of these relations will be evicted last.
         """
         deadline = perf_counter() + within_s
         with self._lock:
             missing = [relation for relation in dict.fromkeys(relations) if relation not in self._kept]
-            for relation, folded in self._fold(missing, deadline):
-                size_bytes = _size_bytes(folded)
+            for relation, cached in self._prepare(missing, deadline):
+                size_bytes = _size_bytes(cached)
                 if self.size_bytes + size_bytes > self.budget_bytes:
                     return
-                self._kept[relation] = folded
+                self._kept[relation] = cached
                 self._kept.move_to_end(relation, last=False)
                 self.size_bytes += size_bytes
 
-    def _keep(self, relation: int, folded: CachedRelation) -> None:
+    def _keep(self, relation: int, cached: CachedRelation) -> None:
         if relation in self._kept:
             self.size_bytes -= _size_bytes(self._kept.pop(relation))
-        size_bytes = _size_bytes(folded)
+        size_bytes = _size_bytes(cached)
         if size_bytes > self.budget_bytes:
             return
-        self._kept[relation] = folded
+        self._kept[relation] = cached
         self.size_bytes += size_bytes
         while self.size_bytes > self.budget_bytes:
             _, oldest = self._kept.popitem(last=False)
             self.size_bytes -= _size_bytes(oldest)
             self.evicted += 1
 
-    def _fold(
+    def _prepare(
         self, relations: Sequence[int], deadline: float = float("inf")
     ) -> Iterator[tuple[int, CachedRelation]]:
         """Some relations at a time, none begun after ``deadline`` (of ``perf_counter``)."""
-        for start in range(0, len(relations), FOLDED_AT_ONCE):
+        for start in range(0, len(relations), PREPARED_AT_ONCE):
             if perf_counter() >= deadline:
                 return
-            part = relations[start : start + FOLDED_AT_ONCE]
-            yield from zip(part, self._side.fold(part), strict=True)
+            part = relations[start : start + PREPARED_AT_ONCE]
+            yield from zip(part, self._encoder.prepare(part), strict=True)
 
 
-def _size_bytes(folded: CachedRelation) -> int:
-    return sum(tensor.nbytes for tensor in folded)
+def _size_bytes(cached: CachedRelation) -> int:
+    return sum(tensor.nbytes for tensor in cached)

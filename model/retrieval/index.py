@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import faiss
 import numpy as np
 
-from momok.model.arrays import Bool, Float32, Int64
+from momok.model.arrays import Float32, Int64
 from momok.model.retrieval.index_spec import IndexSpec
 
 ADDED_AT_ONCE = 65_536
@@ -24,8 +24,8 @@ PQ_CODES = 256
 """The values of a byte of ``codes=pq``, each learned from at least one vector."""
 
 GPU_FETCHED, GPU_SQ8_FETCHED = 2048, 1023
-"""The most that one search on a GPU fetches, and the most lists that it probes; from lists with a byte a
-number it fetches less, as its processors' shared memory runs short (FAISS 1.15, its issue 3207)."""
+"""The most that one search on a GPU fetches, and the most lists that it probes; with a byte a number it
+fetches less, as shared memory runs short (FAISS 1.15, its issue 3207)."""
 
 GPU_SCRATCH = 64 << 20
 """Bytes that an index on a GPU works in; FAISS would take 1.5 GB for each."""
@@ -34,11 +34,10 @@ GPU_SCRATCH = 64 << 20
 class EntityIndex:
     """A FAISS index over vectors float32[N, D] by inner product.
 
-    ``most_fetched`` is the deepest search that it can do; where it does not ``select``, it finds among all.
+    ``most_fetched`` is the deepest search that it can do.
     """
 
     most_fetched = sys.maxsize
-    selects = True
 
     def __init__(self, index: Any, spec: IndexSpec) -> None:
         self.spec = spec
@@ -48,7 +47,7 @@ class EntityIndex:
     def build(
         cls, vectors_ND: Float32, spec: IndexSpec, progress: Callable[[int], object] | None = None
     ) -> Self:
-        """Train where the kind needs it, and add; ``progress`` is told how many vectors were added.
+        """Train where the kind needs it, and add; ``progress`` gets the number of vectors added.
 
         Raises ``ValueError`` where the vectors are too few, or of another width than the kind takes.
         """
@@ -60,7 +59,7 @@ class EntityIndex:
             index.hnsw.efConstruction = spec.build_depth
         if not index.is_trained:
             index.cp.niter = ITERATIONS
-            index.cp.min_points_per_centroid = 1  # Small graphs are told by their recall, not by warnings.
+            index.cp.min_points_per_centroid = 1  # The measured recall says more than FAISS's warnings.
             index.cp.max_points_per_centroid = POINTS_A_LIST
             step = max(num_entities // max(POINTS_A_LIST * spec.lists, 16_384), 1)
             learned_CD = np.ascontiguousarray(vectors_ND[::step])
@@ -78,7 +77,7 @@ class EntityIndex:
 
     @classmethod
     def read(cls, path: Path, spec: IndexSpec, num_entities: int, width: int) -> Self:
-        """Raises ``ValueError`` for a file that is not such an index of so many vectors."""
+        """Raises ``ValueError`` for a file that is not such an index of this many vectors."""
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
@@ -97,7 +96,7 @@ class EntityIndex:
 
     @property
     def size_bytes(self) -> int:
-        """As it is written."""
+        """Of the file."""
         return int(faiss.serialize_index(self._index).nbytes)
 
     def with_spec(self, spec: IndexSpec) -> EntityIndex:
@@ -109,12 +108,12 @@ class EntityIndex:
     def on_gpu(self, device: int) -> EntityIndex:
         """A copy on a GPU; this one where FAISS has none there.
 
-        That is: it was built without GPUs or sees none, knows no such kind or effort, or lacks the memory.
+        FAISS may be built without GPUs or see none, not support the kind or effort, or lack the memory.
         """
         library = cast(Any, faiss)
         if not _suits_gpu(self.spec) or device >= library.get_num_gpus():
             return self
-        # For each index its own: two threads must not use the same at a time, as in a reload they would.
+        # One for each index: two threads must not share it, as they would in a reload.
         resources = library.StandardGpuResources()
         resources.setTempMemory(GPU_SCRATCH)
         try:
@@ -122,26 +121,23 @@ class EntityIndex:
         except RuntimeError:
             return self
 
-    def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
+    def search(self, query_BD: Float32, depth: int) -> tuple[Float32, Int64]:
         """The ``depth`` best inner products of each query, descending, and their entity ids.
 
-        float32[B, depth] and int64[B, depth]; where fewer are found the id is -1. ``allowed_N``: whom to
-        find, the same for all queries.
+        float32[B, depth] and int64[B, depth]; where fewer are found the id is -1.
         """
         score_BC, entity_BC = self._index.search(
-            np.ascontiguousarray(query_BD), depth, params=self._parameters(depth, allowed_N)
+            np.ascontiguousarray(query_BD), depth, params=self._parameters(depth)
         )
         return score_BC, entity_BC
 
-    def _parameters(self, depth: int, allowed_N: Bool | None) -> Any:
-        given, library = {}, cast(Any, faiss)  # Its stubs know neither these parameters nor these classes.
-        if allowed_N is not None:
-            given["sel"] = library.IDSelectorBitmap(np.packbits(allowed_N, bitorder="little"))
+    def _parameters(self, depth: int) -> Any:
+        library = cast(Any, faiss)  # Its stubs know neither these parameters nor these classes.
         if self.spec.kind == "ivf":
-            return library.SearchParametersIVF(nprobe=self.spec.probes, **given)
+            return library.SearchParametersIVF(nprobe=self.spec.probes)
         if self.spec.kind == "hnsw":
-            return library.SearchParametersHNSW(efSearch=max(self.spec.search_depth, depth), **given)
-        return library.SearchParameters(**given)
+            return library.SearchParametersHNSW(efSearch=max(self.spec.search_depth, depth))
+        return None
 
 
 def _suits_gpu(spec: IndexSpec) -> bool:
@@ -155,17 +151,15 @@ def _most_on_gpu(spec: IndexSpec) -> int:
 
 
 class _GpuIndex(EntityIndex):
-    """One that lies on a GPU, where FAISS would ignore a selector, and fetches not too many."""
-
-    selects = False
+    """An index that lies on a GPU, where FAISS fetches a limited number."""
 
     def __init__(self, index: Any, spec: IndexSpec, resources: Any) -> None:
         super().__init__(index, spec)
         self.most_fetched = _most_on_gpu(spec)
-        self._resources = resources  # The index works in them for as long as it is there.
+        self._resources = resources  # The index works in them as long as it lives.
 
-    def search(self, query_BD: Float32, depth: int, allowed_N: Bool | None = None) -> tuple[Float32, Int64]:
-        assert allowed_N is None and depth <= self.most_fetched, "Search asks for what the index can do"
+    def search(self, query_BD: Float32, depth: int) -> tuple[Float32, Int64]:
+        assert depth <= self.most_fetched, "Search asks for what the index can do"
         try:
             return super().search(query_BD, depth)
         except RuntimeError as error:

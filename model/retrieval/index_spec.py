@@ -1,4 +1,4 @@
-"""IndexSpec: what an index of candidates is built with, and searched with."""
+"""IndexSpec: the parameters with which an index of candidates is built and searched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 IndexKind = Literal["flat", "hnsw", "ivf"]
 
 MANY_ENTITIES = 100_000
-"""From here on a scan takes so long that an approximate index is built unless another is asked for."""
+"""From here on an approximate index is built unless another is asked for, as a scan takes long."""
 
 LEAST_IN_LIST = 39
 """Fewer entities an inverted list are too few to learn its centre from."""
@@ -22,15 +22,15 @@ PARAMETERS: dict[IndexKind, tuple[str, ...]] = {
     "hnsw": ("links", "build_depth", "search_depth", "fetched"),
     "ivf": ("lists", "probes", "codes", "fetched"),
 }
-"""The fields of a spec that say something, by kind."""
+"""The fields of a spec that have an effect, by kind."""
 
 
 class IndexSpec(BaseModel):
-    """What an index is built with, and searched with; fields of other kinds say nothing."""
+    """The parameters of one kind of index; fields of other kinds have no effect."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: IndexKind = Field("flat", description="flat compares with everyone and is exact.")
+    kind: IndexKind = Field("flat", description="flat compares with all entities and is exact.")
     lists: int = Field(1, ge=1, description="ivf: inverted lists; more are read quicker and built slower.")
     probes: int = Field(1, ge=1, description="ivf: lists read by a query; more find more.")
     codes: Literal["flat", "sq8", "pq"] = Field(
@@ -56,7 +56,7 @@ class IndexSpec(BaseModel):
 
     @classmethod
     def parse(cls, text: str, num_entities: int) -> Self:
-        """Of ``KIND[,FIELD=VALUE…]``, the rest chosen for so many entities. Raises ``ValueError``."""
+        """From ``KIND[,FIELD=VALUE…]``; other fields go with the size. Raises ``ValueError``."""
         kind, *pairs = text.split(",")
         if kind not in PARAMETERS:
             raise ValueError(f"{kind!r} is no kind of index; take one of {', '.join(PARAMETERS)}")
@@ -75,7 +75,7 @@ class IndexSpec(BaseModel):
             raise ValueError(f"{first['loc'][0]}={first['input']}: {first['msg']}") from None
 
     def __str__(self) -> str:
-        """In the words of ``parse``."""
+        """As ``parse`` reads it."""
         return ",".join([self.kind, *(f"{name}={value}" for name, value in self.parameters.items())])
 
     @property
@@ -84,17 +84,17 @@ class IndexSpec(BaseModel):
 
     @property
     def engine(self) -> str:
-        """What answers say of it."""
+        """Its name in answers."""
         return f"faiss-{self.kind}"
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The fields that say something for its kind."""
+        """The fields that have an effect on its kind."""
         return {name: getattr(self, name) for name in PARAMETERS[self.kind]}
 
     @property
     def efforts(self) -> dict[str, int]:
-        """The fields that a search may be given more of, to find more, and the most that makes sense."""
+        """The fields that make a search find more, and the largest useful value of each."""
         most = {"probes": self.lists, "search_depth": MOST_EFFORT, "fetched": MOST_EFFORT}
         return {name: most[name] for name in PARAMETERS[self.kind] if name in most}
 

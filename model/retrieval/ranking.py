@@ -12,13 +12,12 @@ import numpy as np
 from momok.model.arrays import Float64, Int64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranking:
     """The answer to one query, best first by float64 score; ties by entity id.
 
     ``entities`` int64[C], ``scores`` float64[C], ``branch_values`` float64[C, branches] in the unit of the
-    decision, C ≤ k. ``exact``: these provably are the best. ``engine`` says how they were found, ``depth``
-    how deep a search went (0 where none did).
+    fusion, C ≤ k. ``exact``: these provably are the best. ``engine`` says how they were found.
     """
 
     entities: Int64
@@ -26,15 +25,14 @@ class Ranking:
     branch_values: Float64
     exact: bool
     engine: str
-    depth: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Rankings:
     """Rankings one after the other; ``rankings[row]`` and iterating give each as a ``Ranking``.
 
-    ``bounds``, B + 1 of them: row ``b`` has ``entities[bounds[b]:bounds[b + 1]]``, and so on. Whoever takes
-    the columns is spared an object a query.
+    ``bounds``, B + 1 of them: row ``b`` has ``entities[bounds[b]:bounds[b + 1]]``, and so on. Columns spare
+    an object a query.
     """
 
     bounds: list[int]
@@ -43,7 +41,11 @@ class Rankings:
     branch_values: Float64
     exact: list[bool]
     engines: list[str]
-    depths: list[int]
+
+    @classmethod
+    def none(cls, num_branches: int) -> Self:
+        """No ranking at all."""
+        return cls([0], np.empty(0, np.int64), np.empty(0), np.empty((0, num_branches)), [], [])
 
     @classmethod
     def joined(cls, parts: Sequence[Rankings]) -> Self:
@@ -55,7 +57,6 @@ class Rankings:
             np.concatenate([part.branch_values for part in parts]),
             [exact for part in parts for exact in part.exact],
             [engine for part in parts for engine in part.engines],
-            [depth for part in parts for depth in part.depths],
         )
 
     @property
@@ -75,7 +76,6 @@ class Rankings:
             self.branch_values[candidates],
             self.exact[row],
             self.engines[row],
-            self.depths[row],
         )
 
     def __iter__(self) -> Iterator[Ranking]:
@@ -109,5 +109,4 @@ class Rankings:
             self.branch_values[place_P],
             [self.exact[row] for row in rows],
             [self.engines[row] for row in rows],
-            [self.depths[row] for row in rows],
         )

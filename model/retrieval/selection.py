@@ -10,7 +10,7 @@ import numpy as np
 from momok.model.arrays import Bool, Float64, Int64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selection:
     """The best ``k`` of ``candidates`` (all where None) not ``excluded``; both int64, sorted, distinct."""
 
@@ -22,7 +22,7 @@ class Selection:
         assert self.k >= 1, "a query asks for at least one candidate"
 
     def allowed(self, num_entities: int) -> Bool:
-        """bool[N]: who may be answered."""
+        """bool[N]: the entities that may be answered."""
         allowed_N = np.full(num_entities, self.candidates is None)
         if self.candidates is not None:
             allowed_N[self.candidates] = True
@@ -30,12 +30,12 @@ class Selection:
         return allowed_N
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proposal:
     """Pairs ``rows``, ``entities`` (int64[P], rows ascending), each once, all of them allowed.
 
-    ``ceilings`` float64[B]: what is left out of a row scores less than or as much as this; -inf where nothing
-    is left out that could be among the best k, NaN where nothing is known of it.
+    ``ceilings`` float64[B]: no candidate left out of a row scores more than this; -inf where none left out
+    can be among the best k, NaN where nothing is known of them.
     """
 
     rows: Int64
@@ -51,7 +51,7 @@ def excluded_pairs(selections: Sequence[Selection]) -> tuple[Int64, Int64]:
 
 
 def gathered(selections: Sequence[Selection]) -> Proposal:
-    """Everyone whom each query offers; all of them must name candidates."""
+    """All candidates that each query names, without the excluded."""
     lists = []
     for selection in selections:
         assert selection.candidates is not None

@@ -1,8 +1,12 @@
-"""EntityTable: the vectors of all candidates, the branches side by side, and what float32 may get wrong."""
+"""EntityTable: the vectors of all candidates, the branches side by side, and their exact scores.
+
+Axes: N entities, B queries, P pairs of a query and an entity, D width of a branch, X widths of all branches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -10,106 +14,71 @@ from momok.model.arrays import Float32, Float64, Int64
 from momok.model.scores import Branch
 
 RESCORED_AT_ONCE = 64
-"""Pairs rescored at a time: so few that float64 products stay in a processor's caches."""
+"""Pairs scored at a time: few enough that float64 products stay in a processor's caches."""
 
 ROWS_AT_ONCE = 4096
 
-OVERFLOW = 2.0**127
-"""Inner products that stay below this stay finite in float32, partial sums included."""
-
 
 class EntityTable:
-    """``joined_NX`` float32[N, X], X the sum of the branches' widths; ``columns``: the slice of each branch.
+    """``joined_NX`` float32[N, X]: the tables of the branches side by side; ``columns``: a slice a branch.
 
-    ``table``: branch -> float32[N, D]. Raises ``ValueError`` for vectors that are not finite.
+    Raises ``ValueError`` for vectors that are not finite or do not fit the branches.
     """
 
-    def __init__(self, branches: Sequence[Branch], table: Mapping[str, Float32]) -> None:
-        self.names = [branch.name for branch in branches]
-        self.joined_NX = _side_by_side([table[name] for name in self.names])
-        ends = np.cumsum([branch.width for branch in branches])
-        self.columns = [slice(int(e) - b.width, int(e)) for b, e in zip(branches, ends, strict=True)]
-        if self.joined_NX.shape[1] != ends[-1]:
-            raise ValueError(f"the tables are {self.joined_NX.shape[1]} wide, the branches {ends[-1]}")
-        self._longest = {columns.start: self._longest_in(columns) for columns in self.columns}
-        self._longest_whole = self._longest_in(self.whole)
-        if not np.isfinite(self._longest_whole):
-            raise ValueError("the entity table holds values that are not finite")
+    def __init__(self, branches: Sequence[Branch], joined_NX: Float32) -> None:
+        self.branches = tuple(branches)
+        self.joined_NX = joined_NX
+        self.columns = columns_of(branches)
+        self._longest: dict[tuple[Branch, int], float] = {}
+        if joined_NX.shape[1] != self.columns[-1].stop:
+            raise ValueError(f"the tables are {joined_NX.shape[1]} wide, branches {self.columns[-1].stop}")
+        for branch, columns in zip(self.branches, self.columns, strict=True):
+            if not np.isfinite(self.longest(branch, columns)):
+                raise ValueError("the entity table holds values that are not finite")
+
+    @classmethod
+    def of(cls, branches: Sequence[Branch], tables: Mapping[str, Float32]) -> EntityTable:
+        """From branch -> float32[N, D]; copies them."""
+        return cls(branches, np.concatenate([tables[branch.name] for branch in branches], axis=1))
 
     def __len__(self) -> int:
         return len(self.joined_NX)
 
-    @property
-    def whole(self) -> slice:
-        return slice(0, self.joined_NX.shape[1])
-
     def join(self, query: Mapping[str, Float32]) -> Float32:
-        """``query``: branch -> float32[B, D] side by side. Raises ``ValueError`` where it does not fit."""
-        for name, columns in zip(self.names, self.columns, strict=True):
-            width, given = columns.stop - columns.start, query[name].shape[1]
-            if given != width:
-                raise ValueError(f"queries of {name!r} are {given} wide, its table {width}")
-        joined_BX = np.concatenate([query[name] for name in self.names], axis=1)
+        """``query``: branch -> float32[B, D], side by side. Raises ``ValueError`` where it does not fit."""
+        for branch in self.branches:
+            if query[branch.name].shape[1] != branch.width:
+                given = query[branch.name].shape[1]
+                raise ValueError(f"queries of {branch.name!r} are {given} wide, its table {branch.width}")
+        joined_BX = np.concatenate([query[branch.name] for branch in self.branches], axis=1)
         if not np.isfinite(joined_BX).all():
             raise ValueError("a query vector is not finite")
         return joined_BX
 
     def rescore(self, query_BX: Float32, row_P: Int64, entity_P: Int64) -> Float64:
-        """Branch scores float64[P, branches] of pairs (row of the queries, entity).
-
-        Multiplied and summed pair by pair rather than by a matrix product, whose rounding depends on where a
-        row stands: equal vectors must give equal scores, or ties would not be ties.
-        """
+        """Exact branch scores float64[P, branches] of pairs (row of the queries, entity)."""
         query64_BX = query_BX.astype(np.float64)
-        score_PB = np.empty((len(entity_P), len(self.columns)))
+        score_PS = np.empty((len(entity_P), len(self.branches)))
         for start in range(0, len(entity_P), RESCORED_AT_ONCE):
             part = slice(start, start + RESCORED_AT_ONCE)
-            product_pX = self.joined_NX.take(entity_P[part], axis=0).astype(np.float64)
-            product_pX *= query64_BX.take(row_P[part], axis=0)
-            for branch, columns in enumerate(self.columns):
-                score_PB[part, branch] = product_pX[:, columns].sum(axis=1)
-        return score_PB
+            query_pX = query64_BX.take(row_P[part], axis=0)
+            entity_pX = self.joined_NX.take(entity_P[part], axis=0).astype(np.float64)
+            for place, (branch, columns) in enumerate(zip(self.branches, self.columns, strict=True)):
+                score_PS[part, place] = branch.exact_scores(query_pX[:, columns], entity_pX[:, columns])
+        return score_PS
 
-    def rounding(self, query_BX: Float32, columns: slice) -> Float64:
-        """How far a float32 inner product over ``columns`` may lie from the exact one, float64[B].
-
-        ``D 2^-24 |q| |c|`` for D terms in any order (Higham 2002, equation 3.5), with room for the float64
-        side, and what is lost where numbers below 2^-126 are taken for 0. Infinite where sums might overflow.
-        """
-        query_BD = query_BX[:, columns].astype(np.float64)
-        width, length_B = query_BD.shape[1], np.sqrt((query_BD**2).sum(axis=1))
-        longest = self.longest(columns)
-        rounding_B = 1.01 * (width + 1) * 2.0**-24 * length_B * longest
-        underflow_B = width * 2.0**-125 * (1 + length_B + longest)
-        return np.where(length_B * longest < OVERFLOW, rounding_B + underflow_B, np.inf)
-
-    def longest(self, columns: slice) -> float:
-        """The length of the longest vector in ``columns``: those of a branch, or all."""
-        return self._longest_whole if columns == self.whole else self._longest[columns.start]
-
-    def longest_difference(self, other: Callable[[int, int], Float64], columns: slice) -> float:
-        """The length of the longest difference between a vector and that of ``other(start, stop)``,
-        float64[C, X], in ``columns``."""
-        return self._longest_in(columns, other)
-
-    def _longest_in(self, columns: slice, other: Callable[[int, int], Float64] | None = None) -> float:
-        longest = np.float64(0)
-        for start in range(0, len(self), ROWS_AT_ONCE):
-            stop = min(start + ROWS_AT_ONCE, len(self))
-            rows_CD = self.joined_NX[start:stop, columns].astype(np.float64)
-            if other is not None:
-                rows_CD -= other(start, stop)[:, columns]
-            longest = np.maximum(longest, (rows_CD**2).sum(axis=1).max())  # NaN stays NaN.
-        return float(np.sqrt(longest))
+    def longest(self, branch: Branch, columns: slice) -> float:
+        """The largest length of a vector in ``columns``, as ``branch`` measures it; NaN stays NaN."""
+        key = branch, columns.start
+        if key not in self._longest:
+            parts = range(0, len(self), ROWS_AT_ONCE)
+            rows = (self.joined_NX[start : start + ROWS_AT_ONCE, columns] for start in parts)
+            lengths = [branch.lengths(rows_CD.astype(np.float64)).max() for rows_CD in rows]
+            self._longest[key] = float(np.max(lengths))
+        return self._longest[key]
 
 
-def _side_by_side(tables: Sequence[Float32]) -> Float32:
-    """The tables as one array; without a copy where they already lie so, as a bundle loads them."""
-    width = sum(rows.shape[1] for rows in tables)
-    address = tables[0].__array_interface__["data"][0]
-    for rows in tables:
-        if rows.strides != (4 * width, 4) or rows.__array_interface__["data"][0] != address:
-            return np.ascontiguousarray(np.concatenate(tables, axis=1), dtype=np.float32)
-        address += 4 * rows.shape[1]
-    shape = (len(tables[0]), width)
-    return np.lib.stride_tricks.as_strided(tables[0], shape, tables[0].strides)
+def columns_of(spaces: Sequence[Branch]) -> list[slice]:
+    """The columns of spaces that lie side by side."""
+    ends = accumulate((space.width for space in spaces), initial=0)
+    return [slice(start, stop) for start, stop in pairwise(ends)]

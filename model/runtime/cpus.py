@@ -1,7 +1,7 @@
 """Processors that this process may use.
 
-Libraries count those of the machine, and in a container that may use two of its 64 they start 64 threads,
-which wait for one another.
+Libraries count the processors of the machine: in a container that may use two of 64 they start 64 threads,
+which wait for one another. loky also reads the limit, but not those of the groups above.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ROOT = Path("/sys/fs/cgroup")
 THREADS = "OMP_NUM_THREADS"
 
 _followed: dict[str, str] = {}
-"""What was set here, and not by an operator."""
+"""Variables that were set here, and not by an operator."""
 
 
 def follow_cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> None:
-    """No more threads than processors, unless ``OMP_NUM_THREADS`` says how many.
+    """Compute with no more threads than processors, unless ``OMP_NUM_THREADS`` sets a number.
 
-    To be called before anything is computed and before FAISS, which has an OpenMP of its own, is imported.
+    Call it before any computation, and before the import of FAISS, which has an OpenMP of its own.
     """
     if THREADS in os.environ:
         return
@@ -36,18 +36,10 @@ def follow_cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> None:
 
 
 def threads_beside_another() -> int:
-    """For a process that computes while this one needs a processor; what an operator has set stays."""
+    """Threads of a process that computes while this one needs a processor; an operator's number stays."""
     if _is_given():
         return torch.get_num_threads()
     return max(1, min(torch.get_num_threads(), usable_cpus() - 1))
-
-
-def helper_beside_another(groups: Path = GROUPS, root: Path = ROOT) -> bool:
-    """Whether such a process may have a thread that helps now and then: on two whole processors, one of which
-    is left to this process and has nothing to do most of the time."""
-    limit = cpu_limit(groups, root)
-    whole = usable_cpus(groups, root) if limit is None else min(usable_cpus(groups, root), int(limit))
-    return not _is_given() and threads_beside_another() == 1 < whole
 
 
 def _is_given() -> bool:
@@ -57,25 +49,25 @@ def _is_given() -> bool:
 
 
 def usable_cpus(groups: Path = GROUPS, root: Path = ROOT) -> int:
-    """By affinity and by the limit of the control group, rounded up; at least 1."""
+    """Processors by affinity and by the limit of the control group, rounded up; at least 1."""
     limit = cpu_limit(groups, root)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cpus if limit is None else max(1, min(cpus, ceil(limit)))
 
 
 def cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> float | None:
-    """The least limit, in processors, of the control groups (version 1 and 2) of this process; None without.
+    """The least limit, in processors, of this process's control groups (version 1 and 2); None without one.
 
-    Groups above count too. What cannot be read, as on systems without control groups, is no limit.
+    Groups above count too. A file that cannot be read, as on systems without control groups, is no limit.
     """
     limits = [limit for folder in _folders(groups, root) for limit in _limits(folder)]
     return min(limits, default=None)
 
 
 def _folders(groups: Path, root: Path) -> Iterator[Path]:
-    """Where the limits of our groups stand, and of those above them.
+    """Folders with the limits of our groups and of the groups above them.
 
-    A container often sees its own group as the root, under a path that is meaningful outside of it alone.
+    A container often sees its own group as the root, under a path that only has a meaning outside of it.
     """
     with suppress(OSError):
         for line in groups.read_text(encoding="utf-8").splitlines():
@@ -90,7 +82,7 @@ def _folders(groups: Path, root: Path) -> Iterator[Path]:
 
 
 def _limits(folder: Path) -> Iterator[float]:
-    """Of one group: ``cpu.max`` holds quota and period in microseconds, version 1 has a file for each."""
+    """Limits of one group: ``cpu.max`` holds quota and period in microseconds, in version 1 two files do."""
     with suppress(OSError, ValueError):
         quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         if quota != "max":

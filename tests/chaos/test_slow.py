@@ -107,7 +107,7 @@ def test_a_header_without_end_is_not_collected(to: Server) -> None:
     async def attack() -> None:
         reader, writer = await to.connect()
         writer.write(b"GET /livez HTTP/1.1\r\n")
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError):  # noqa: PT012
             for _ in range(2000):
                 writer.write(b"a: " + b"b" * 1000 + b"\r\n")
                 await writer.drain()

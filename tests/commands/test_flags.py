@@ -22,16 +22,16 @@ def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_the_help_lists_every_command_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     shown = help_of(capsys)
-    for name, command in COMMANDS.items():
-        assert command.run.__doc__
-        assert f"{name} {command.run.__doc__}" in shown
+    for name, (_, run) in COMMANDS.items():
+        assert run.__doc__
+        assert f"{name} {run.__doc__}" in shown
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = help_of(capsys, name)
     assert shown.startswith(f"usage: momok {name} ")
-    assert str(COMMANDS[name].run.__doc__) in shown
+    assert str(COMMANDS[name][1].__doc__) in shown
 
 
 @pytest.mark.parametrize(

@@ -135,5 +135,5 @@ def test_pauses_are_spread() -> None:
     assert len(pauses) > 25
     assert all(1 <= pause <= 1.5 for pause in pauses)
     assert all(0.2 <= _pause(None, 0.2) <= 0.3 for _ in range(50))
-    assert 0 <= _pause("nan", 0.2) <= 0.1
+    assert all(0.2 <= _pause(wrong, 0.2) <= 0.3 for wrong in ("nan", "-1", "soon", ""))
     assert all(0 <= _pause("Mon, 01 Jan 2001 00:00:00 GMT", 0.2) <= 0.1 for _ in range(50))

@@ -1,4 +1,4 @@
-"""`momok demo`, from nothing to an answer and back; the shape of the answer, not its luck."""
+"""`momok demo`: it builds, serves, answers, and starts again from what it built, whatever the ranks are."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def test_the_demo_builds_serves_answers_and_starts_again_from_what_it_built(tmp_
         with urllib.request.urlopen(f"{url}{flag}", timeout=10) as response:
             assert response.read() == (tmp_path / "demo" / "dataset" / "pictures" / "NOR.png").read_bytes()
         for command_line in curls():
-            if "Ferron" not in command_line and "MOMOK_KEY" not in command_line:  # Those are of other graphs.
-                told = json.loads(run_curl(command_line.replace("http://127.0.0.1:8000", url)))
-                assert "status" not in told, told
+            if "Ferron" not in command_line and "MOMOK_KEY" not in command_line:  # Of other graphs.
+                answer = json.loads(run_curl(command_line.replace("http://127.0.0.1:8000", url)))
+                assert "status" not in answer, answer
         with pytest.raises(urllib.error.HTTPError, match="404"):  # No entity has the key NOR/picture.
             get(f"{url}/v1/entities/NOR%2Fpicture")
         assert stop(process, signal.SIGINT) == 0
-    said = output.read_text(encoding="utf-8")
+    printed = output.read_text(encoding="utf-8")
     rank, total, new = map(
-        int, re.findall(r"held out of training, and right: .+, rank (\d+) of (\d+), or (\d+)", said)[0]
+        int, re.findall(r"held out of training, and right: .+, rank (\d+) of (\d+), or (\d+)", printed)[0]
     )
     assert 1 <= new <= rank <= total == model["counts"]["entities"]
-    assert "modalities trusted: structure" in said
+    assert "modalities trusted: structure" in printed
 
     again = tmp_path / "second.log"
     with running(*command, output=again) as process:

@@ -1,4 +1,4 @@
-"""Structure, image, text, numeric and audio: from raw files to gates, by the command line alone."""
+"""Five modalities, from raw files to gates, by the command line alone."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PLACES = ("river", "wood")
 COLOURS = ("crimson", "navy", "olive")
 NUM_BIRDS = 36
 SILENT = "bird 0"
-"""Nobody recorded it."""
+"""A bird without a recording."""
 
 RATE = 22_050
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Birds of three species: what they look, sound and weigh like follows from the species."""
+    """Raw files of birds whose pictures, sounds and sizes follow from their species."""
     folder = tmp_path_factory.mktemp("raw")
     for name in ("facts", "pictures", "sounds"):
         (folder / name).mkdir()
@@ -54,7 +54,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _draw(folder: Path, bird: str, kind: int, random: np.random.Generator) -> None:
-    """One picture, or a folder of two."""
+    """One picture of a bird, or a folder of two."""
     several = int(bird.split()[1]) % 4 == 0
     if several:
         (folder / bird).mkdir()
@@ -66,7 +66,7 @@ def _draw(folder: Path, bird: str, kind: int, random: np.random.Generator) -> No
 
 
 def _sing(folder: Path, bird: str, kind: int, random: np.random.Generator) -> None:
-    """A trill whose pitch is that of the species."""
+    """A recording: a trill at the pitch of the species."""
     second = np.arange(RATE // 2) / RATE
     hz = (3000, 400, 150)[kind] * (1 + 0.02 * random.normal())
     clip = 0.3 * np.sin(2 * np.pi * hz * second) * (1 + np.sin(2 * np.pi * 8 * second)) / 2
@@ -108,39 +108,39 @@ def test_from_raw_files_to_the_gates_of_five_modalities(raw: Path, tmp_path: Pat
         assert done.returncode == 0, done.stderr
     dataset = Dataset.open(data)
     assert tuple(modality.name for modality in dataset.modalities) == MODALITIES
-    having = {one.name: set() if one.rows is None else set(one.rows.tolist()) for one in dataset.modalities}
+    present = {one.name: set() if one.rows is None else set(one.rows.tolist()) for one in dataset.modalities}
     birds = {row for row, key in enumerate(dataset.entities.keys) if key.startswith("bird")}
-    assert having["image"] == having["text"] == having["numeric"] == birds
-    assert birds - having["audio"] == {dataset.entities.keys.index(SILENT)}
-    about = dataset.provenance["encoders"]
-    assert [about[name]["encoder"] for name in MODALITIES[1:]] == ["image", "text", "numeric", "audio"]
-    assert len(about["text"]["model"]["sha256"]) == 64
+    assert present["image"] == present["text"] == present["numeric"] == birds
+    assert birds - present["audio"] == {dataset.entities.keys.index(SILENT)}
+    encoders = dataset.provenance["encoders"]
+    assert [encoders[name]["encoder"] for name in MODALITIES[1:]] == ["image", "text", "numeric", "audio"]
+    assert len(encoders["text"]["model"]["sha256"]) == 64
 
-    told = momok("predict", bundle, "--head", "bird 1", "--relation", "is a", "--json")
-    assert told.returncode == 0, told.stderr
-    check_answer(json.loads(told.stdout)["answers"][0], lacking=set())
+    predicted = momok("predict", bundle, "--head", "bird 1", "--relation", "is a", "--json")
+    assert predicted.returncode == 0, predicted.stderr
+    check_answer(json.loads(predicted.stdout)["answers"][0], absent=set())
     with serving(bundle, tmp_path) as (url, _):
-        check_answer(ask(url, "bird 1")["answers"][0], lacking=set())
+        check_answer(ask(url, "bird 1")["answers"][0], absent=set())
         answer = ask(url, SILENT)["answers"][0]
-    check_answer(answer, lacking={"audio"})
+    check_answer(answer, absent={"audio"})
     offered = {one["entity"]["key"]: one for one in answer["candidates"]}
-    check_explained(offered["bird 1"], lacking=set())
-    check_explained(offered["owl"], lacking=set(MODALITIES[1:]))
+    check_explanation(offered["bird 1"], absent=set())
+    check_explanation(offered["owl"], absent=set(MODALITIES[1:]))
 
 
-def check_answer(answer: dict[str, Any], lacking: set[str]) -> None:
-    check_explained(answer, lacking)
+def check_answer(answer: dict[str, Any], absent: set[str]) -> None:
+    check_explanation(answer, absent)
     assert answer["exact"] is True
     assert all(set(one["branch_scores"]) == {*MODALITIES, "joint"} for one in answer["candidates"])
 
 
-def check_explained(explained: dict[str, Any], lacking: set[str]) -> None:
-    """Every modality has a weight and gates; one that is lacking 0 and null."""
-    weights, gates = explained["modality_weights"], explained["expert_gates"]
+def check_explanation(explanation: dict[str, Any], absent: set[str]) -> None:
+    """Every modality has a weight and gates: 0 and null for those in ``absent``."""
+    weights, gates = explanation["modality_weights"], explanation["expert_gates"]
     assert set(weights) == set(gates) == set(MODALITIES)
     assert sum(weights.values()) == pytest.approx(1, abs=1e-5)
     for name in MODALITIES:
-        if name in lacking:
+        if name in absent:
             assert weights[name] == 0
             assert gates[name] is None
         else:

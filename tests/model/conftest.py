@@ -22,7 +22,6 @@ NUM_ENTITIES, NUM_RELATIONS = 9, 2
 SIZES: dict[str, dict[str, int]] = {
     "momok": {"relation_width": 4, "joint_width": 5},
     "adamf": {"dim": 3, "margin": 5},
-    "adamf-mat": {"dim": 3, "margin": 5},
     "mocme": {"dim": 3, "margin": 5, "hidden_width": 4},
 }
 """Widths of each model's own parts; a model that is not here gets its defaults."""

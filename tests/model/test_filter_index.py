@@ -41,14 +41,14 @@ def code_of(splits: set[str]) -> int:
 @given(facts=FACTS)
 def test_answers_and_splits_of_every_query(facts: dict[str, list[Fact]]) -> None:
     known, expected = build(facts), plain(facts)
-    everyone = np.arange(N)
+    entity_N = np.arange(N)
     for entity in range(N):
         for relation in range(2 * R):
             row = expected.get((entity, relation), {})
             answers, codes = known.of(entity, relation)
             assert answers.tolist() == sorted(row)
             assert codes.tolist() == [code_of(row[answer]) for answer in sorted(row)]
-            found = known.split_codes(entity, relation, everyone).tolist()
+            found = known.split_codes(entity, relation, entity_N).tolist()
             assert found == [code_of(row.get(answer, set())) for answer in range(N)]
 
 
@@ -99,5 +99,45 @@ def test_a_fact_is_known_from_its_earliest_split() -> None:
     assert [first_split(code) for code in range(1, 8)] == [
         "train", "valid", "train", "test", "train", "valid", "train",
     ]  # fmt: skip
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not in tuple"):
         split_bit("dev")
+
+
+GOOD = {"queries": [1, 4], "offsets": [0, 2, 3], "answers": [0, 2, 1], "splits": [1, 1, 4]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"splits": [1, 1]}, "do not belong together"),
+        ({"offsets": [0, 2, 2]}, "do not belong together"),
+        ({"queries": [4, 1]}, "queries must ascend"),
+        ({"queries": [4, 4]}, "queries must ascend"),
+        ({"queries": [1, 2 * R * N]}, "out of range"),
+        ({"queries": [-1, 4]}, "out of range"),
+        ({"offsets": [0, 3, 3]}, "each with an answer at least"),
+        ({"offsets": [1, 2, 3]}, "queries must ascend"),
+        ({"answers": [0, N, 1]}, "out of range"),
+        ({"answers": [2, 0, 1]}, "answers of a query must ascend"),
+        ({"answers": [2, 2, 1]}, "answers of a query must ascend"),
+    ],
+)
+def test_arrays_that_are_no_index_are_refused(change: dict[str, list[int]], message: str) -> None:
+    def index(**arrays: list[int]) -> FilterIndex:
+        ids = {name: np.array(values, dtype=np.int64) for name, values in arrays.items()}
+        splits = ids.pop("splits").astype(np.uint8)
+        return FilterIndex(num_entities=N, num_relations=R, splits=splits, **ids)
+
+    assert index(**GOOD).of(1, 0)[0].tolist() == [0, 2]
+    with pytest.raises(ValueError, match=message):
+        index(**(GOOD | change))
+
+
+def test_a_graph_too_large_for_the_numbers_of_queries_is_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit 64 bits"):
+        FilterIndex.from_facts({}, num_entities=2**40, num_relations=2**24)
+
+
+def test_indexes_are_compared_by_identity() -> None:
+    """Arrays have no single truth value, so that a comparison by fields would raise."""
+    assert build({}) != build({})

@@ -126,7 +126,7 @@ def test_what_is_scored_in_time_is_answered_however_long_answers_take(
 
     async def asking(query: int) -> None:
         await submit(batcher, recorder.score, [query], timeout_s=0.5)
-        sleep(0.05)  # The event loop writes the answer: twenty of them take longer than each may.
+        sleep(0.05)  # noqa: ASYNC251  The event loop writes the answer: twenty of them take longer than each may.
 
     async def together() -> list[BaseException | None]:
         recorder.gate.clear()

@@ -28,7 +28,7 @@ def answers(size: int, *, gated: bool = True, heat: bool = True, seed: int = 0) 
     nothing = np.empty(0)
     exact, engines = random.choice([True, False], size).tolist(), random.choice(["scan", "faiss-ivf"], size)
     rankings = Rankings(
-        [0] * (size + 1), nothing.astype(int), nothing, nothing[:, None], exact, engines.tolist(), [0] * size
+        [0] * (size + 1), nothing.astype(int), nothing, nothing[:, None], exact, engines.tolist()
     )
     return Answers([Query(0, 0, 1)] * size, rankings, explanations, [0] * size, {})
 

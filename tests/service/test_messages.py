@@ -72,9 +72,9 @@ def test_what_is_written(scorer: LocalScorer) -> None:
 
 
 def test_placed_facts(scorer: LocalScorer) -> None:
-    placed = scorer.place(np.array([1, 2]), np.array([0, 4]), np.array([7, 9]))
+    placed = scorer.rank(np.array([1, 2]), np.array([0, 4]), np.array([7, 9]))
     for fact, sent in zip(placed_of(*taken_apart(framed(*placed_as_message(placed)))), placed, strict=True):
-        where, expected = fact.placement, sent.placement
+        where, expected = fact.result, sent.result
         assert (where.score, where.raw_rank, where.filtered_rank) == (
             expected.score,
             expected.raw_rank,

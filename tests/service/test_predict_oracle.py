@@ -17,19 +17,21 @@ from momok.service.app import create_app
 from momok.service.settings import Settings
 from tests.service.builders import NUM_RELATIONS, Made, make_bundle
 
+CASES = [("sum", "faiss"), ("sum", "scan"), ("mean_sigmoid", "scan")]
+
 # Small enough that every k can be asked, and large enough that searches are not all scans.
 SIZES = {"small": 60, "large": 400}
 
 
 @pytest.fixture(
     scope="module",
-    params=[(d, s, e) for d in ("sum", "mean_sigmoid") for s in SIZES for e in ("faiss", "scan")],
+    params=[(*case, size) for case in CASES for size in SIZES],
     ids=str,
 )
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Made, TestClient]]:
-    decision, size, engine = request.param
+    decision, engine, size = request.param
     made = make_bundle(
         tmp_path_factory.mktemp("oracle") / "bundle", decision=decision, num_entities=SIZES[size]
     )

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from time import sleep
@@ -20,9 +19,7 @@ import pytest
 
 from momok.model.answer import Query
 from momok.model.errors import UserError
-from momok.model.retrieval import matmul as layout
-from momok.model.retrieval.ahead import Ahead
-from momok.service import scorer_process, scorer_worker
+from momok.service import scorer_process
 from momok.service.answerer import Answerer
 from momok.service.fact_schemas import RankRelationsRequest, ScoreRequest
 from momok.service.job import ScorerEnded
@@ -61,10 +58,10 @@ def here(made: Made) -> Answerer:
 
 
 @pytest.fixture(scope="module")
-def apart(made: Made) -> Iterator[Answerer]:
+def apart(made: Made) -> Answerer:
     answerer = open_apart(Settings(bundle=made.path, device="cpu", engine="scan"), made.path, lambda *_: None)
     answerer.warm()
-    yield answerer
+    return answerer
 
 
 def test_it_answers_as_one_here_does(apart: Answerer, here: Answerer) -> None:
@@ -238,33 +235,3 @@ def test_it_runs_the_same_code_as_the_server(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert len(ScorerProcess(spec).write(ONE)) == 1
-
-
-@pytest.mark.parametrize("helped", [True, False])
-def test_scores_are_made_ahead_where_that_is_allowed(
-    made: Made, helped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[object] = []
-    call = Ahead.__call__
-
-    def heard(ahead: Ahead, items: Iterator[Any]) -> Iterator[Any]:
-        asked.append(items)
-        return call(ahead, items)
-
-    monkeypatch.setattr(Ahead, "__call__", heard)
-    monkeypatch.setitem(layout.CELLS, "cpu", 1)
-    for engine in ("scan", "scan-bfloat16"):
-        asked.clear()
-        scorer_worker._scorer(made.path, "cpu", engine, 0.0, helped).verify()
-        assert bool(asked) == helped, engine
-
-
-@pytest.mark.parametrize("helped", [True, False])
-def test_a_process_is_told_whether_it_is_helped(
-    spec: ScorerSpec, helped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scorer_process, "helper_beside_another", lambda: helped)
-    process = ScorerProcess(spec)
-    command = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
-    assert (scorer_process.HELPED in command) == helped
-    process.verify()

@@ -12,10 +12,16 @@ import numpy as np
 import torch
 
 from momok.model.bundle.names import Names
+from momok.model.filter_index import FilterIndex
+from momok.model.networks.base import LinkPredictor
 from momok.model.networks.modality import Modality
 from momok.training.data.dataset import STRUCTURE, Dataset
 from momok.training.fit.recipe import Recipe
-from momok.training.fit.trainer import Trainer, start_training
+from momok.training.fit.start import start_training
+from momok.training.fit.trainer import Trainer
+from momok.training.objectives.base import Loss
+from momok.training.objectives.batches import Batch
+from momok.training.objectives.kinds import build_objective, parse_objective
 
 CPU = torch.device("cpu")
 NUM_MEMBERS, NUM_GROUPS = 32, 4
@@ -103,3 +109,23 @@ def events(run: Path, *kinds: str) -> list[dict[str, Any]]:
 def unreadable(path: Path) -> None:
     """A regular file that not even root may read from its beginning."""
     path.symlink_to("/proc/self/mem")
+
+
+class Learner:
+    """A model and its objective, as the trainer brings them together."""
+
+    def __init__(self, model: LinkPredictor, known: FilterIndex, **fields: Any) -> None:
+        self.model = model
+        config = parse_objective(model.config.model, fields)
+        self.objective: Any = build_objective(model, config, known)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.objective, name)
+
+    def loss(self, batch: Batch) -> Loss:
+        loss: Loss = self.objective.loss(self.model, batch)
+        return loss
+
+    def after_step(self) -> dict[str, float]:
+        learned: dict[str, float] = self.objective.after_step(self.model)
+        return learned

@@ -16,8 +16,6 @@ from momok.training.data.files import DatasetError
 _FORBIDDEN = re.compile("[\t\n\r\0\ud800-\udfff]")
 _MODALITY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_MODALITY = "joint"
-_SUGGEST_BELOW = 50_000
-"""Looking through more names than this for a similar one takes longer than a reader would wait."""
 
 
 def check_keys(kind: str, keys: Sequence[str], file: str | Path, lines: Sequence[int]) -> None:
@@ -34,8 +32,8 @@ def check_keys(kind: str, keys: Sequence[str], file: str | Path, lines: Sequence
 
 
 def unknown_key(kind: str, key: str, keys: Sequence[str], remedy: str) -> str:
-    """The message for a key that is none of ``keys``, with the nearest ones unless there are very many."""
-    nearest = closest(key, keys, 3) if len(keys) < _SUGGEST_BELOW else []
+    """The message for a key that is none of ``keys``, with the nearest ones."""
+    nearest = closest(key, keys, 3)
     hint = f" (nearest: {', '.join(map(repr, nearest))})" if nearest else ""
     return f"{shorten(key)!r} is not the key of any {kind}{hint}; {remedy}"
 
@@ -84,6 +82,7 @@ def check_facts(
 
 
 def check_modality_name(name: str, file: str | Path | None = None) -> None:
+    """Lower-case letters, digits and underscores, and not the reserved name."""
     if not _MODALITY_NAME.fullmatch(name):
         message = f"modality name {shorten(name)!r} must be a-z, then a-z, 0-9 or _, like 'text'"
         raise DatasetError(message, file=file)

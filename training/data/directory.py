@@ -146,6 +146,7 @@ def _read_modality(directory: Path, header: ModalityHeader) -> Modality:
 
 
 def write_header(directory: Path, header: Header) -> None:
+    """Write ``dataset.json``."""
     try:
         text = json.dumps(header.model_dump(), ensure_ascii=False, allow_nan=False, indent=2)
     except (TypeError, ValueError) as error:
@@ -162,6 +163,7 @@ def write_names(path: Path, names: Names, optional: dict[str, tuple[str, ...]]) 
 
 
 def write_facts(path: Path, facts: Int64) -> None:
+    """A line a fact, its ids apart by tabs."""
     _write_text(path, "".join(f"{head}\t{relation}\t{tail}\n" for head, relation, tail in facts.tolist()))
 
 

@@ -99,8 +99,9 @@ def parse_count(text: str, path: Path) -> int:
     return int(text.removeprefix("\ufeff"))
 
 
-def count_error(path: Path, said: int, found: int) -> DatasetError:
-    message = f"says {said} lines follow, but there are {found}; is the file cut short? correct either"
+def count_error(path: Path, stated: int, found: int) -> DatasetError:
+    """The error of a file whose first line states another number of lines."""
+    message = f"says {stated} lines follow, but there are {found}; is the file cut short? correct either"
     return DatasetError(message, file=path, line=1)
 
 

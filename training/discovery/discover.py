@@ -1,4 +1,7 @@
-"""Discovery: the best missing facts of a whole graph, asked of a bundle relation by relation."""
+"""Discovery: the best missing facts of a whole graph, by asking a bundle relation by relation.
+
+Axes: Q queries of a piece, B queries of a batch, each (entity, relation).
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,20 @@ from momok.model.answer import Answers, Query
 from momok.model.arrays import Int64
 from momok.model.bundle.bundle import Bundle
 from momok.model.scorer import Scorer
-from momok.model.scores import SCORE_KINDS
-from momok.training.discovery.facts import Facts
+from momok.model.scores import FUSIONS
 from momok.training.discovery.in_order import in_order
-from momok.training.discovery.lines import Lines
+from momok.training.discovery.lines import Facts, Lines
 from momok.training.discovery.output import DiscoveryFile
 from momok.training.discovery.work import DiscoveryOptions, Work, batches
 
 WORTH_CHOOSING = 10_000
-"""For so many queries the engines are timed first, which takes seconds; they answer alike."""
+"""From this many queries on, engines are timed first, which takes seconds; they answer alike."""
 
 MOST_THREADS = 4
-"""That ask at a time: a quarter of their work is Python's, which one of them does at a time."""
+"""Threads that ask: a quarter of their work is Python's, which one of them does at a time."""
 
 WARM_UP = 32
-"""Queries asked before the clock starts; FAISS searches fewer than twenty by other means."""
+"""Queries asked before the clock starts; FAISS searches fewer than twenty another way."""
 
 
 def discover(
@@ -45,7 +47,7 @@ def discover(
 ) -> dict[str, Any] | None:
     """Write the facts to ``output`` and return a summary; None where ``stop`` ended it before.
 
-    ``show`` is told the cost. Raises ``UnresolvedName`` for an unknown relation, ``DiscoveryError`` where the
+    ``show`` gets the cost. Raises ``UnresolvedName`` for an unknown relation, ``DiscoveryError`` where the
     output cannot be written, or was begun with another bundle or other options.
     """
     work = Work(bundle, options)
@@ -70,7 +72,7 @@ def discover(
         "file": str(output.path),
         "name": bundle.manifest.name,
         "version": bundle.manifest.version,
-        "score_kind": SCORE_KINDS[bundle.model.decision],
+        "score_kind": FUSIONS[bundle.model.decision].score_kind,
         "facts": output.progress.facts,
         "queries": output.progress.queries,
         "seconds": round(meter.seconds, 3),
@@ -85,7 +87,7 @@ def summary_line(summary: dict[str, Any]) -> str:
 
 
 def _warm_up(scorer: Scorer, work: Work) -> None:
-    """What only the first call pays must not enter the estimate of time."""
+    """The estimate of time leaves out the costs of the first call."""
     if work.num_queries >= WORTH_CHOOSING:
         scorer.choose_engines()
     for asked_Q2 in islice(work.pieces(), 1):
@@ -96,16 +98,16 @@ def _ask(scorer: Scorer, work: Work, asked_B2: Int64) -> Answers:
     """The answers to queries (entity, relation), int64[B, 2], in one batch."""
     k, candidates = work.options.k, None if work.options.candidates == "all" else work.options.candidates
     queries = [Query(entity, relation, k, candidates=candidates) for entity, relation in asked_B2.tolist()]
-    return scorer.answer(queries, work.folded_with(queries[0].relation))
+    return scorer.answer(queries, work.prepared_with(queries[0].relation))
 
 
 @contextmanager
 def _threads(bundle: Bundle) -> Iterator[tuple[int, Callable[[], object]]]:
-    """How many threads ask, and what each of them does first; meanwhile this one computes as they do, since
-    the last bits of what it folds depend on it.
+    """The number of threads that ask, and the first call of each; meanwhile this thread computes as they do,
+    since the last bits of prepared relations depend on it.
 
-    On a CPU they share what torch would use for one: its operations are many and short, and the more
-    processors work at one of them the more they wait for one another.
+    On a CPU they share the processors that torch would use for one: its operations are many and short, and
+    processors that share an operation wait for one another.
     """
     usable = torch.get_num_threads()
     if bundle.model.present.is_cuda:
@@ -122,7 +124,7 @@ def _threads(bundle: Bundle) -> Iterator[tuple[int, Callable[[], object]]]:
 
 @contextmanager
 def _setting(ended: Event) -> Iterator[None]:
-    """When the block ends, however it does."""
+    """Sets the event when the block ends, however it does."""
     try:
         yield
     finally:
@@ -130,14 +132,14 @@ def _setting(ended: Event) -> Iterator[None]:
 
 
 class _Found(NamedTuple):
-    """What is written of a piece."""
+    """The lines of a piece."""
 
     lines: bytes
     num_facts: int
 
 
 class _Finder:
-    """Asks the queries of a piece and keeps what the options want; in several threads."""
+    """Asks the queries of a piece and keeps the facts that the options want; in several threads."""
 
     def __init__(
         self, scorer: Scorer, work: Work, stop: Callable[[], bool], meter: _Meter, lines: Lines
@@ -145,7 +147,7 @@ class _Finder:
         self._scorer, self._work, self._stop, self._meter, self._lines = scorer, work, stop, meter, lines
 
     def found(self, asked_Q2: Int64) -> _Found | None:
-        """None where asked to stop."""
+        """The lines of a piece; None where it was stopped."""
         facts = self._facts(asked_Q2)
         return None if facts is None else _Found(self._lines.render(facts), len(facts))
 
@@ -174,7 +176,7 @@ class _Meter:
         self, total: int, asked: int, num_threads: int, show: Callable[[str], None], show_progress: bool
     ) -> None:
         self._left, self._show, self._asked = total - asked, show, 0
-        self._batches_untold = num_threads
+        self._batches_until_told = num_threads
         self._bar = tqdm(total=total, initial=asked, desc="discover", unit="query", disable=not show_progress)
         self._started, self._lock = perf_counter(), Lock()
 
@@ -186,12 +188,12 @@ class _Meter:
         self._bar.close()
 
     def add(self, num_queries: int) -> None:
-        """Of one batch more."""
+        """Count the queries of one more batch."""
         with self._lock:
             self._left -= num_queries
             self._asked += num_queries
-            self._batches_untold -= 1
-            if self._batches_untold == 0 and self._left:
+            self._batches_until_told -= 1
+            if self._batches_until_told == 0 and self._left:
                 rate = self._asked / (perf_counter() - self._started)
                 self._bar.clear()
                 self._show(f"{rate:.0f} queries/s at first; about {_duration(self._left / rate)} to go")

@@ -1,8 +1,8 @@
-"""DiscoveryFile: where found facts go, a file that grows beside its place and can be resumed.
+"""DiscoveryFile: a file of found facts that grows beside its place and can be resumed.
 
-``FILE.partial`` holds the lines; ``FILE.progress.json`` says with what options it was begun, how many pieces
-are complete and how many bytes they take. What stands beyond is cut off on resumption. The end is a rename;
-Parquet, which cannot be cut off, is made at the end from JSON lines.
+``FILE.partial`` holds the lines; ``FILE.progress.json`` holds the options of the run, the number of complete
+pieces and their bytes. Resuming cuts off all further bytes. The end is a rename; Parquet, which cannot be cut
+off, is converted from JSON lines at the end.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ ROWS_AT_ONCE = 1 << 16
 
 
 class DiscoveryError(UserError):
-    """What cannot be discovered or written; the message names the option or the file, and the remedy."""
+    """Options or an output that cannot be used; the message names the option or file, and the remedy."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a file has come: complete ``pieces``, the bytes they take, and what is in them."""
+class DiscoveryProgress:
+    """The complete ``pieces`` of a file, their bytes, and the queries and facts in them."""
 
     identity: dict[str, Any]
     pieces: int = 0
@@ -48,7 +48,7 @@ class Progress:
 
 
 class DiscoveryFile:
-    """Where facts go. Raises ``DiscoveryError`` for a place that is taken or cannot be, before any work."""
+    """Raises ``DiscoveryError`` for a place that is taken or cannot be written, before any work."""
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
@@ -77,9 +77,9 @@ class DiscoveryFile:
 
     @contextmanager
     def writing(self, identity: dict[str, Any], header: bytes) -> Iterator[Self]:
-        """Open it where it stands; when the block ends, however it does, note how far it came."""
+        """Open the file; when the block ends, however it does, record its progress."""
         with explained(self.path, DiscoveryError):
-            self.progress = self._resumed(identity) if self._resume else Progress(identity)
+            self.progress = self._resumed(identity) if self._resume else DiscoveryProgress(identity)
             self._lines = self._opened()
         try:
             if self.progress.size_bytes == 0:
@@ -94,7 +94,7 @@ class DiscoveryFile:
                 self._lines.close()
 
     def add(self, lines: bytes, *, queries: int, facts: int) -> None:
-        """One complete piece more."""
+        """Append a complete piece."""
         self._write(lines)
         # In one step, so that an interruption finds the piece counted or not, never half of it.
         self.progress = replace(
@@ -121,11 +121,11 @@ class DiscoveryFile:
             sync(self.path.parent)
             self.record.unlink()
 
-    def _resumed(self, identity: dict[str, Any]) -> Progress:
-        """What is recorded, if it was begun in the same way."""
+    def _resumed(self, identity: dict[str, Any]) -> DiscoveryProgress:
+        """The recorded progress, if the run was begun with the same options."""
         remedy = f"or remove it and {self.partial.name} to start over"
         try:
-            progress = Progress(**json.loads(self.record.read_text(encoding="utf-8")))
+            progress = DiscoveryProgress(**json.loads(self.record.read_text(encoding="utf-8")))
             begun = dict(progress.identity)
         except (ValueError, TypeError) as error:
             raise DiscoveryError(f"{self.record}: damaged ({error}); copy it again, {remedy}") from None

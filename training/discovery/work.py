@@ -1,8 +1,9 @@
-"""Work: all that a discovery asks, in pieces.
+"""Work: all queries of a discovery, in pieces.
 
-The work is cut into *pieces* of so many queries. Pieces are always the same ones, asked in the same batches,
-and what queries of a relation share is made for the same relations together, whatever shard or interruption
-comes between: encoding rounds by the batch, so this is what makes two runs agree to the last digit.
+Pieces are always the same, as are the batches in them and the relations that are prepared together, whatever
+the shard or interruption. Encoding rounds by the batch, so that this makes two runs agree to the last digit.
+
+Axes: Q queries of a piece, each (entity, relation).
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from momok.model.filter_index import FilterIndex
 from momok.training.discovery.output import DiscoveryError
 
 QUERIES_AT_ONCE = 512
-"""Queries that are encoded and searched together, and a piece where there is no limit."""
+"""Queries of a batch, and of a piece without a limit."""
 
-FOLDED_AT_ONCE = 16
-"""Relations and ends that are folded together (``Scorer.answer``), and asked in one batch at the most."""
+PREPARED_AT_ONCE = 16
+"""Relations and ends that are prepared together (``Scorer.answer``); a piece holds no others."""
 
 
 class DiscoveryOptions(BaseModel):
-    """Which facts to look for, and which of them to keep."""
+    """The facts to look for, and the ones to keep."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     relations: tuple[str, ...] | None = None
     """Keys or labels; None asks all relations."""
     missing: Literal["tail", "head", "both"] = "both"
-    """Which end is asked for."""
+    """The end asked for."""
     entities: Literal["observed", "all"] = "observed"
     """``observed`` asks the entities that the graph holds at the given end of the relation."""
     candidates: Literal["all", "observed"] = "all"
@@ -60,7 +61,7 @@ class DiscoveryOptions(BaseModel):
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """Raises ``DiscoveryError`` that names every field in the wrong."""
+        """Raises ``DiscoveryError`` naming every bad field."""
         try:
             return cls(**fields)
         except ValidationError as error:
@@ -68,7 +69,7 @@ class DiscoveryOptions(BaseModel):
 
 
 class Work:
-    """Everything to ask. Raises ``UnresolvedName`` for relations that the bundle does not name."""
+    """All queries of a discovery. Raises ``UnresolvedName`` for relations that the bundle does not name."""
 
     def __init__(self, bundle: Bundle, options: DiscoveryOptions) -> None:
         self.options = options
@@ -83,27 +84,27 @@ class Work:
         )
         shifts = {"tail": (0,), "head": (num_relations,), "both": (0, num_relations)}[options.missing]
         self._asked = [relation + shift for relation in self.relations for shift in shifts]
-        starts = range(0, len(self._asked), FOLDED_AT_ONCE)
-        self._groups = [self._asked[start : start + FOLDED_AT_ONCE] for start in starts]
+        starts = range(0, len(self._asked), PREPARED_AT_ONCE)
+        self._groups = [self._asked[start : start + PREPARED_AT_ONCE] for start in starts]
         self._group_of = {relation: group for group in self._groups for relation in group}
         self.num_queries = sum(stop - start for _, start, stop in self._spans())
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a resumed run to end with the bytes of an uninterrupted one."""
+        """Values that must stay for a resumed run to end with the bytes of an uninterrupted one."""
         keys, named = self._bundle.vocabulary.relations.keys, self.options.relations is not None
         return {
             "momok": momok.__version__,
             "bundle version": self._bundle.manifest.version,
             "device": self._bundle.model.present.device.type,
             "queries of a piece": QUERIES_AT_ONCE,
-            "relations folded together": FOLDED_AT_ONCE,
+            "relations prepared together": PREPARED_AT_ONCE,
             **self.options.model_dump(mode="json"),
             "relations": [keys[relation] for relation in self.relations] if named else None,
         }
 
     def cost(self, asked: int) -> str:
-        """For people; ``asked`` queries of it are done."""
+        """The cost for people; ``asked`` queries are done."""
         fewest, most = self._num_candidates()
         choice = f"{most}" if fewest == most else f"{fewest} to {most}"
         done = f", {asked} of them asked already" if asked else ""
@@ -111,18 +112,18 @@ class Work:
         return f"{self.num_queries} queries{shard}{done}; {choice} candidates for each"
 
     def pieces(self, done: int = 0) -> Iterator[Int64]:
-        """Those of the shard, in order, but for the first ``done``: queries that are done and recorded
-        together, int64[n, 2] of (entity, relation in [0, 2R))."""
+        """The pieces of the shard in order, except for the first ``done``: int64[Q, 2] of an entity and a
+        relation in [0, 2R)."""
         return starmap(self._queries, islice(self._spans(), done, None))
 
-    def folded_with(self, relation: int) -> list[int]:
-        """The relations that are folded together before this one is asked, and all others of its piece."""
+    def prepared_with(self, relation: int) -> list[int]:
+        """The relations that are prepared together with this one."""
         return self._group_of[relation]
 
     def _spans(self) -> Iterator[tuple[list[int], int, int]]:
-        """The pieces of the shard: relations, and which of their queries, one relation after the other.
+        """The pieces of the shard: relations, and the first and last of their queries in a row.
 
-        None goes on beyond the relations that are folded together: those of a batch should fit into memory.
+        A piece ends with the relations that are prepared together: those of a batch should fit into memory.
         """
         index, count = map(int, self.options.shard.split("/"))
         return islice(self._all_spans(), index - 1, None, count)
@@ -151,7 +152,7 @@ class Work:
         return self._known.observed((relation + num_relations) % (2 * num_relations))
 
     def _num_candidates(self) -> tuple[int, int]:
-        """The fewest and the most that a query of this work chooses from, known answers included."""
+        """The fewest and the most candidates of a query, known answers included."""
         if self.options.candidates == "all":
             return self._known.num_entities, self._known.num_entities
         counts = [len(self._known.observed(relation)) for relation in self._asked] or [0]
@@ -159,6 +160,6 @@ class Work:
 
 
 def batches(piece_Q2: Int64) -> Iterator[Int64]:
-    """The queries of a piece as they are asked."""
+    """The batches of a piece."""
     for start in range(0, len(piece_Q2), QUERIES_AT_ONCE):
         yield piece_Q2[start : start + QUERIES_AT_ONCE]

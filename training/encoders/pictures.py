@@ -66,6 +66,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def on_white(picture: Image) -> Image:
+    """The picture in RGB, transparent parts white."""
     from PIL import Image
 
     over = picture.convert("RGBA")

@@ -84,16 +84,12 @@ class Grid(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Grid:
         """Raises ``GridError`` naming the file, the field and what is wrong."""
-        if not path.is_file():
-            raise GridError(f"{path}: no such grid; docs/models.md shows one")
         try:
             return cls.model_validate(read_toml(path))
         except ValidationError as error:
             raise GridError(f"{path}: {describe(error)}") from None
         except RecipeError as error:
-            raise GridError(
-                str(error).replace("such recipe; examples are in configs/", "such grid")
-            ) from None
+            raise GridError(str(error)) from None
 
 
 @dataclass(frozen=True)

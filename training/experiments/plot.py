@@ -25,6 +25,7 @@ class PlotError(UserError):
 
 
 def can_plot() -> bool:
+    """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 

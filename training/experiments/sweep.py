@@ -13,7 +13,7 @@ from momok.training.evaluation.ranking import PROTOCOL
 from momok.training.experiments.grid import Grid, Trial, trials_of
 from momok.training.experiments.results import write_results
 from momok.training.experiments.trials import Outcome, TrialError, check_trials, run_trials
-from momok.training.fit.recipe import Recipe
+from momok.training.fit.recipe import Recipe, find_config
 
 
 def sweep(
@@ -34,6 +34,7 @@ def sweep(
     ``overrides`` are those that ``base`` was read with: they hold for other recipes of the grid too. Raises
     ``UserError`` for a grid, a recipe or a folder that cannot be used, before anything is trained.
     """
+    grid_file = find_config(grid_file, "grid")
     grid, dataset = Grid.load(grid_file), Dataset.open(dataset_path)
     trials = trials_of(grid, base, dataset, dataset_path, directory=grid_file.parent, overrides=overrides)
     check_comparison(trials, dataset, split)
@@ -83,7 +84,7 @@ def compare(
         "chosen_on": "valid MRR",
     }
     for outcome in run_trials(
-        trials, folder, _splits(split), device, stop=stop, show=show, show_progress=show_progress
+        trials, dataset, folder, _splits(split), device, stop=stop, show=show, show_progress=show_progress
     ):
         outcomes.append(outcome)
         results = write_results(folder, outcomes, about)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from momok.training.fit.checkpoint import Checkpoint
 from momok.training.fit.preparation import chosen_modalities, configure, fit_inputs
 from momok.training.fit.recipe import RecipeError
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import TrainingError, resume_training, settled, start_training
+from momok.training.fit.start import resume_training, settled, start_training
+from momok.training.fit.trainer import TrainingError
 
 
 class TrialError(UserError):
@@ -52,8 +54,12 @@ def check_trials(trials: Sequence[Trial], dataset: Dataset) -> None:
             raise RecipeError(f"{trial.name}: {error}") from None
 
 
+Opener = Callable[[Path], Dataset]
+
+
 def run_trials(
     trials: Sequence[Trial],
+    judge: Dataset,
     folder: Path,
     splits: Sequence[str],
     device: torch.device,
@@ -64,28 +70,37 @@ def run_trials(
 ) -> Iterator[Outcome]:
     """Train each trial in ``folder / name`` and judge it on ``splits``; ends early where ``stop`` is true.
 
-    What an earlier call finished is read, what it left unfinished goes on. A trial whose training fails is an
-    outcome too. Raises ``TrialError`` where a folder holds the run of another recipe or graph.
+    ``judge``: the dataset of every ``judged_by``. Finished trials are read, unfinished ones go on. A training
+    that fails is an outcome too. Raises ``TrialError`` where a folder holds the run of another recipe or
+    graph.
     """
+
+    @lru_cache(maxsize=2)  # Trials of one graph follow each other.
+    def opened(path: Path) -> Dataset:
+        return judge if path == trials[0].judged_by else Dataset.open(path)
+
     for trial in trials:  # All of them first: none is trained in vain.
-        _check_folder(trial, folder / trial.name, device)
+        _check_folder(trial, folder / trial.name, device, opened)
     for place, trial in enumerate(trials, start=1):
         path = folder / trial.name
         try:
             if not _finished(path):
                 show(f"{place}/{len(trials)} {trial.name}")
-                if not _train(trial, path, device, stop, show_progress):
+                if not _train(trial, path, device, opened, stop, show_progress):
                     return
-        except (TrainingError, RecipeError) as error:  # Such as a modality that damage left nobody in train.
+        except (
+            TrainingError,
+            RecipeError,
+        ) as error:  # Such as a modality that no train entity has.
             show(f"{trial.name} failed: {error}")
             yield Outcome(trial, {}, {}, failed=str(error))
             continue
-        yield _judge(trial, path, splits, device)
+        yield _judge(trial, judge, path, splits, device)
         if stop():
             return
 
 
-def _check_folder(trial: Trial, path: Path, device: torch.device) -> None:
+def _check_folder(trial: Trial, path: Path, device: torch.device, opened: Opener) -> None:
     if not path.exists():
         return
     run = Run.open(path)
@@ -93,7 +108,7 @@ def _check_folder(trial: Trial, path: Path, device: torch.device) -> None:
         raise TrialError(f"{path} is the run of another recipe; choose another --out, or remove it")
     if run.dataset_path.resolve() != trial.dataset.resolve():
         raise TrialError(f"{path} was trained on {run.dataset_path}; choose another --out, or remove it")
-    dataset = Dataset.open(trial.dataset)
+    dataset = opened(trial.dataset)
     if run.fingerprint != dataset.fingerprint:
         raise TrialError(f"{trial.dataset} has changed since {path}; choose another --out, or remove it")
     if changed := _changed_features(trial, dataset, run):
@@ -116,21 +131,26 @@ def _finished(path: Path) -> bool:
 
 
 def _train(
-    trial: Trial, path: Path, device: torch.device, stop: Callable[[], bool], show_progress: bool
+    trial: Trial,
+    path: Path,
+    device: torch.device,
+    opened: Opener,
+    stop: Callable[[], bool],
+    show_progress: bool,
 ) -> bool:
     """False where ``stop`` ended it before its schedule did."""
+    dataset = opened(trial.dataset)
     if path.exists():
-        trainer = resume_training(path, device)
+        trainer = resume_training(path, device, dataset=dataset)
     else:
-        dataset = Dataset.open(trial.dataset)
         trainer = start_training(path, dataset, trial.dataset, trial.recipe, device)
     return trainer.train(stop=stop, show_progress=show_progress).finished is not None
 
 
-def _judge(trial: Trial, path: Path, splits: Sequence[str], device: torch.device) -> Outcome:
+def _judge(trial: Trial, judge: Dataset, path: Path, splits: Sequence[str], device: torch.device) -> Outcome:
     run = Run.open(path)
     progress = Checkpoint.read_facts(run.last)["progress"]
-    reports = {split: _report(run, trial, split, device) for split in splits}
+    reports = {split: _report(run, judge, split, device) for split in splits}
     facts = {
         "best_epoch": progress["best_epoch"],
         "epochs": progress["epoch"],
@@ -140,7 +160,7 @@ def _judge(trial: Trial, path: Path, splits: Sequence[str], device: torch.device
     return Outcome(trial, {split: report["metrics"] for split, report in reports.items()}, facts)
 
 
-def _report(run: Run, trial: Trial, split: str, device: torch.device) -> dict[str, Any]:
+def _report(run: Run, judge: Dataset, split: str, device: torch.device) -> dict[str, Any]:
     """The evaluation report, kept in the run's folder once it is made."""
     file = run.path / f"evaluation-{split}.json"
     if file.exists():
@@ -149,7 +169,7 @@ def _report(run: Run, trial: Trial, split: str, device: torch.device) -> dict[st
             return report
         except ValueError:
             raise TrialError(f"{file}: damaged; remove it, and it is made again") from None
-    report = evaluate_run(run, Dataset.open(trial.judged_by), split, device)
+    report = evaluate_run(run, judge, split, device)
     replace_text(file, json.dumps(report, ensure_ascii=False) + "\n")
     return report
 

@@ -13,18 +13,17 @@ import torch
 from momok.model.answer import Answer, Query
 from momok.model.arrays import Int64
 from momok.model.bundle.bundle import Bundle, BundleError
-from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, Manifest
+from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
 from momok.model.bundle.vocabulary import write_vocabulary
 from momok.model.bundle.writer import save_bundle
 from momok.model.filter_index import SPLITS, FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor, build_model
-from momok.model.retrieval.distances import table_of
 from momok.model.retrieval.index_spec import IndexSpec
-from momok.model.scorer import Scorer
+from momok.model.scorer import Scorer, table_of
 from momok.training.data.dataset import Dataset
 from momok.training.data.pictures import picture_files
 from momok.training.evaluation.ranking import evaluate
-from momok.training.export.indexing import NUM_QUERIES, Indexing, build_indexes
+from momok.training.export.indexing import NUM_QUERIES, Indexing, build_index, check_indexable
 from momok.training.fit.run import Run
 
 NUM_GOLDEN = 8
@@ -76,7 +75,7 @@ def export_run(
         write_names=partial(_write_names, dataset=dataset),
         manifest=partial(_manifest, model, dataset, described),
         check=partial(_check_scores, trained=trained),
-        indexes=indexing.indexes,
+        index=indexing.index,
         pictures=dict(picture_files(dataset.pictures, dataset.picture_folder, "entities.tsv")),
     )
 
@@ -147,13 +146,14 @@ def _golden_queries(dataset: Dataset) -> list[Query]:
 def _indexing(
     model: LinkPredictor, candidates: Candidates, spec: IndexSpec, dataset: Dataset, show_progress: bool
 ) -> Indexing:
-    """The indexes of the candidates, tuned on queries that training has not seen."""
-    vectors = {name: rows.numpy() for name, rows in candidates.vectors.items()}
+    """The index of the candidates, tuned on queries that training has not seen; none where it is exact."""
+    if spec.exact:
+        return Indexing(None, IndexInfo())
     encoding = model.encode(*(torch.from_numpy(ids) for ids in _held_out(dataset)))
     asked = {name: rows.numpy() for name, rows in encoding.query.items()}
-    table = table_of(model.branches, vectors)
     try:
-        return build_indexes(table, model.decision, spec, asked, show_progress=show_progress)
+        check_indexable(spec, model.decision)
+        return build_index(table_of(model, candidates), spec, asked, show_progress=show_progress)
     except ValueError as error:
         raise BundleError(f"--index {spec}: {error}") from None
 
@@ -169,11 +169,10 @@ def _held_out(dataset: Dataset) -> tuple[Int64, Int64]:
 
 
 def _index_spec(text: str | None, model: LinkPredictor) -> IndexSpec:
-    """What is asked for; where nothing is, what goes with the model: distances have no approximate index."""
+    """The index asked for; by default the one that goes with the decision and the number of entities."""
     num_entities = model.config.num_entities
     if text is None:
-        rotates = any(branch.geometry == "rotate" for branch in model.branches)
-        return IndexSpec.for_size(num_entities, "flat" if rotates else None)
+        return IndexSpec.for_size(num_entities, None if model.decision == "sum" else "flat")
     try:
         return IndexSpec.parse(text, num_entities)
     except ValueError as error:

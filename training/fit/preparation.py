@@ -10,7 +10,8 @@ from momok.model.networks.base import MODELS, ModalityShape, ModelConfig, parse_
 from momok.model.networks.modality import Modality, ModalityInput, ModalitySpec
 from momok.training.data.dataset import Dataset
 from momok.training.fit.recipe import Recipe, RecipeError
-from momok.training.objectives.base import ObjectiveConfig, parse_objective
+from momok.training.objectives.base import ObjectiveConfig
+from momok.training.objectives.kinds import parse_objective
 
 
 def chosen_modalities(recipe: Recipe, dataset: Dataset) -> list[Modality]:
@@ -72,8 +73,9 @@ def configure(recipe: Recipe, dataset: Dataset, inputs: Sequence[ModalityInput])
     if given_twice := sorted(set(recipe.network) & set(derived)):
         raise RecipeError(f"network: {', '.join(given_twice)} follow from the dataset; leave them out")
     decision = objective_of(recipe).paired_decision()
+    paired = {} if decision is None else {"decision": decision}
     try:
-        return parse_config({"decision": decision} | recipe.network | derived)
+        return parse_config(paired | recipe.network | derived)
     except ValueError as error:
         raise RecipeError(f"network: {error}") from None
 

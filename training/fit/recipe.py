@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+import momok
 from momok.model.errors import UserError, describe
 from momok.model.networks.modality import ModalitySpec
 from momok.training.fit.precision import PrecisionName
+
+CONFIGS = Path(momok.__file__).parent / "configs"
+"""The recipes and grids that the package holds."""
 
 OF_THE_MODEL = ("network", "objective")
 """Tables of a recipe whose fields are a model's own."""
@@ -30,7 +34,7 @@ class TrainingConfig(BaseModel):
     optimizer: Literal["adam", "adagrad"] = Field(
         "adam",
         description="adagrad, with learning rates such as 0.05, gets there in a fraction of the epochs where "
-        "it was measured (docs/LOG.md); adam is the paper's.",
+        "it was measured (docs/log/); adam is the paper's.",
     )
     learning_rate: float = Field(1e-3, gt=0, description="The optimizer's step size.")
     max_epochs: int = Field(100, ge=1, description="Stop after so many passes over the queries.")
@@ -63,13 +67,30 @@ class Recipe(BaseModel):
     objective: dict[str, Any] = Field(default_factory=dict, description="Fields of the objective.")
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, fields: Any) -> Any:
+        """``adamf-mat`` of earlier versions is adamf with the objective ``adversarial``."""
+        if isinstance(fields, dict) and fields.get("model") == "adamf-mat":
+            return fields | {
+                "model": "adamf",
+                "objective": {"kind": "adversarial", **fields.get("objective", {})},
+            }
+        return fields
+
     @classmethod
     def load(cls, path: Path | None, overrides: Iterable[str] = (), *, base: Recipe | None = None) -> Recipe:
-        """Read a TOML file (``base``, or all defaults, without one) and apply ``dotted.key=value`` overrides.
+        """Read a recipe (``base``, or all defaults, without one) and apply ``dotted.key=value`` overrides.
 
         Raises ``RecipeError`` naming the file, the key and what is wrong.
         """
-        fields = read_toml(path) if path is not None else base.model_dump() if base is not None else {}
+        fields = (
+            read_toml(find_config(path, "recipe"))
+            if path is not None
+            else base.model_dump()
+            if base is not None
+            else {}
+        )
         for override in overrides:
             _apply(fields, override)
         try:
@@ -100,12 +121,20 @@ class Recipe(BaseModel):
             raise RecipeError(describe(error)) from None
 
 
+def find_config(path: Path, kind: Literal["recipe", "grid"]) -> Path:
+    """``path``, or the recipe or grid of this name that momok brings along. Raises ``RecipeError``."""
+    folder = CONFIGS / "grids" if kind == "grid" else CONFIGS
+    for found in (path, folder / f"{path}.toml"):
+        if found.is_file():
+            return found
+    names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+    raise RecipeError(f"{path}: no such {kind}; give a TOML file, or one of {names}")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises ``RecipeError``."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe; examples are in configs/") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: {error}") from None
 

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.optim import Adagrad, Adam, Optimizer
 from tqdm import tqdm
 
 from momok.model.errors import UserError
 from momok.model.filter_index import FilterIndex
-from momok.model.networks.base import LinkPredictor, build_model
+from momok.model.networks.base import LinkPredictor
 from momok.model.runtime.directory import new_directory
 from momok.training.data.dataset import Dataset
 from momok.training.evaluation.ranking import rank_facts, summarise
 from momok.training.fit.checkpoint import Checkpoint, fitting, pack, unpack
-from momok.training.fit.precision import choose_precision, products_in
-from momok.training.fit.preparation import configure, fit_inputs, objective_of
-from momok.training.fit.recipe import Recipe, RecipeError
+from momok.training.fit.precision import products_in
+from momok.training.fit.preparation import objective_of
 from momok.training.fit.run import Run, RunError
-from momok.training.objectives.base import Objective, build_objective
+from momok.training.objectives.base import Objective
 from momok.training.objectives.batches import Batch
-
-SCHEDULE = ("max_epochs", "max_minutes", "patience")
-"""The fields that say how long to train: all that may change when a run goes on."""
+from momok.training.objectives.kinds import build_objective
 
 
 class TrainingError(UserError):
@@ -51,74 +45,6 @@ class Progress:
     stale_validations: int = 0
     loss_sums: dict[str, float] = field(default_factory=dict)
     finished: str | None = None
-
-
-def start_training(
-    path: Path, dataset: Dataset, dataset_path: Path, recipe: Recipe, device: torch.device
-) -> Trainer:
-    """A trainer at the first step of a new run directory, which can already be resumed.
-
-    The directory appears last, so that whatever goes wrong before leaves none behind. Raises ``RecipeError``,
-    ``RunError`` or ``CheckpointError``.
-    """
-    if path.exists():
-        raise RunError(f"{path} exists; choose another --out, or --resume it")
-    recipe = settled(recipe, device)
-    inputs = fit_inputs(recipe, dataset)
-    config = configure(recipe, dataset, inputs)
-    if objective_of(recipe).paired_decision() == "sum" and config.decision == "mean_sigmoid":
-        warnings.warn(
-            "ce with mean_sigmoid: trained scores grow past where float32 sigmoids are 1, so that good "
-            "answers tie; the pairs are ce with sum, bce with mean_sigmoid",
-            stacklevel=2,
-        )
-    torch.manual_seed(recipe.training.seed)
-    try:
-        model = build_model(config)
-        model.load_inputs(inputs)
-        trainer = Trainer(
-            Run.describe(path, dataset, dataset_path, recipe, config), dataset, model.to(device)
-        )
-    except ValueError as error:
-        raise RecipeError(f"{recipe.model}: {error}") from None
-    except (RuntimeError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "out of memory"
-        raise RecipeError(f"network: cannot be built ({reason}); try smaller widths") from None
-    trainer.create()
-    return trainer
-
-
-def resume_training(path: Path, device: torch.device, overrides: Sequence[str] = ()) -> Trainer:
-    """A trainer where the run's last checkpoint stands.
-
-    ``overrides`` (``training.key=value``) may change how long to train, and the run remembers them;
-    everything else would make it another run. Raises ``RecipeError``, ``RunError`` or ``CheckpointError``.
-    """
-    run = Run.open(path)
-    if source := run.provenance.get("imported_from"):
-        raise RunError(
-            f"{path} holds the model of {source} alone, without optimiser or random state: it cannot go on; "
-            "train a new run"
-        )
-    recipe = Recipe.load(None, overrides, base=run.recipe)
-    if _without_schedule(recipe) != _without_schedule(run.recipe):
-        may = ", ".join(f"training.{name}" for name in SCHEDULE)
-        raise RunError(f"--resume may only change {may}; start another run for anything else")
-    run = replace(run, recipe=recipe)
-    trainer = Trainer(run, run.dataset(), build_model(run.config).to(device))
-    trainer.restore()
-    run.write()
-    return trainer
-
-
-def settled(recipe: Recipe, device: torch.device) -> Recipe:
-    """With the precision that ``auto`` means here, so that the run stays what it is wherever it goes on."""
-    precision = choose_precision(recipe.training.precision, device)
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
-
-
-def _without_schedule(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(exclude={"training": set(SCHEDULE)})
 
 
 class Trainer:
@@ -228,7 +154,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> None:
         with products_in(self.schedule.precision, self.device):
-            loss = self.objective.loss(batch)
+            loss = self.objective.loss(self.model, batch)
         value = loss.total.item()
         if not math.isfinite(value):
             parts = ", ".join(f"{name} {part:.4g}" for name, part in loss.parts.items())
@@ -236,7 +162,7 @@ class Trainer:
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()  # Now, so that the next step has their memory.
-        helped = self.objective.after_step()
+        helped = self.objective.after_step(self.model)
         sums = self.progress.loss_sums
         for name, part in {"loss": value, **loss.parts, **helped}.items():
             sums[name] = sums.get(name, 0.0) + part

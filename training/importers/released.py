@@ -15,7 +15,7 @@ from momok.model.networks.adamf import AdaMFConfig
 from momok.model.networks.base import LinkPredictor, ModalityShape, ModelConfig, build_model
 from momok.model.networks.momok import MoMoKConfig
 from momok.model.runtime.directory import new_directory
-from momok.training.data.dataset import Dataset
+from momok.training.data.dataset import STRUCTURE, Dataset
 from momok.training.data.files import DatasetError, reading
 from momok.training.fit.recipe import Recipe
 from momok.training.fit.run import Run, RunError
@@ -135,7 +135,8 @@ def _config_of(state: Mapping[str, Tensor]) -> MoMoKConfig:
         relation_width=relations.shape[-1],
         joint_width=state[f"{JOINT_CORE}.W"].shape[-1],
         modalities=tuple(
-            ModalityShape(name=name, input_width=width, width=width) for name, width in widths.items()
+            ModalityShape(name=name, input_width=width, width=width, learned=name == STRUCTURE.name)
+            for name, width in widths.items()
         ),
     )
 

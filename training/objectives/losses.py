@@ -1,8 +1,11 @@
 """Losses: 1-to-N, where every entity is a candidate, and of true answers against a few negatives.
 
-The true answers of a 1-to-N loss are given as pairs (row, answer). Such a loss and its gradient are made in
-one go, some rows of scores at a time, and the scores are then forgotten: neither the B x N scores nor the
-B x N labels are ever held, forward or backward.
+The true answers of a 1-to-N loss are given as pairs (row, answer). The loss and its gradient are computed
+together, some rows of scores at a time, and the scores are dropped: neither the B x N scores nor the B x N
+labels are ever held, forward or backward.
+
+Axes: B queries, N entities, D width, P pairs (row, answer), n negatives; C queries scored together, p their
+pairs.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ def cross_entropy(query_BD: Tensor, table_ND: Tensor, row_P: Tensor, answer_P: T
     answered_B = num_answers_B.clamp_max(1)
     weight_B = answered_B / answered_B.sum().clamp_min(1)
     weight_P = 1 / num_answers_B[row_P]
-    return _apply(_cross_entropy_slope, query_BD, table_ND, row_P, answer_P, weight_B, weight_P)
+    return _apply(_differentiate_cross_entropy, query_BD, table_ND, row_P, answer_P, weight_B, weight_P)
 
 
 def binary_cross_entropy(query_BD: Tensor, table_ND: Tensor, row_P: Tensor, answer_P: Tensor) -> Tensor:
@@ -42,17 +45,21 @@ def binary_cross_entropy(query_BD: Tensor, table_ND: Tensor, row_P: Tensor, answ
     num_rows, num_entities = len(query_BD), len(table_ND)
     weight_B = query_BD.new_full((num_rows,), 1 / (num_rows * num_entities), dtype=_wide(query_BD))
     weight_P = query_BD.new_full(row_P.shape, 1 - LABEL_SMOOTHING, dtype=_wide(query_BD))
-    of_true = _apply(_binary_cross_entropy_slope, query_BD, table_ND, row_P, answer_P, weight_B, weight_P)
-    # The 1 / N of every label: the sum of all scores is the product of two sums, no cell is looked at.
+    of_true = _apply(
+        _differentiate_binary_cross_entropy, query_BD, table_ND, row_P, answer_P, weight_B, weight_P
+    )
+    # The 1 / N of every label: the sum of all scores is the product of two sums, no cell is visited.
     means = (side.mean(dim=0, dtype=weight_B.dtype) for side in (query_BD, table_ND))
     return of_true - torch.mul(*means).sum() / num_entities
 
 
 def self_adversarial_weights(negative_Bn: Tensor, beta: float) -> Tensor:
     """``softmax(β s⁻)`` over the negatives of each row, float[B, n], detached; negatives of -inf weigh 0."""
-    weights_Bn = (beta * negative_Bn.detach()).softmax(dim=1)
-    # A row of nothing but -inf has no negatives, and no weights.
-    return weights_Bn.masked_fill(negative_Bn.detach() == -torch.inf, 0.0)
+    score_Bn = negative_Bn.detach()
+    none_Bn = score_Bn == -torch.inf
+    # Masked before and after: 0 times -inf is NaN, and so is the softmax of a row without negatives.
+    weights_Bn = (beta * score_Bn.masked_fill(none_Bn, 0.0)).masked_fill(none_Bn, -torch.inf).softmax(dim=1)
+    return weights_Bn.masked_fill(none_Bn, 0.0)
 
 
 def self_adversarial(
@@ -71,57 +78,57 @@ def self_adversarial(
 
 LOSSES = {"ce": cross_entropy, "bce": binary_cross_entropy}
 
-Slope = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Differentiate = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(score float[C, N], row int64[p], answer int64[p], weight float[p]) -> loss of each row float[C], and its
-slope in every score float[C, N]."""
+gradient in every score float[C, N]."""
 
 
-def _cross_entropy_slope(
+def _differentiate_cross_entropy(
     score_CN: Tensor, row_p: Tensor, answer_p: Tensor, weight_p: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """log Σ exp(z) minus the mean score of the answers; slope: probability minus label."""
+    """log Σ exp(z) minus the mean score of the answers; gradient: probability minus label."""
     true_p = score_CN[row_p, answer_p]
-    slope_CN = score_CN.softmax(dim=1)
+    gradient_CN = score_CN.softmax(dim=1)
     # The most probable cell has a probability of 1 / N at least, so that its logarithm is safe.
-    log_sum_C = score_CN.amax(dim=1) - slope_CN.amax(dim=1).log()
+    log_sum_C = score_CN.amax(dim=1) - gradient_CN.amax(dim=1).log()
     loss_C = log_sum_C.index_add(0, row_p, -weight_p * true_p)
-    slope_CN[row_p, answer_p] -= weight_p
-    return loss_C, slope_CN
+    gradient_CN[row_p, answer_p] -= weight_p
+    return loss_C, gradient_CN
 
 
-def _binary_cross_entropy_slope(
+def _differentiate_binary_cross_entropy(
     score_CN: Tensor, row_p: Tensor, answer_p: Tensor, weight_p: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Σ softplus(z) - Σ y z over the true cells; slope: probability minus label."""
+    """Σ softplus(z) - Σ y z over the true cells; gradient: probability minus label."""
     loss_C = F.softplus(score_CN).sum(dim=1)
     loss_C = loss_C.index_add(0, row_p, -weight_p * score_CN[row_p, answer_p])
-    slope_CN = score_CN.sigmoid_()
-    slope_CN[row_p, answer_p] -= weight_p
-    return loss_C, slope_CN
+    gradient_CN = score_CN.sigmoid_()
+    gradient_CN[row_p, answer_p] -= weight_p
+    return loss_C, gradient_CN
 
 
-def _apply(slope: Slope, query_BD: Tensor, table_ND: Tensor, *rest: Tensor) -> Tensor:
+def _apply(differentiate: Differentiate, query_BD: Tensor, table_ND: Tensor, *rest: Tensor) -> Tensor:
     kind = query_BD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query_BD.dtype
     with torch.autocast(kind, enabled=False):
         inputs = (query_BD.to(dtype), table_ND.to(dtype), *rest)
-        loss: Tensor = _OneToN.apply(slope, *inputs)  # type: ignore[no-untyped-call]
+        loss: Tensor = _OneToN.apply(differentiate, *inputs)  # type: ignore[no-untyped-call]
         return loss
 
 
 def _wide(given: Tensor) -> torch.dtype:
-    """The precision of losses and slopes: float32 at the least."""
+    """The precision of losses and gradients: float32 at the least."""
     return torch.promote_types(given.dtype, torch.float32)
 
 
 class _OneToN(torch.autograd.Function):
     """Σ_b weight_b loss_b, differentiated while it is computed. Products are made in the queries' dtype,
-    losses and slopes in float32 at the least."""
+    losses and gradients in float32 at the least."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        slope: Slope,
+        differentiate: Differentiate,
         query_BD: Tensor,
         table_ND: Tensor,
         row_P: Tensor,
@@ -131,30 +138,32 @@ class _OneToN(torch.autograd.Function):
     ) -> Tensor:
         wide = weight_B.dtype
         total = torch.zeros((), dtype=wide, device=query_BD.device)
-        query_slopes = []
-        table_slope_ND = torch.zeros_like(table_ND, dtype=wide)
+        query_gradients = []
+        table_gradient_ND = torch.zeros_like(table_ND, dtype=wide)
         for rows, pairs in _chunks(query_BD, table_ND, row_P):
             query_CD, weight_C = query_BD[rows], weight_B[rows]
             row_p = row_P[pairs] - rows.start
             score_CN = (query_CD @ table_ND.T).to(wide)
-            loss_C, slope_CN = slope(score_CN, row_p, answer_P[pairs], weight_P[pairs])
+            loss_C, gradient_CN = differentiate(score_CN, row_p, answer_P[pairs], weight_P[pairs])
             total += loss_C @ weight_C
-            slope_CN = slope_CN.to(query_BD.dtype)
-            query_slopes.append((slope_CN @ table_ND) * weight_C[:, None])
+            gradient_CN = gradient_CN.to(query_BD.dtype)
+            query_gradients.append((gradient_CN @ table_ND) * weight_C[:, None])
             weighted_CD = (query_CD * weight_C[:, None]).to(query_BD.dtype)
-            table_slope_ND += slope_CN.T @ weighted_CD
-        ctx.save_for_backward(torch.cat(query_slopes).to(query_BD.dtype), table_slope_ND.to(table_ND.dtype))
+            table_gradient_ND += gradient_CN.T @ weighted_CD
+        ctx.save_for_backward(
+            torch.cat(query_gradients).to(query_BD.dtype), table_gradient_ND.to(table_ND.dtype)
+        )
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        query_slope_BD, table_slope_ND = ctx.saved_tensors
-        return None, slope * query_slope_BD, slope * table_slope_ND, None, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query_gradient_BD, table_gradient_ND = ctx.saved_tensors
+        return None, gradient * query_gradient_BD, gradient * table_gradient_ND, None, None, None, None
 
 
 def _chunks(query_BD: Tensor, table_ND: Tensor, row_P: Tensor) -> Iterator[tuple[slice, Tensor | slice]]:
-    """Rows that are scored together, and which pairs are theirs."""
+    """Rows that are scored together, and their pairs."""
     size = rows_at_once(table_ND)
     if len(query_BD) <= size:
         yield slice(0, len(query_BD)), slice(None)

@@ -1,4 +1,7 @@
-"""Negatives: which end of a fact is corrupted, and by whom."""
+"""Negatives: facts with one end replaced by a random entity.
+
+Axes: B facts, G groups that share negatives, n negatives of a group, D width, P facts of the train split.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from momok.model.filter_index import FilterIndex
-from momok.model.rotation import distance
+from momok.model.scores import Branch
 from momok.training.objectives.batches import Batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corrupted:
-    """``entity``, ``relation`` (in [0, 2R)) int64[B] ask, ``answer`` int64[B] is true.
+    """Queries ``entity``, ``relation`` (in [0, 2R)) int64[B], with the true ``answer`` int64[B].
 
     ``negative`` int64[G, n]: the negatives that the rows of a group share; ``sizes`` are the groups' numbers
-    of rows, in their order. ``is_true`` bool[B, n]: negatives that are true of that row after all.
+    of rows, in their order. ``is_true`` bool[B, n]: negatives that are true answers of that row.
     """
 
     entity: Tensor
@@ -28,10 +31,11 @@ class Corrupted:
     is_true: Tensor
     sizes: tuple[int, ...]
 
-    def distances(self, query_BX: Tensor, negative_GnX: Tensor) -> Tensor:
-        """From the query of each row to the vectors of its group's negatives, float[B, n]."""
-        groups = zip(torch.split(query_BX, list(self.sizes)), negative_GnX.unbind(), strict=True)
-        return torch.cat([distance(query_bX, negative_nX) for query_bX, negative_nX in groups])
+    def scores(self, branch: Branch, query_BD: Tensor, vector_PD: Tensor) -> Tensor:
+        """float[B, n]: the query of each row against the negatives of its group, P = G n vectors in order."""
+        negative_GnD = vector_PD.view(*self.negative.shape, -1)
+        groups = zip(torch.split(query_BD, list(self.sizes)), negative_GnD.unbind(), strict=True)
+        return torch.cat([branch.scores(query_bD, negative_nD) for query_bD, negative_nD in groups])
 
 
 class NegativeSampler(nn.Module):
@@ -39,11 +43,12 @@ class NegativeSampler(nn.Module):
 
     The end is chosen by the relation's cardinality (Wang et al., 2014): ``tails per head / (tails per head +
     heads per tail)`` is the chance of the head, so that *one to many* relations rarely take a true tail for a
-    negative. What the train split holds is marked and is no negative. Random numbers come from torch's
-    generator, so that a run that goes on draws what it would have drawn.
+    negative. Facts of the train split are marked and are no negatives. Random numbers come from torch's
+    generator, so that a resumed run draws the same.
     """
 
     _head_share: Tensor
+    _queries: Tensor
     _facts: Tensor
 
     def __init__(self, known: FilterIndex) -> None:
@@ -55,15 +60,18 @@ class NegativeSampler(nn.Module):
         share_R = known.answers_of_relations() / np.maximum(num_queries_R, 1)
         tails_R, heads_R = share_R[: known.num_relations], share_R[known.num_relations :]
         head_share_R = tails_R / np.maximum(tails_R + heads_R, 1)
-        # Sorted, as queries are and the answers of each.
-        fact_P = np.repeat(known.queries, np.diff(known.offsets)) * known.num_entities + known.answers
+        # Sorted, as queries are and the answers of each. A fact is the place of its query times N plus its
+        # answer: (relation * N + entity) * N would not fit int64 in graphs of tens of millions of entities.
+        row_P = np.repeat(np.arange(len(known.queries)), np.diff(known.offsets))
         self.register_buffer("_head_share", torch.from_numpy(head_share_R), persistent=False)
-        self.register_buffer("_facts", torch.from_numpy(fact_P), persistent=False)
+        self.register_buffer("_queries", torch.from_numpy(known.queries), persistent=False)
+        facts = row_P * known.num_entities + known.answers
+        self.register_buffer("_facts", torch.from_numpy(facts), persistent=False)
 
     def corrupt(self, batch: Batch, num_negatives: int, shared_by: int = 1) -> Corrupted:
         """Choose an end of each fact of a batch with one answer a row, and draw its negatives.
 
-        Up to ``shared_by`` rows share theirs; groups differ by one row at the most.
+        Up to ``shared_by`` rows share negatives; groups differ by one row at most.
         """
         device, num_rows = batch.entity.device, len(batch.entity)
         asks_head_B = torch.rand(num_rows, device=device) < self._head_share[batch.relation]
@@ -77,8 +85,11 @@ class NegativeSampler(nn.Module):
         return Corrupted(entity_B, relation_B, answer_B, negative_Gn, is_true_Bn, sizes)
 
     def holds(self, entity_B: Tensor, relation_B: Tensor, candidate_Bn: Tensor) -> Tensor:
-        """bool[B, n]: whether the train split says that a candidate answers the query of its row."""
+        """bool[B, n]: whether a candidate answers the query of its row by the train split."""
+        if not len(self._queries):
+            return torch.zeros_like(candidate_Bn, dtype=torch.bool)
         query_B = relation_B * self._num_entities + entity_B
-        wanted_Bn = query_B[:, None] * self._num_entities + candidate_Bn
+        row_B = torch.searchsorted(self._queries, query_B).clamp_max(len(self._queries) - 1)
+        wanted_Bn = row_B[:, None] * self._num_entities + candidate_Bn
         place_Bn = torch.searchsorted(self._facts, wanted_Bn).clamp_max(len(self._facts) - 1)
-        return self._facts[place_Bn] == wanted_Bn
+        return (self._facts[place_Bn] == wanted_Bn) & (self._queries[row_B] == query_B)[:, None]

@@ -1,4 +1,4 @@
-"""World: the demo graph, that is the countries of the world, from tables of ours and CLDR.
+"""World: the demo graph of the countries of the world, from our own tables and flags and from CLDR.
 
 May import `data`, `encoders`, `fit` and `export`.
 """

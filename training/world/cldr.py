@@ -1,38 +1,30 @@
 """Names, official languages and currencies from the Unicode CLDR, as Babel carries it.
 
-Babel is imported when a function runs: only who builds the demo needs it.
+Codes are those of ISO 3166-1 (alpha-2) for countries, UN M49 for regions, CLDR for languages, ISO 4217 for
+currencies, and IANA time zones for the cities that they are named after. A name that CLDR lacks is None.
+Babel, an optional package, is imported in the functions that use it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from functools import cache
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
-
-from momok.training.data.files import DatasetError
-
-if TYPE_CHECKING:
-    from babel import Locale
+from typing import Any, Literal
 
 AS_OF = date(2026, 1, 1)
-"""The day whose currencies are meant, so that the graph does not depend on the day it is built."""
+"""Currencies are those of this day, so that the graph does not depend on the day of its build."""
 
 FOREIGN = ("fr", "es", "de", "ar", "zh", "ru")
-"""Locales in which everything has a name, whatever is spoken there."""
+"""Locales in which every entity gets a name, whatever its own languages are."""
 
+Kind = Literal["territories", "languages", "currencies", "cities"]
 
 _SOFT_HYPHEN = "\u00ad"
 
 
-def require_babel() -> None:
-    """``DatasetError`` with the remedy where Babel is not installed."""
-    if find_spec("babel") is None:
-        raise DatasetError("the demo graph needs Babel; pip install 'momok[demo]'")
-
-
 def official_languages(alpha2: str) -> list[str]:
-    """Codes of the languages official in a country by law or in fact, without scripts, most spoken first."""
+    """Languages official in a country by law or in fact, without scripts, most spoken first."""
     from babel.languages import get_official_languages
 
     found = get_official_languages(alpha2.upper(), de_facto=True)
@@ -40,49 +32,33 @@ def official_languages(alpha2: str) -> list[str]:
 
 
 def currencies(alpha2: str) -> list[str]:
-    """ISO 4217 codes of the legal tender of a country."""
+    """The legal tender of a country."""
     from babel.numbers import get_territory_currencies
 
     return get_territory_currencies(alpha2.upper(), start_date=AS_OF)
 
 
-def territory_name(code: str, locale: str) -> str | None:
-    """What a country (alpha-2) or region (M49) is called in a language; None where CLDR does not say."""
-    found = _locale(locale)
-    return found.territories.get(code.upper()) if found else None
-
-
-def language_name(code: str, locale: str) -> str | None:
-    """What a language is called in a language; None where CLDR does not say."""
-    found = _locale(locale)
-    return found.languages.get(code) if found else None
-
-
-def currency_name(code: str, locale: str) -> str | None:
-    """What a currency is called in a language; None where CLDR does not say."""
-    found = _locale(locale)
-    return found.currencies.get(code) if found else None
+def name(kind: Kind, code: str, locale: str) -> str | None:
+    """The name in a language of a country, region, language or currency, or of the city of a time zone."""
+    if kind == "cities":
+        city: str = _entries(locale, "time_zones").get(code, {}).get("city", "")
+        return city.replace(_SOFT_HYPHEN, "") or None
+    return _entries(locale, kind).get(code)
 
 
 def currency_symbol(code: str) -> str | None:
-    """The symbol of a currency in English text, such as ``€``; None where it is just the code."""
-    found = _locale("en")
-    symbol = found.currency_symbols.get(code) if found else None
+    """The symbol of a currency in English text, such as ``€``; None where it is the code."""
+    symbol: str | None = _entries("en", "currency_symbols").get(code)
     return None if symbol == code else symbol
 
 
-def city_name(zone: str, locale: str) -> str | None:
-    """What the city that a time zone is named after is called in a language; None where CLDR does not say."""
-    found = _locale(locale)
-    name = found.time_zones.get(zone, {}).get("city") if found else None
-    return name and name.replace(_SOFT_HYPHEN, "")
-
-
 @cache
-def _locale(code: str) -> Locale | None:
+def _entries(locale: str, section: str) -> Mapping[str, Any]:
+    """A section of CLDR's data on a locale, empty for a locale unknown to CLDR."""
     from babel import Locale, UnknownLocaleError
 
     try:
-        return Locale.parse(code)
+        entries: Mapping[str, Any] = getattr(Locale.parse(locale), section)
     except UnknownLocaleError:
-        return None
+        return {}
+    return entries

@@ -1,4 +1,4 @@
-"""The demo: build the world, train on it, export it; and the held-out question that shows it at work."""
+"""Demo: the world built, trained and exported; and a question to it whose answer was held out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from momok.training.data.dataset import Dataset
 from momok.training.export.export import export_run
 from momok.training.fit.recipe import Recipe
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import start_training
+from momok.training.fit.start import start_training
 from momok.training.world.world import build_world
 
 SEED = 7
@@ -39,23 +38,15 @@ RECIPE = Recipe.model_validate(
 
 
 def build_demo(directory: Path, *, stop: Callable[[], bool], show: Callable[[str], None]) -> bool:
-    """Put ``dataset``, ``run`` and ``bundle`` into ``directory``; False where ``stop`` ended it before.
+    """Put ``dataset``, ``run`` and ``bundle`` into ``directory``, in place of those of an earlier build.
 
-    What an earlier build left there is removed first.
+    ``stop`` is asked during training, and ends the build: the answer is then False.
     """
     for part in ("bundle", "run", "dataset"):
         shutil.rmtree(directory / part, ignore_errors=True)
-    with TemporaryDirectory() as flags:
-        build_world(Path(flags), SEED).write(directory / "dataset")
+    build_world(SEED).write(directory / "dataset")
     dataset = Dataset.open(directory / "dataset")
-    holders = (
-        f"{modality.name} of {int(modality.present(dataset.num_entities).sum())}"
-        for modality in dataset.modalities
-    )
-    show(
-        f"1/3 the world: {dataset.num_entities} countries, cities, regions, languages, currencies and "
-        f"organisations; {sum(map(len, dataset.facts.values()))} facts; {', '.join(holders)}"
-    )
+    show(f"1/3 the world: {_summary(dataset)}")
     show("2/3 training MoMoK on the CPU")
     cpu = torch.device("cpu")
     with _one_thread():
@@ -71,10 +62,18 @@ def build_demo(directory: Path, *, stop: Callable[[], bool], show: Callable[[str
     return True
 
 
+def _summary(dataset: Dataset) -> str:
+    count = dataset.num_entities
+    modalities = (f"{one.name} of {one.present(count).sum()}" for one in dataset.modalities)
+    return (
+        f"{count} countries, cities, regions, languages, currencies and organisations; "
+        f"{sum(map(len, dataset.facts.values()))} facts; {', '.join(modalities)}"
+    )
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for one another cost more than they bring on matrices this small, above all on a
-    machine that has other things to do. Whoever serves afterwards has them back."""
+    """One thread for the block: on matrices this small, more threads cost more than they bring."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -84,7 +83,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def question_of(known: FilterIndex, vocabulary: Vocabulary) -> tuple[dict[str, Any], str]:
-    """A request that asks for the tail of a test fact drawn by seed, and the key that would be right."""
+    """A request for the tail of a test fact drawn by ``SEED``, and the key of that tail."""
     facts = known.facts("test")
     head, relation, tail = facts[np.random.default_rng(SEED).integers(len(facts))].tolist()
     query = {"head": vocabulary.entities.labels[head], "relation": vocabulary.relations.keys[relation]}

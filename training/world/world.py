@@ -14,8 +14,10 @@ from momok.training.encoders.encode import with_modality
 from momok.training.encoders.image import encode_pictures
 from momok.training.encoders.numeric import encode_numbers
 from momok.training.encoders.text import encode_texts
-from momok.training.world.atlas import RELATIONS, Atlas, read_atlas
-from momok.training.world.flags import draw, read_flags
+from momok.training.world.atlas import RELATIONS, Atlas, Entity, read_atlas
+
+FLAGS = Path(__file__).parent / "flags"
+"""Pictures by the key of their country."""
 
 HELD_OUT = 0.1
 """Share of the facts for valid, and as many for test."""
@@ -24,71 +26,56 @@ ATTRIBUTES = ("area_km2", "population", "latitude", "longitude")
 SYMMETRIC = ("borders",)
 
 
-def build_world(folder: Path, seed: int = 0) -> Dataset:
-    """The dataset; draws the flags into ``folder`` as ``<key>.png``. The seed is that of the split alone.
+def build_world(seed: int = 0) -> Dataset:
+    """The dataset; ``seed`` is that of the split.
 
-    ``image`` belongs to the countries whose flag can be drawn, ``numeric`` to countries and capitals,
-    ``text`` to all.
+    Countries with a flag in ``FLAGS`` have ``image``, countries and capitals ``numeric``, all entities
+    ``text``.
     """
     atlas = read_atlas()
-    keys = [thing.key for thing in atlas.things]
-    pictures = _draw_flags(atlas, folder)
+    entities = list(atlas.entities.values())
+    flags = [FLAGS / f"{entity.key}.png" for entity in entities]
     dataset = Dataset(
         name="world",
-        entities=Names("entity", keys, [thing.label for thing in atlas.things]),
+        entities=Names("entity", list(atlas.entities), [entity.label for entity in entities]),
         relations=Names("relation", *zip(*RELATIONS, strict=True)),
-        descriptions=tuple(thing.description for thing in atlas.things),
+        descriptions=tuple(entity.description for entity in entities),
         facts=_split(_ids(atlas), np.random.default_rng(seed)),
         modalities=(STRUCTURE,),
         provenance={"source": "momok demo: training.world", "seed": seed},
-        pictures=tuple(pictures[key].name if key in pictures else "" for key in keys),
-        picture_folder=folder,
+        pictures=tuple(flag.name if flag.exists() else "" for flag in flags),
+        picture_folder=FLAGS,
     )
-    value_NA = np.array(
-        [[atlas.numbers.get(key, {}).get(name, np.nan) for name in ATTRIBUTES] for key in keys]
-    )
-    image = encode_pictures(
-        "image", ((row, [pictures[key]]) for row, key in enumerate(keys) if key in pictures)
-    )
-    text = encode_texts("text", [atlas.texts.get(key, "") for key in keys])
+    return _with_modalities(dataset, entities, flags)
+
+
+def _with_modalities(dataset: Dataset, entities: list[Entity], flags: list[Path]) -> Dataset:
+    """With ``image``, ``text`` and ``numeric``. ``flags`` are paths in id order; some files do not exist."""
+    image = encode_pictures("image", ((row, [flag]) for row, flag in enumerate(flags) if flag.exists()))
+    text = encode_texts("text", [entity.text for entity in entities])
+    value_NA = np.array([[entity.numbers.get(name, np.nan) for name in ATTRIBUTES] for entity in entities])
     numeric = encode_numbers("numeric", value_NA)
-    dataset = with_modality(dataset, image, "image", "flags.tsv", {}, ("pillow", "numpy"))
-    dataset = with_modality(
-        dataset, text, "text", "names in the tables and in CLDR", {}, ("scikit-learn", "numpy")
-    )
-    attributes = {"attributes": list(ATTRIBUTES)}
+    names, attributes = "names in the tables and in CLDR", {"attributes": list(ATTRIBUTES)}
+    dataset = with_modality(dataset, image, "image", "flags", {}, ("pillow", "numpy"))
+    dataset = with_modality(dataset, text, "text", names, {}, ("scikit-learn", "numpy"))
     return with_modality(dataset, numeric, "numeric", "tables", attributes, ("numpy",))
 
 
-def _draw_flags(atlas: Atlas, folder: Path) -> dict[str, Path]:
-    """Picture files by the key of their country."""
-    folder.mkdir(parents=True, exist_ok=True)
-    flags, files = read_flags(), {}
-    for key, alpha2 in atlas.alpha2.items():
-        if alpha2 in flags:
-            files[key] = folder / f"{key}.png"
-            draw(flags[alpha2]).save(files[key])
-    return files
-
-
 def _ids(atlas: Atlas) -> Int64:
-    """All facts int64[num_facts, 3]."""
-    entity = {thing.key: index for index, thing in enumerate(atlas.things)}
+    """All facts, int64[num_facts, 3]."""
+    entity = {key: index for index, key in enumerate(atlas.entities)}
     relation = {key: index for index, (key, _) in enumerate(RELATIONS)}
-    rows = [(entity[head], relation[kind], entity[tail]) for head, kind, tail in atlas.facts]
+    rows = [(entity[head], relation[one], entity[tail]) for head, one, tail in atlas.facts]
     return np.array(rows, dtype=np.int64)
 
 
 def _split(facts: Int64, random: np.random.Generator) -> dict[str, Int64]:
-    """Train, valid and test; the two directions of a symmetric fact stay together.
-
-    One of them in train would give the other away.
-    """
+    """Train, valid and test. Both directions of a symmetric fact go together: either would tell the other."""
     symmetric = np.isin(facts[:, 1], [i for i, (key, _) in enumerate(RELATIONS) if key in SYMMETRIC])
-    low, high = facts[:, [0, 2]].min(axis=1), facts[:, [0, 2]].max(axis=1)
-    ends = np.where(symmetric[:, None], np.stack([low, high], axis=1), facts[:, [0, 2]])
+    ends = facts[:, [0, 2]]
+    ends = np.where(symmetric[:, None], np.sort(ends, axis=1), ends)
     _, group = np.unique(np.column_stack([facts[:, 1], ends]), axis=0, return_inverse=True)
-    place_of_group = random.permutation(group.max() + 1) / (group.max() + 1)
-    place = place_of_group[group.ravel()]
+    num_groups = group.max() + 1
+    place = (random.permutation(num_groups) / num_groups)[group.ravel()]
     bounds = {"train": (2 * HELD_OUT, 1.0), "valid": (HELD_OUT, 2 * HELD_OUT), "test": (0.0, HELD_OUT)}
     return {split: facts[(place >= bounds[split][0]) & (place < bounds[split][1])] for split in SPLITS}

@@ -31,7 +31,7 @@ from momok.model.bundle.manifest import Manifest, digest_of
 from momok.model.bundle.writer import save_bundle
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor
-from momok.model.retrieval.table import EntityTable
+from momok.model.scorer import table_of
 
 WriteBundle = Callable[..., None]
 
@@ -140,9 +140,9 @@ def test_candidates_hold_presence_too(small_bundle: Path, small_model: LinkPredi
 
 
 def test_tables_are_held_once_for_the_model_and_for_retrieval(opened: Bundle) -> None:
-    vectors = {name: rows.numpy() for name, rows in opened.candidates.vectors.items()}
-    table = EntityTable(opened.model.branches, vectors)
-    assert all(np.shares_memory(table.joined_NX, rows) for rows in vectors.values())
+    table = table_of(opened.model, opened.candidates)
+    vectors = opened.candidates.vectors.values()
+    assert all(np.shares_memory(table.joined_NX, rows.numpy()) for rows in vectors)
 
 
 def test_only_a_directory_with_a_manifest_claims_to_be_a_bundle(copy: Path) -> None:

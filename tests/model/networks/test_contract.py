@@ -213,7 +213,6 @@ def logistic(value: float) -> float:
 ORACLES: dict[str, Callable[[LinkPredictor], Oracle]] = {
     "momok": MoMoKOracle,
     "adamf": AdaMFOracle,
-    "adamf-mat": AdaMFOracle,
     "mocme": MoCMEOracle,
 }
 DECISIONS: dict[str, tuple[Decision, ...]] = {"momok": ("sum", "mean_sigmoid")}

@@ -1,4 +1,4 @@
-"""Dropout from random bytes: the share, the mean and the gradient of what it is called for."""
+"""Dropout from random bytes: its share, its mean and its gradient."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ def test_follows_the_seed_and_is_drawn_anew_each_time() -> None:
     torch.manual_seed(3)
     assert torch.equal(dropout(given), first)
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("p", [0.001, 0.9985, 0.9999])
+def test_rates_beside_0_and_1_are_kept(p: float) -> None:
+    torch.manual_seed(0)
+    dropped_NN = Dropout(p)(torch.ones(2000, 2000))
+    assert dropped_NN.isfinite().all()
+    assert (dropped_NN == 0).float().mean().item() == pytest.approx(p, abs=1e-4)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])

@@ -19,6 +19,8 @@ N = 30
 ROWS = np.array([3, 29, 0, 7, 8, 11, 5, 20, 21, 22, 2, 14])
 TRAIN = np.array([0, 2, 3, 5, 7, 8, 14, 25, 26])  # 11, 20, 21, 22 and 29 have features but no place in train
 SEEN = np.isin(ROWS, TRAIN)
+SPANNED = int(SEEN.sum()) - 1
+"""Directions that the seen rows span about their mean."""
 
 
 def random_features(width: int, num_rows: int = len(ROWS)) -> npt.NDArray[np.float32]:
@@ -37,7 +39,7 @@ def fit(features: npt.NDArray[Any] | None, spec: ModalitySpec | None = None, see
 
 @pytest.mark.parametrize(
     ("num_features", "table_width"),
-    [(1, 64), (4, 64), (31, 64), (32, 32), (256, 256), (257, 256), (384, 256), (1024, 256)],
+    [(1, 64), (4, 64), (31, 64), (32, 32), (256, 256), (257, SPANNED), (384, SPANNED), (1024, SPANNED)],
 )
 def test_branches_of_any_width_become_workable(num_features: int, table_width: int) -> None:
     found = fit(random_features(num_features).astype(np.float16))
@@ -155,6 +157,20 @@ def test_principal_components_are_those_of_a_plain_decomposition() -> None:
         assert table[:, column] == pytest.approx(centred @ component, abs=1e-4)
 
 
+def test_components_that_the_seen_rows_do_not_span_are_dropped() -> None:
+    """Six seen rows span five directions about their mean; a sixth would be noise for unseen entities."""
+    random = np.random.default_rng(0)
+    features = random.standard_normal((9, 40)).astype(np.float32)
+    given = ModalitySpec(width=8, normalise="none").fit(
+        Modality("text", features, np.arange(9)),
+        num_entities=9,
+        train_entities=np.arange(6),
+        generator=torch.Generator(),
+    )
+    assert given.width == given.table.shape[1] == 5
+    assert (given.table[:6].std(dim=0) > 1e-3).all()
+
+
 def similarity_error(features: npt.NDArray[np.float32], reduced: npt.NDArray[np.float64]) -> float:
     """How far inner products of centred rows move, relative to their size, at the best common scale."""
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
@@ -164,7 +180,7 @@ def similarity_error(features: npt.NDArray[np.float32], reduced: npt.NDArray[np.
 
 
 def test_components_keep_similarities_that_pooling_loses(shared: Path) -> None:
-    """MODELS.md, section 1: pooling 384-wide text by averaging keeps 128 distinct numbers."""
+    """Pooling 384-wide text by averaging, as the released code does, keeps 128 distinct numbers."""
     features = load_file(shared / "data" / "MKG-Y" / "name_text.safetensors")["features"][:1500].astype(
         np.float32
     )

@@ -1,4 +1,4 @@
-"""Retrieval by rotation distances: its top k are the top k, and it says truly how it found them."""
+"""Retrieval by rotation distances: its top k are the top k."""
 
 from __future__ import annotations
 
@@ -17,31 +17,29 @@ from momok.model.bundle.bundle import Bundle
 from momok.model.errors import UserError
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor
-from momok.model.retrieval.distances import RotationTable, table_of
 from momok.model.retrieval.engine import EngineName, Engines
 from momok.model.retrieval.retriever import Retriever
 from momok.model.retrieval.selection import Selection
+from momok.model.retrieval.table import EntityTable
 from momok.model.scorer import Scorer
-from momok.model.scores import Branch
+from momok.model.scores import FUSIONS, RotateBranch
 from tests.model.retrieval.test_retriever import (
     NONE,
     Attack,
     assert_same,
     assert_top_k,
     eligible,
-    plain_top_k,
     selections,
 )
 
 MARGIN = 4.0
-ENGINES: list[EngineName] = ["faiss", "scan"]
+ENGINES: list[EngineName] = ["auto", "scan"]
 
 
 def retriever_of(table_NX: np.ndarray, engine: EngineName) -> Retriever:
-    branch = Branch("joint", table_NX.shape[1], "rotate", MARGIN)
-    table = table_of([branch], {"joint": table_NX.astype(np.float32)})
-    assert isinstance(table, RotationTable)
-    return Retriever(table, "single", Engines(table, "single", engine=engine))
+    branch, fusion = RotateBranch("joint", table_NX.shape[1], MARGIN), FUSIONS["single"]
+    table = EntityTable([branch], table_NX.astype(np.float32))
+    return Retriever(table, fusion, Engines(table, fusion, engine=engine))
 
 
 def plain_scores(table_NX: np.ndarray, query_X: np.ndarray) -> list[float]:
@@ -102,31 +100,6 @@ def test_equal_vectors_tie_and_the_smallest_ids_come_first(engine: EngineName) -
     )[0]
     assert ranking.entities.tolist() == [7, 300, 0, 2, 3]
     assert ranking.scores[:2].tolist() == [MARGIN, MARGIN]
-
-
-def clustered(rng: np.random.Generator, num_entities: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Entities in tight groups far from one another, and queries close to some of them."""
-    centre_GX = 3 * rng.standard_normal((num_entities // 20, 2 * dim))
-    table_NX = centre_GX.repeat(20, axis=0) + 0.05 * rng.standard_normal((num_entities, 2 * dim))
-    return table_NX, table_NX[:32] + 0.01 * rng.standard_normal((32, 2 * dim))
-
-
-def test_a_search_proves_what_is_near_and_a_scan_answers_the_rest() -> None:
-    rng = np.random.default_rng(0)
-    table_NX, query_BX = clustered(rng, 4000, 16)
-    near = retriever_of(table_NX, "faiss").top_k(
-        {"joint": query_BX.astype(np.float32)}, [Selection(10, NONE)] * len(query_BX)
-    )
-    assert {ranking.engine for ranking in near} == {"faiss-flat"}
-    for row in (0, 31):
-        scores = plain_scores(table_NX, query_BX[row])
-        assert near[row].entities.tolist() == plain_top_k(scores, range(4000), 10)
-    # Among points that lie every way nothing but a look at each of them proves anything.
-    far = retriever_of(rng.standard_normal((4000, 32)), "faiss").top_k(
-        {"joint": rng.standard_normal((2, 32)).astype(np.float32)}, [Selection(10, NONE)] * 2
-    )
-    assert {ranking.engine for ranking in far} == {"scan"}
-    assert all(ranking.exact for ranking in far)
 
 
 def attack_by_rounding(rng: np.random.Generator, num_entities: int) -> tuple[np.ndarray, np.ndarray]:
@@ -202,9 +175,9 @@ def test_a_scorer_answers_as_the_model_scores(
             np.testing.assert_allclose(answer.modality_weights, encoding.modality_weights[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("engine", ["scan-bfloat16", "scan-int8"])
-def test_there_is_no_coarse_scan_for_distances(engine: EngineName) -> None:
-    told = f"there is no {engine} for scores that are distances; take engine scan"
+@pytest.mark.parametrize("engine", ["faiss", "scan-bfloat16", "scan-int8"])
+def test_distances_are_scanned_in_float32(engine: EngineName) -> None:
+    told = f"there is no engine {engine} for scores that are distances; take engine scan"
     with pytest.raises(UserError, match=told):
         retriever_of(np.ones((10, 4)), engine)
     retriever = retriever_of(np.random.default_rng(0).standard_normal((300, 4)), "auto")

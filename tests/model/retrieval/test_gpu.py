@@ -1,7 +1,6 @@
 """On a GPU: what FAISS can do there and what it cannot; and, where there is one, the same lists as anywhere.
 
-The limits are FAISS's own (1.15): no selector, which it would silently ignore, and 2,048 fetched at most.
-Where there is no GPU a stand-in has the same, so that what must be done without is seen to be done without.
+The limit is FAISS's own (1.15): 2,048 fetched at most. Where there is no GPU a stand-in has the same limit.
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from momok.model.retrieval.index import GPU_FETCHED, EntityIndex
 from momok.model.retrieval.index_spec import IndexSpec
 from momok.model.retrieval.ranking import Rankings
 from momok.model.retrieval.retriever import Retriever
-from momok.model.retrieval.search import Search
 from momok.model.retrieval.selection import Selection
 from momok.model.retrieval.table import EntityTable
-from momok.model.scores import Branch, Decision
+from momok.model.scores import FUSIONS, Branch, Decision
 
 NUM_ENTITIES = 40_000
 CUDA = torch.device("cuda", 0)
@@ -38,7 +36,6 @@ class OnGpu:
 
     def search(self, query_BD: np.ndarray, depth: int, params: Any = None) -> Any:
         assert depth <= 2048, "GPU index only supports min/max-K selection up to 2048"
-        assert params is None or params.sel is None, "ignored on a GPU"
         self.depths.append(depth)
         return self._index.search(query_BD, depth, params=params)
 
@@ -68,7 +65,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[OnGpu]:
 def table() -> EntityTable:
     random = np.random.default_rng(0)
     rows = {name: random.standard_normal((NUM_ENTITIES, 8), dtype=np.float32) for name in ("one", "other")}
-    return EntityTable([Branch(name, 8) for name in rows], rows)
+    return EntityTable.of([Branch(name, 8) for name in rows], rows)
 
 
 @pytest.fixture(scope="module")
@@ -79,35 +76,33 @@ def query() -> dict[str, np.ndarray]:
 
 SELECTIONS = [
     Selection(10, np.arange(5)),
-    Selection(10, np.arange(0, 1800)),  # More than are kept out one by one: fetched besides.
+    Selection(10, np.arange(0, 1800)),  # Fetched besides.
     Selection(10, np.arange(0, 30_000, 2)),  # More than may be fetched.
-    Selection(10, np.arange(3), np.arange(0, NUM_ENTITIES, 2)),  # Named: takes a selector.
+    Selection(10, np.arange(3), np.arange(0, NUM_ENTITIES, 2)),  # Named: scanned.
 ]
 
 
 def scanned(
     table: EntityTable, decision: Decision, query: dict[str, np.ndarray], selections: list[Selection]
 ) -> Rankings:
-    return Retriever(table, decision, Engines(table, decision, engine="scan")).top_k(query, selections)
+    fusion = FUSIONS[decision]
+    return Retriever(table, fusion, Engines(table, fusion, engine="scan")).top_k(query, selections)
 
 
-@pytest.mark.parametrize("decision", ["sum", "mean_sigmoid"])
-def test_what_a_gpu_cannot_do_is_done_without(
-    table: EntityTable, query: dict[str, np.ndarray], decision: Decision, copied: list[OnGpu]
+def test_what_a_gpu_cannot_do_is_scanned(
+    table: EntityTable, query: dict[str, np.ndarray], copied: list[OnGpu], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engines = Engines(table, decision, engine="faiss")
-    engines._search = Search(table, decision, gpu=0)
-    found = Retriever(table, decision, engines).top_k(query, SELECTIONS)
-    expected = scanned(table, decision, query, SELECTIONS)
+    monkeypatch.setattr(Engines, "_on_gpu", True)
+    engines = Engines(table, FUSIONS["sum"], engine="faiss", device=torch.device("cpu"))
+    found = Retriever(table, FUSIONS["sum"], engines).top_k(query, SELECTIONS)
+    expected = scanned(table, "sum", query, SELECTIONS)
     for ranking, right in zip(found, expected, strict=True):
         assert ranking.exact
         assert ranking.entities.tolist() == right.entities.tolist()
         assert ranking.scores.tolist() == right.scores.tolist()
-    if decision == "sum":
-        assert [ranking.engine for ranking in found] == ["faiss-flat", "faiss-flat", "scan", "scan"]
-    assert [ranking.engine for ranking in list(found)[2:]] == ["scan", "scan"]
-    assert all(max(index.depths) <= GPU_FETCHED for index in copied)
-    assert len(copied) == (2 if decision == "mean_sigmoid" else 1)
+    assert [ranking.engine for ranking in found] == ["faiss-flat", "faiss-flat", "scan", "scan"]
+    assert len(copied) == 1
+    assert max(copied[0].depths) <= GPU_FETCHED
 
 
 def test_an_approximate_index_keeps_its_probes_on_a_gpu(
@@ -115,7 +110,7 @@ def test_an_approximate_index_keeps_its_probes_on_a_gpu(
 ) -> None:
     index = EntityIndex.build(table.joined_NX, IVF)
     on_gpu = index.on_gpu(0)
-    assert on_gpu is not index and not on_gpu.selects
+    assert on_gpu is not index
     asked = table.join(query)
     (scores, entities), (gpu_scores, gpu_entities) = index.search(asked, 200), on_gpu.search(asked, 200)
     assert entities.tolist() == gpu_entities.tolist()
@@ -166,14 +161,17 @@ def test_a_search_that_runs_short_of_memory_says_so(
         on_gpu.search(table.join(query), 10)
 
 
+CASES: list[tuple[Decision, EngineName]] = [("sum", "scan"), ("mean_sigmoid", "scan"), ("sum", "faiss")]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("decision", ["sum", "mean_sigmoid"])
-@pytest.mark.parametrize("engine", ["scan", "scan-bfloat16", "faiss"])
+@pytest.mark.parametrize(("decision", "engine"), CASES)
 def test_a_real_gpu_gives_the_lists_of_a_cpu(
     table: EntityTable, query: dict[str, np.ndarray], decision: Decision, engine: EngineName
 ) -> None:
     """FAISS's on the CPU where its build knows no GPUs."""
-    retriever = Retriever(table, decision, Engines(table, decision, device=CUDA, engine=engine))
+    fusion = FUSIONS[decision]
+    retriever = Retriever(table, fusion, Engines(table, fusion, device=CUDA, engine=engine))
     for selections in (SELECTIONS, [Selection(10, np.empty(0, dtype=np.int64))] * 4):
         expected = scanned(table, decision, query, selections)
         for ranking, right in zip(retriever.top_k(query, selections), expected, strict=True):

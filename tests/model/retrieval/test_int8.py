@@ -13,25 +13,23 @@ from hypothesis import strategies as st
 from momok.model.arrays import Float64
 from momok.model.errors import UserError
 from momok.model.retrieval.engine import Engines
-from momok.model.retrieval.int8 import ROWS_AT_ONCE, Int8Layout, multiplies
-from momok.model.retrieval.matmul import Errors
-from momok.model.retrieval.table import EntityTable
-from momok.model.scores import Branch
+from momok.model.retrieval.int8 import Int8Kernel, multiplies
+from momok.model.retrieval.table import ROWS_AT_ONCE, EntityTable
+from momok.model.scores import FUSIONS, Branch, Decision, ScoreErrors
 
 WIDTHS = (5, 1, 40)
+DECISIONS: list[Decision] = ["sum", "mean_sigmoid"]
 Change = Callable[[np.random.Generator, Float64], Float64]
 
 
 def table_of(rows_NX: np.ndarray) -> EntityTable:
-    starts = np.cumsum([0, *WIDTHS])
     branches = [Branch(f"branch{place}", width) for place, width in enumerate(WIDTHS)]
-    parts = {b.name: rows_NX[:, at : at + b.width] for b, at in zip(branches, starts[:-1], strict=True)}
-    return EntityTable(branches, {name: np.ascontiguousarray(rows) for name, rows in parts.items()})
+    return EntityTable(branches, rows_NX)
 
 
-def products(layout: Int8Layout, query_BX: np.ndarray) -> list[Float64]:
+def products(kernel: Int8Kernel, query_BX: np.ndarray) -> list[Float64]:
     """float64[B, N] of each space."""
-    tiles = [scores for _, scores in layout.tiles(torch.from_numpy(query_BX))]
+    tiles = [scores for _, scores in kernel.tiles(query_BX)]
     return [torch.cat(parts).double().numpy().T for parts in zip(*tiles, strict=True)]
 
 
@@ -41,10 +39,10 @@ def off(table: EntityTable, query_BX: np.ndarray, space: slice, found_BN: Float6
     return off_BN
 
 
-def assert_within(errors: Errors, space: int, off_BN: Float64, found_BN: Float64) -> None:
-    certain_B = np.isfinite(errors.together[:, space])
+def assert_within(errors: ScoreErrors, space: int, off_BN: Float64, found_BN: Float64) -> None:
+    certain_B = np.isfinite(errors.total[:, space])
     off_BN, found_BN = off_BN[certain_B], found_BN[certain_B]
-    assert (off_BN <= errors.together[certain_B, space, None]).all()
+    assert (off_BN <= errors.total[certain_B, space, None]).all()
     allowed_BN = errors.absolute[certain_B, space, None] + 1.01 * errors.relative * np.abs(found_BN)
     assert (off_BN <= allowed_BN).all()
 
@@ -82,23 +80,23 @@ CHANGES: list[Change] = [lambda _, rows: rows, uneven_columns, uneven_rows, with
     seed=st.integers(0, 2**32),
     of_table=st.sampled_from(CHANGES),
     of_queries=st.sampled_from(CHANGES),
-    together=st.booleans(),
+    decision=st.sampled_from(DECISIONS),
 )
 def test_products_are_within_the_stated_errors(
-    seed: int, of_table: Change, of_queries: Change, together: bool
+    seed: int, of_table: Change, of_queries: Change, decision: Decision
 ) -> None:
     random = np.random.default_rng(seed)
     width = sum(WIDTHS)
     table = table_of(of_table(random, random.standard_normal((70, width))).astype(np.float32))
     query_BX = of_queries(random, random.standard_normal((3, width))).astype(np.float32)
-    layout = Int8Layout(table, [table.whole] if together else table.columns)
-    errors = layout.errors(query_BX)
-    for space, found_BN in enumerate(products(layout, query_BX)):
-        assert_within(errors, space, off(table, query_BX, layout.spaces[space], found_BN), found_BN)
+    kernel = Int8Kernel(table, FUSIONS[decision])
+    errors = kernel.errors(query_BX)
+    for space, found_BN in enumerate(products(kernel, query_BX)):
+        assert_within(errors, space, off(table, query_BX, kernel.columns[space], found_BN), found_BN)
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_the_stated_errors_are_small(together: bool) -> None:
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_the_stated_errors_are_small(decision: Decision) -> None:
     """Also where one branch is a thousand times as large as another, which it need not drown."""
     random = np.random.default_rng(0)
     rows_NX = random.standard_normal((3 * ROWS_AT_ONCE + 7, sum(WIDTHS))).astype(np.float32)
@@ -106,29 +104,27 @@ def test_the_stated_errors_are_small(together: bool) -> None:
     query_BX = random.standard_normal((4, sum(WIDTHS))).astype(np.float32)
     query_BX[:, :5] /= 1000
     table = table_of(rows_NX)
-    layout = Int8Layout(table, [table.whole] if together else table.columns)
-    errors = layout.errors(query_BX)
-    for space, found_BN in enumerate(products(layout, query_BX)):
-        assert_within(errors, space, off(table, query_BX, layout.spaces[space], found_BN), found_BN)
-        assert errors.together[:, space].max() < 0.15 * np.abs(found_BN).max()
+    kernel = Int8Kernel(table, FUSIONS[decision])
+    errors = kernel.errors(query_BX)
+    for space, found_BN in enumerate(products(kernel, query_BX)):
+        assert_within(errors, space, off(table, query_BX, kernel.columns[space], found_BN), found_BN)
+        assert errors.total[:, space].max() < 0.15 * np.abs(found_BN).max()
 
 
 def test_what_might_not_fit_is_not_certain() -> None:
     table = table_of(np.full((3, sum(WIDTHS)), 1e30, dtype=np.float32))
-    layout = Int8Layout(table, [table.whole])
-    errors = layout.errors(np.full((1, sum(WIDTHS)), 1e30, dtype=np.float32))
-    assert errors.together.tolist() == [[np.inf]]
+    errors = Int8Kernel(table, FUSIONS["sum"]).errors(np.full((1, sum(WIDTHS)), 1e30, dtype=np.float32))
+    assert errors.total.tolist() == [[np.inf]]
 
 
 @pytest.mark.parametrize("num_queries", [1, 2, 300])
 def test_tiles_cover_every_candidate_once(num_queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("momok.model.retrieval.int8.CELLS", {"cpu": 1})
+    monkeypatch.setattr("momok.model.retrieval.kernel.CELLS", {"cpu": 1})
     random = np.random.default_rng(0)
     table = table_of(random.standard_normal((2 * ROWS_AT_ONCE + 9, sum(WIDTHS))).astype(np.float32))
-    tiles = list(
-        Int8Layout(table, table.columns).tiles(torch.ones((num_queries, sum(WIDTHS)), dtype=torch.float32))
-    )
-    assert [start for start, _ in tiles] == [0, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE]
+    kernel = Int8Kernel(table, FUSIONS["mean_sigmoid"])
+    tiles = list(kernel.tiles(np.ones((num_queries, sum(WIDTHS)), dtype=np.float32)))
+    assert [start for start, _ in tiles] == list(range(0, len(table), 1024))
     assert [[part.shape for part in scores] for _, scores in tiles][-1] == [(9, num_queries)] * 3
 
 
@@ -153,10 +149,7 @@ def test_a_machine_that_adds_up_in_fewer_bits_is_found_out(monkeypatch: pytest.M
 def test_where_it_cannot_be_it_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     table = table_of(np.random.default_rng(0).standard_normal((300, sum(WIDTHS))).astype(np.float32))
     monkeypatch.setattr("momok.model.retrieval.engine.multiplies", lambda width: False)
-    with pytest.raises(UserError, match="no scan-int8 on this machine, which does not add up whole numbers"):
-        Engines(table, "sum", engine="scan-int8")
-    engines = Engines(table, "sum")
-    seen: set[str] = set()
-    engines.measure(lambda size: seen.update(engines.made))
-    assert seen == {"scan", "scan-bfloat16", "faiss-flat"}
+    reason = "no engine scan-int8 on this machine, which does not add up whole numbers"
+    with pytest.raises(UserError, match=reason):
+        Engines(table, FUSIONS["sum"], engine="scan-int8")
     assert not multiplies(2**20)

@@ -18,13 +18,12 @@ def some(*counts: int, seed: int = 0) -> Rankings:
         random.normal(size=(total, 3)),
         [row % 2 == 0 for row in range(len(counts))],
         [f"engine{row}" for row in range(len(counts))],
-        [row % 3 for row in range(len(counts))],
     )
 
 
 def plain(rankings: Rankings | list[Ranking]) -> list[tuple[object, ...]]:
     return [
-        (r.entities.tolist(), r.scores.tolist(), r.branch_values.tolist(), r.exact, r.engine, r.depth)
+        (r.entities.tolist(), r.scores.tolist(), r.branch_values.tolist(), r.exact, r.engine)
         for r in rankings
     ]
 
@@ -34,11 +33,7 @@ def test_each_has_what_lies_between_its_bounds() -> None:
     assert (len(rankings), rankings.counts) == (3, [2, 0, 3])
     assert rankings[2].entities.tolist() == rankings.entities[2:].tolist()
     assert rankings[-1].engine == "engine2"
-    assert [(r.exact, r.depth, len(r.scores)) for r in rankings] == [
-        (True, 0, 2),
-        (False, 1, 0),
-        (True, 2, 3),
-    ]
+    assert [(r.exact, len(r.scores)) for r in rankings] == [(True, 2), (False, 0), (True, 3)]
     assert rankings[1].branch_values.shape == (0, 3)
     with pytest.raises(IndexError):
         rankings[3]
@@ -65,5 +60,5 @@ def test_those_that_score_enough() -> None:
         kept = enough.counts[row]
         assert found.entities.tolist() == rankings[row].entities[:kept].tolist()
         assert found.branch_values.tolist() == rankings[row].branch_values[:kept].tolist()
-        assert (found.exact, found.engine, found.depth) == expected[3:]
+        assert (found.exact, found.engine) == expected[3:]
     assert rankings.at_least([None] * 5) is rankings

@@ -15,12 +15,11 @@ from momok.model.answer import Query
 from momok.model.bundle.bundle import Bundle
 from momok.model.filter_index import FilterIndex
 from momok.model.retrieval import ranks
-from momok.model.retrieval.distances import RotationLayout, RotationTable
-from momok.model.retrieval.matmul import Layout, spaces_of
+from momok.model.retrieval.kernel import Float32Kernel
 from momok.model.retrieval.ranks import FactRanker
 from momok.model.retrieval.table import EntityTable
 from momok.model.scorer import Scorer
-from momok.model.scores import Branch, Decision
+from momok.model.scores import FUSIONS, Branch, Decision, RotateBranch
 
 NUM_ENTITIES, WIDTHS = 50, {"structure": 4, "image": 3, "joint": 5}
 DECISIONS: tuple[Decision, ...] = ("sum", "mean_sigmoid")
@@ -46,8 +45,8 @@ class World:
             [random.integers(6, size=40), np.zeros(40, int), random.integers(NUM_ENTITIES, size=40)]
         )
         known = FilterIndex.from_facts({"train": self.facts}, num_entities=NUM_ENTITIES, num_relations=1)
-        table = EntityTable([Branch(*item) for item in WIDTHS.items()], self.vectors)
-        self.scores = FactRanker(table, decision, Layout(table, spaces_of(table, decision)), known)
+        table = EntityTable.of([Branch(*item) for item in WIDTHS.items()], self.vectors)
+        self.scores = FactRanker(Float32Kernel(table, FUSIONS[decision]), known)
         self.query_BX = table.join(self.query)
 
     def oracle(self, row: int, answer: int) -> tuple[float, float, float]:
@@ -83,7 +82,7 @@ class World:
 def test_ranks_are_those_of_double_loops(decision: Decision, scale: float, seed: int) -> None:
     world = World(decision, scale, seed)
     answers = np.random.default_rng(seed).integers(NUM_ENTITIES, size=6)
-    placed = world.scores.place(world.query_BX, [(row, 0) for row in range(6)], answers)
+    placed = world.scores.rank(world.query_BX, [(row, 0) for row in range(6)], answers)
     for row, (answer, where) in enumerate(zip(answers.tolist(), placed, strict=True)):
         score, raw, filtered = world.oracle(row, answer)
         assert where.score == pytest.approx(score, rel=1e-12)
@@ -92,12 +91,12 @@ def test_ranks_are_those_of_double_loops(decision: Decision, scale: float, seed:
 
 def test_ties_count_half_and_known_answers_nothing() -> None:
     """By hand: entities 0 to 3 score 2, 1, 1, 0; the query's known answers are 0 and 2."""
-    table = EntityTable([Branch("structure", 1)], {"structure": np.array([[2], [1], [1], [0]], np.float32)})
+    table = EntityTable([Branch("structure", 1)], np.array([[2], [1], [1], [0]], np.float32))
     facts = np.array([[0, 0, 0], [0, 0, 2]])
     known = FilterIndex.from_facts({"train": facts}, num_entities=4, num_relations=1)
-    scores = FactRanker(table, "sum", Layout(table, spaces_of(table, "sum")), known)
+    scores = FactRanker(Float32Kernel(table, FUSIONS["sum"]), known)
     query_BX = np.ones((4, 1), np.float32)
-    placed = scores.place(query_BX, [(0, 0)] * 4, np.arange(4))
+    placed = scores.rank(query_BX, [(0, 0)] * 4, np.arange(4))
     assert [where.raw_rank for where in placed] == [1, 2.5, 2.5, 4]
     assert [where.filtered_rank for where in placed] == [1, 1, 1.5, 2]
     assert [where.score for where in placed] == [2, 1, 1, 0]
@@ -109,17 +108,15 @@ def test_distances_are_ranked_too() -> None:
     rows = random.standard_normal((30, 8)).astype(np.float32)
     rows[10:20] = rows[:10]
     rows[20:30] = np.nextafter(rows[:10], np.float32(np.inf))
-    branch = Branch("structure", 8, geometry="rotate", margin=4.0)
-    table = RotationTable([branch], {"structure": rows})
+    table = EntityTable([RotateBranch("structure", 8, 4.0)], rows)
     known = FilterIndex.from_facts({"train": np.array([[0, 0, 3]])}, num_entities=30, num_relations=1)
-    layout = RotationLayout(table, spaces_of(table, "single"))
-    scores = FactRanker(table, "single", layout, known)
+    scores = FactRanker(Float32Kernel(table, FUSIONS["single"]), known)
     query_BX = random.standard_normal((1, 8)).astype(np.float32)
     exact = [
         4 - math.fsum(math.hypot(*pair) for pair in (query_BX[0] - row).reshape(2, 4).T)
         for row in rows.astype(np.float64)
     ]
-    placed = scores.place(query_BX.repeat(30, axis=0), [(0, 0)] * 30, np.arange(30))
+    placed = scores.rank(query_BX.repeat(30, axis=0), [(0, 0)] * 30, np.arange(30))
     for entity, where in enumerate(placed):
         others = [(index, score) for index, score in enumerate(exact) if index != entity]
         shares = {
@@ -135,10 +132,10 @@ def test_distances_are_ranked_too() -> None:
 @pytest.mark.parametrize("decision", DECISIONS)
 def test_scores_beyond_float32_are_ranked(decision: Decision) -> None:
     sizes = np.array([[3e38], [-3e38], [1e38], [1e38], [0]], np.float32)
-    table = EntityTable([Branch("structure", 1)], {"structure": sizes})
+    table = EntityTable([Branch("structure", 1)], sizes)
     known = FilterIndex.from_facts({}, num_entities=5, num_relations=1)
-    scores = FactRanker(table, decision, Layout(table, spaces_of(table, decision)), known)
-    placed = scores.place(np.full((5, 1), 8, np.float32), [(0, 0)] * 5, np.arange(5))
+    scores = FactRanker(Float32Kernel(table, FUSIONS[decision]), known)
+    placed = scores.rank(np.full((5, 1), 8, np.float32), [(0, 0)] * 5, np.arange(5))
     above = [1.0, 5.0, 2.5, 2.5, 4.0] if decision == "sum" else [2.0, 5.0, 2.0, 2.0, 4.0]
     assert [where.raw_rank for where in placed] == above
 
@@ -146,22 +143,22 @@ def test_scores_beyond_float32_are_ranked(decision: Decision) -> None:
 def test_few_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World("mean_sigmoid", 1.0)
     asked = [(row, 0) for row in range(6)]
-    at_once = world.scores.place(world.query_BX, asked, np.arange(6))
+    at_once = world.scores.rank(world.query_BX, asked, np.arange(6))
     monkeypatch.setattr(ranks, "CELLS", 2 * NUM_ENTITIES)
-    in_parts = world.scores.place(world.query_BX, asked, np.arange(6))
+    in_parts = world.scores.rank(world.query_BX, asked, np.arange(6))
     assert [(one.raw_rank, one.filtered_rank) for one in at_once] == [
         (one.raw_rank, one.filtered_rank) for one in in_parts
     ]
 
 
-def test_the_scorer_places_as_it_answers(small_bundle: Path) -> None:
+def test_the_scorer_ranks_as_it_answers(small_bundle: Path) -> None:
     bundle = Bundle.open(small_bundle)
     scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
     (answer,) = scorer.answer([Query(3, 5, 40, exclude_known=False)])
     order = answer.ranking.entities
-    placed = scorer.place(np.full(40, 3), np.full(40, 5), order)
+    placed = scorer.rank(np.full(40, 3), np.full(40, 5), order)
     scores, values = scorer.score(np.full(40, 3), np.full(40, 5), order)
-    assert [fact.placement.raw_rank for fact in placed] == list(range(1, 41)), "no ties among random vectors"
+    assert [fact.result.raw_rank for fact in placed] == list(range(1, 41)), "no ties among random vectors"
     np.testing.assert_allclose(scores, answer.ranking.scores, rtol=1e-5)
     np.testing.assert_allclose(values, answer.ranking.branch_values, rtol=1e-5)
     np.testing.assert_allclose(placed[0].explanation.modality_weights, answer.modality_weights, rtol=1e-5)

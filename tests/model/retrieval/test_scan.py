@@ -1,4 +1,4 @@
-"""The scan: every way to multiply, tiles of any size, and contention that nobody falls out of."""
+"""The scan: kernels within their bounds, tiles of any size, and shortlists that lose none of the best."""
 
 from __future__ import annotations
 
@@ -7,118 +7,80 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
-from momok.model.retrieval.int8 import Int8Layout
-from momok.model.retrieval.matmul import BATCHES, FLOAT32_WAYS, WAYS, AnyLayout, Layout, Way, spaces_of
-from momok.model.retrieval.scan import CROWD, Scan
+from momok.model.retrieval.int8 import Int8Kernel
+from momok.model.retrieval.kernel import Bfloat16Kernel, Float32Kernel, Kernel
+from momok.model.retrieval.scan import MOST_LISTED, Scan
 from momok.model.retrieval.selection import Proposal, Selection
 from momok.model.retrieval.table import RESCORED_AT_ONCE, EntityTable
-from momok.model.scores import Branch, Decision
-from tests.missing import missing
+from momok.model.scores import FUSIONS, Branch, Decision
 
 DECISIONS: list[Decision] = ["mean_sigmoid", "sum"]
 WIDTHS = (24, 8, 40)
-NOBODY = np.empty(0, dtype=np.int64)
+NONE = np.empty(0, dtype=np.int64)
 
 
 def table_of(num_entities: int, seed: int = 0) -> EntityTable:
     random = np.random.default_rng(seed)
     branches = [Branch(f"branch{place}", width) for place, width in enumerate(WIDTHS)]
     rows = {b.name: random.standard_normal((num_entities, b.width), dtype=np.float32) for b in branches}
-    return EntityTable(branches, rows)
+    return EntityTable.of(branches, rows)
 
 
-def layout_of(table: EntityTable, decision: Decision, dtype: torch.dtype) -> AnyLayout:
-    spaces = spaces_of(table, decision)
-    return Int8Layout(table, spaces) if dtype == torch.int8 else Layout(table, spaces, dtype)
+def kernel_of(kind: type[Kernel], table: EntityTable, decision: Decision) -> Kernel:
+    return kind(table, FUSIONS[decision])
 
 
 def queries(number: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((number, sum(WIDTHS)), dtype=np.float32)
 
 
-@pytest.mark.parametrize("way", FLOAT32_WAYS, ids=lambda way: f"{way.multiply.__name__}-{way.together}")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [Float32Kernel, Bfloat16Kernel])
 @pytest.mark.parametrize("num_queries", [1, 3, 16])
-def test_every_way_gives_the_products_within_the_stated_errors(
-    way: Way, dtype: torch.dtype, num_queries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("momok.model.retrieval.matmul.COPIED_ROWS", 200)
+def test_products_are_within_the_stated_errors(kind: type[Kernel], num_queries: int) -> None:
     table, query_BX = table_of(500), queries(num_queries)
-    layout = Layout(table, table.columns, dtype)
-    prepared = way.prepare(torch.from_numpy(query_BX).to(dtype), table.columns)
-    scores = way.scores(prepared, num_queries, torch.from_numpy(table.joined_NX).to(dtype), table.columns)
-    errors = layout.errors(query_BX)
+    kernel = kernel_of(kind, table, "mean_sigmoid")
+    tiles = [scores for _, scores in kernel.tiles(query_BX)]
+    errors = kernel.errors(query_BX)
     for space, columns in enumerate(table.columns):
         exact_BN = query_BX[:, columns].astype(np.float64) @ table.joined_NX[:, columns].astype(np.float64).T
-        found_BN = scores[space].double().numpy().T
+        found_BN = torch.cat([scores[space] for scores in tiles]).double().numpy().T
         error_BN = np.abs(found_BN - exact_BN)
-        assert (error_BN <= errors.together[:, space, None]).all()
+        assert (error_BN <= errors.total[:, space, None]).all()
         allowed_BN = errors.absolute[:, space, None] + errors.relative * np.abs(found_BN) * 1.01
         assert (error_BN <= allowed_BN).all()
         # Bounds that forgive everything would prove nothing.
-        assert errors.together[:, space].max() < (0.05 if dtype == torch.bfloat16 else 1e-4) * exact_BN.max()
+        assert errors.total[:, space].max() < (0.05 if kind is Bfloat16Kernel else 1e-4) * exact_BN.max()
 
 
 @pytest.mark.parametrize("num_queries", [1, 2, 300])
-def test_tiles_cover_every_candidate_once_after_warming(
-    num_queries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("momok.model.retrieval.matmul.CELLS", {"cpu": 1})
-    monkeypatch.setattr("momok.model.retrieval.matmul.ROWS_OF_ONE", 700)
+def test_tiles_cover_every_candidate_once(num_queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("momok.model.retrieval.kernel.CELLS", {"cpu": 1})
+    monkeypatch.setattr("momok.model.retrieval.kernel.LEAST_ROWS", 700)
     table, query_BX = table_of(2500), queries(num_queries)
-    layout = Layout(table, table.columns)
-    layout.warm()
-    tiles = list(layout.tiles(torch.from_numpy(query_BX)))
-    starts = [start for start, _ in tiles]
-    sizes = [len(scores[0]) for _, scores in tiles]
-    assert starts == np.cumsum([0, *sizes[:-1]]).tolist() and sum(sizes) == 2500
+    tiles = list(kernel_of(Float32Kernel, table, "mean_sigmoid").tiles(query_BX))
+    starts, sizes = [start for start, _ in tiles], [len(scores[0]) for _, scores in tiles]
+    assert starts == np.cumsum([0, *sizes[:-1]]).tolist() == [0, 700, 1400, 2100]
+    assert sum(sizes) == 2500
     joined_NB = torch.cat([sum(scores[1:], scores[0]) for _, scores in tiles])
     assert np.allclose(joined_NB.numpy().T, query_BX @ table.joined_NX.T, atol=1e-3)
 
 
-def test_every_size_of_batch_has_a_way_that_suits_it() -> None:
-    for size in BATCHES:
-        assert any(way.suits(size) for way in WAYS)
-        assert FLOAT32_WAYS is WAYS or any(way.suits(size) and way not in WAYS for way in FLOAT32_WAYS)
-    assert not Way(WAYS[0].multiply, together=True).suits(256)
-
-
-def test_float32_is_multiplied_by_onednn_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On this machine or another: who is slow here is made slow."""
-    if FLOAT32_WAYS is WAYS:
-        missing("this build of torch has no oneDNN")
-    table, query_BX = table_of(300), queries(40)
-    slow = {way for way in FLOAT32_WAYS if way in WAYS}
-    seconds = Layout._seconds
-    monkeypatch.setattr(Layout, "_seconds", lambda self, way, rows: (way in slow) + seconds(self, way, rows))
-    layout = Layout(table, spaces_of(table, "mean_sigmoid"))
-    layout.warm()
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        tiles = list(layout.tiles(torch.from_numpy(query_BX)))
-    names = {event.name for event in profiled.events()}
-    assert "mkldnn::_linear_pointwise" in names and "aten::mm" not in names
-    exact_BN = exact_scores(table, query_BX, "sum")
-    found_NB = torch.cat([sum(scores[1:], scores[0]) for _, scores in tiles])
-    assert np.allclose(found_NB.numpy().T, exact_BN, atol=1e-3)
-
-
 @pytest.mark.parametrize("decision", DECISIONS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("kind", [Float32Kernel, Bfloat16Kernel, Int8Kernel])
 @pytest.mark.parametrize("k", [1, 10, 900])
 def test_tiles_change_nothing(
-    decision: Decision, dtype: torch.dtype, k: int, monkeypatch: pytest.MonkeyPatch
+    decision: Decision, kind: type[Kernel], k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The best come from any tile, in any order, also where a tile is smaller than k."""
     table, query_BX = table_of(3001), queries(40)
     order = np.argsort(query_BX[0] @ table.joined_NX.T)
     table.joined_NX[:] = table.joined_NX[order]  # The best of the first query come last.
     selections = [Selection(k, np.arange(row)) for row in range(40)]
-    whole = Scan(table, decision, layout_of(table, decision, dtype)).propose(query_BX, selections)
-    for module in ("momok.model.retrieval.matmul", "momok.model.retrieval.int8"):
-        monkeypatch.setattr(f"{module}.CELLS", {"cpu": 1})
-    apart = Scan(table, decision, layout_of(table, decision, dtype)).propose(query_BX, selections)
+    whole = Scan(kernel_of(kind, table, decision)).propose(query_BX, selections)
+    monkeypatch.setattr("momok.model.retrieval.kernel.CELLS", {"cpu": 1})
+    monkeypatch.setattr("momok.model.retrieval.kernel.LEAST_ROWS", 700)
+    apart = Scan(kernel_of(kind, table, decision)).propose(query_BX, selections)
     exact_BN = exact_scores(table, query_BX, decision)
     for proposal in (whole, apart):
         for row in range(40):
@@ -147,54 +109,58 @@ class Watched(Scan):
         return super().propose(query_BX, selections)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
-def test_coarse_scans_settle_ordinary_rows_themselves_with_few_in_contention(dtype: torch.dtype) -> None:
+COARSE = [(Bfloat16Kernel, "scan-bfloat16"), (Int8Kernel, "scan-int8")]
+
+
+@pytest.mark.parametrize(("kind", "name"), COARSE)
+def test_coarse_scans_settle_ordinary_rows_with_a_short_list(kind: type[Kernel], name: str) -> None:
     table, query_BX = table_of(20_000), queries(32)
-    finer = Watched(table, "sum")
-    coarse = Scan(table, "sum", layout_of(table, "sum", dtype), finer)
-    assert coarse.name == f"scan-{str(dtype).removeprefix('torch.')}"
-    proposal = coarse.propose(query_BX, [Selection(10, NOBODY)] * 32)
-    assert finer.asked == 0
+    fallback = Watched(kernel_of(Float32Kernel, table, "sum"))
+    coarse = Scan(kernel_of(kind, table, "sum"), fallback)
+    assert coarse.name == name
+    proposal = coarse.propose(query_BX, [Selection(10, NONE)] * 32)
+    assert fallback.asked == 0
     assert np.bincount(proposal.rows).max() < 200
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
-def test_where_a_crowd_ties_for_a_coarse_scan_the_finer_one_tells_them_apart(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("kind", "name"), COARSE)
+def test_rows_with_too_long_a_list_are_scanned_by_the_fallback(kind: type[Kernel], name: str) -> None:
     """3,000 candidates differ only beyond bfloat16 and int8; two of 32 rows see anything else."""
     branches = [Branch("only", 16)]
     random = np.random.default_rng(3)
     rows_NX = np.zeros((3000, 16), dtype=np.float32)
     rows_NX[:, 0] = 1 + random.permutation(3000) * 2.0**-23
     rows_NX[:, 1] = random.standard_normal(3000)
-    table = EntityTable(branches, {"only": rows_NX})
+    table = EntityTable(branches, rows_NX)
     query_BX = np.zeros((32, 16), dtype=np.float32)
     query_BX[:, 0] = 1
     query_BX[5] = query_BX[9] = np.eye(16, dtype=np.float32)[1]
-    finer = Watched(table, "sum")
-    coarse = Scan(table, "sum", layout_of(table, "sum", dtype), finer)
-    proposal = coarse.propose(query_BX, [Selection(3, NOBODY)] * 32)
-    assert finer.asked == 30
+    fallback = Watched(kernel_of(Float32Kernel, table, "sum"))
+    proposal = Scan(kernel_of(kind, table, "sum"), fallback).propose(query_BX, [Selection(3, NONE)] * 32)
+    assert fallback.asked == 30
     best = np.argsort(-rows_NX[:, 0], kind="stable")[:3]
     for row in (0, 4, 6, 31):
         assert set(best.tolist()) <= set(proposal.entities[proposal.rows == row].tolist())
 
 
-def test_of_a_crowd_of_equals_the_first_are_proposed() -> None:
+def test_of_many_equals_the_first_are_proposed() -> None:
     branches = [Branch("only", 4)]
-    table = EntityTable(branches, {"only": np.ones((CROWD + 500, 4), dtype=np.float32)})
-    selections = [Selection(2, NOBODY), Selection(2, np.arange(100))]
-    proposal = Scan(table, "sum").propose(np.ones((2, 4), dtype=np.float32), selections)
+    table = EntityTable(branches, np.ones((MOST_LISTED + 500, 4), dtype=np.float32))
+    selections = [Selection(2, NONE), Selection(2, np.arange(100))]
+    proposal = Scan(kernel_of(Float32Kernel, table, "sum")).propose(
+        np.ones((2, 4), dtype=np.float32), selections
+    )
     assert proposal.rows.tolist() == [0, 0, 1, 1]
     assert proposal.entities.tolist() == [0, 1, 100, 101]
 
 
 @pytest.mark.parametrize("width", [7, 256, 9000])
-def test_equal_vectors_score_alike_whoever_is_scored_beside_them(width: int) -> None:
+def test_equal_vectors_score_alike_in_any_company(width: int) -> None:
     """Also one that is left over alone, and wider than what numpy takes at a time in some of its loops."""
     random = np.random.default_rng(0)
     vector_1D = random.standard_normal((1, width), dtype=np.float32)
     number = 2 * RESCORED_AT_ONCE + 1
-    table = EntityTable([Branch("only", width)], {"only": vector_1D.repeat(number, axis=0)})
+    table = EntityTable([Branch("only", width)], vector_1D.repeat(number, axis=0))
     query_1D = random.standard_normal((1, width), dtype=np.float32)
     found = [
         table.rescore(query_1D, np.zeros(size, dtype=np.int64), np.arange(size)) for size in (1, 2, number)

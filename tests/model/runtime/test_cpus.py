@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from momok.model.runtime import cpus
-from momok.model.runtime.cpus import THREADS, cpu_limit, helper_beside_another, usable_cpus
+from momok.model.runtime.cpus import THREADS, cpu_limit, threads_beside_another, usable_cpus
 
 V2 = "0::/"
 V1 = "12:cpuset:/box\n4:cpu,cpuacct:/box\n1:name=systemd:/box"
@@ -76,36 +75,15 @@ def test_torch_and_faiss_follow(variable: str | None, expected: str, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("limit", "threads", "given", "expected"),
-    [
-        ("200000", 2, None, True),
-        ("100000", 1, None, False),
-        ("110000", 2, None, False),  # Not whole: what is more than the limit would stop all of it.
-        ("200000", 2, "1", False),  # An operator wants one.
-        ("200000", 2, "2", False),
-    ],
+    ("cpus", "given", "expected"),
+    [(4, None, 3), (2, None, 1), (1, None, 1), (4, "4", 4)],  # An operator's number stays.
 )
-def test_two_whole_processors_have_room_for_a_helper(
-    limit: str,
-    threads: int,
-    given: str | None,
-    expected: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_one_processor_is_left_to_another_process(
+    cpus: int, given: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    groups, root = made(tmp_path, V2, {"cpu.max": f"{limit} 100000"})
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(torch, "get_num_threads", lambda: int(given or threads))
+    monkeypatch.setattr("momok.model.runtime.cpus.usable_cpus", lambda: cpus)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cpus)
     monkeypatch.delenv(THREADS, raising=False)
     if given is not None:
         monkeypatch.setenv(THREADS, given)
-    assert helper_beside_another(groups, root) is expected
-
-
-def test_more_processors_have_no_helper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More threads than one take all processors but one, and a helper would have as many."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
-    monkeypatch.setattr(cpus, "cpu_limit", lambda *_: None)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.delenv(THREADS, raising=False)
-    assert not helper_beside_another()
+    assert threads_beside_another() == expected

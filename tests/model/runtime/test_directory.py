@@ -53,7 +53,7 @@ def test_a_failure_leaves_the_old_file_alone(
 ) -> None:
     target = tmp_path / "x.json"
     target.write_text("old")
-    with pytest.raises(raised) as caught, replace_file(target, Refused) as partial:
+    with pytest.raises(raised) as caught, replace_file(target, Refused) as partial:  # noqa: PT012
         partial.write_text("ne")
         raise failure
     if isinstance(failure, OSError):

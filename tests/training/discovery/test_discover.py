@@ -28,8 +28,7 @@ from momok.training.discovery import discover as discovery
 from momok.training.discovery import output as discovery_file
 from momok.training.discovery import work as discovery_work
 from momok.training.discovery.discover import discover, summary_line
-from momok.training.discovery.facts import Facts
-from momok.training.discovery.lines import COLUMNS, Lines, compact
+from momok.training.discovery.lines import COLUMNS, Facts, Lines, compact
 from momok.training.discovery.output import DiscoveryError, DiscoveryFile
 from momok.training.discovery.work import DiscoveryOptions, Work
 from momok.training.export.export import export_run
@@ -70,7 +69,7 @@ def plain_scores(bundle: Bundle) -> Scores:
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of the small graph, each recorded as soon as it is complete."""
     monkeypatch.setattr(discovery_work, "QUERIES_AT_ONCE", 5)
-    monkeypatch.setattr(discovery_work, "FOLDED_AT_ONCE", 3)
+    monkeypatch.setattr(discovery_work, "PREPARED_AT_ONCE", 3)
     monkeypatch.setattr(discovery_file, "RECORD_EVERY_S", 0.0)
 
 
@@ -295,9 +294,7 @@ def answers_of(query: Query, scores: np.ndarray, weights: np.ndarray) -> Answers
     times, all_scores = len(weights), np.tile(scores, len(weights))
     bounds = np.arange(0, len(all_scores) + 1, len(scores)).tolist()
     entities = np.tile(np.arange(len(scores)), times)
-    rankings = Rankings(
-        bounds, entities, all_scores, all_scores[:, None], [True] * times, ["scan"] * times, [0] * times
-    )
+    rankings = Rankings(bounds, entities, all_scores, all_scores[:, None], [True] * times, ["scan"] * times)
     trusts = Explanations(weights[:, None], {}, {"structure": [True] * times}, None)
     return Answers([query] * times, rankings, trusts, [0] * times, {})
 
@@ -352,7 +349,7 @@ def test_pieces_go_on_over_relations(bundle: Bundle, missing: str) -> None:
     pieces = list(work.pieces())
     short = [place for place, piece in enumerate(pieces) if len(piece) != 5]
     asked_together = [set(piece[:, 1].tolist()) for piece in pieces]
-    # Only where the relations that are folded together end.
+    # Only where the relations that are prepared together end.
     assert all(place == len(pieces) - 1 or 3 in asked_together[place + 1] for place in short)
     assert any(len(relations) > 1 for relations in asked_together)
     assert not any({1, 3} <= relations or {0, 3} <= relations for relations in asked_together)
@@ -370,19 +367,19 @@ def test_pieces_go_on_over_relations(bundle: Bundle, missing: str) -> None:
 def test_the_same_relations_are_folded_together_in_every_shard(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str
 ) -> None:
-    folded: list[list[int]] = []
-    fold = RelationCache._fold
+    prepared: list[list[int]] = []
+    prepare = RelationCache._prepare
 
     def seen(kept: RelationCache, relations: list[int], *deadline: float) -> Any:
-        folded.extend([relations] if relations else [])
-        return fold(kept, relations, *deadline)
+        prepared.extend([relations] if relations else [])
+        return prepare(kept, relations, *deadline)
 
-    monkeypatch.setattr(RelationCache, "_fold", seen)
+    monkeypatch.setattr(RelationCache, "_prepare", seen)
     found(bundle, tmp_path, shard=shard)
     pieces = Work(bundle, DiscoveryOptions.of(shard=shard)).pieces()
     asked = set(np.concatenate(list(pieces))[:, 1].tolist())
-    assert folded == [group for group in ([0, 2, 1], [3]) if asked.intersection(group)]
-    assert shard != "8/40" or asked != {0, 2, 1}, "some of those that are folded are not asked"
+    assert prepared == [group for group in ([0, 2, 1], [3]) if asked.intersection(group)]
+    assert shard != "8/40" or asked != {0, 2, 1}, "some of those that are prepared are not asked"
 
 
 def test_kept_facts_do_not_keep_the_lists_of_their_batch() -> None:
@@ -411,7 +408,7 @@ def test_shards_together_find_what_one_run_finds(
 
 
 def test_a_shard_that_begins_with_other_relations_writes_the_lines_of_one_run(tmp_path: Path) -> None:
-    """A relation of real width is folded otherwise by one thread than by two, in its last bits, and who
+    """A relation of real width is prepared otherwise by one thread than by two, in its last bits, and who
     begins with it asks it before there are threads."""
     wide = {f"modalities.{name}.width": 256 for name in ("structure", "text", "numeric")}
     recipe = make_recipe(max_epochs=1).changed(wide | {"network.joint_width": 256})

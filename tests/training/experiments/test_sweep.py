@@ -22,7 +22,7 @@ from momok.training.experiments.trials import TrialError
 from momok.training.export.export import evaluate_run
 from momok.training.fit.recipe import Recipe, RecipeError
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import start_training
+from momok.training.fit.start import start_training
 from tests.training.builders import CPU, after, events, make_dataset, make_recipe, start, write_dataset
 
 GRID = """
@@ -284,3 +284,19 @@ def test_the_command_prints_the_table_and_refuses_in_one_line(
     assert main([*command, "--grid", str(folder / "grid.toml")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("momok: ") and "features of text have changed" in said and said.count("\n") == 1
+
+
+def test_the_dataset_is_opened_once(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validating a large graph takes longer than reading a finished trial."""
+    opened: list[Path] = []
+    open_dataset = Dataset.open
+
+    def counting(path: Path) -> Dataset:
+        opened.append(path)
+        return open_dataset(path)
+
+    monkeypatch.setattr(Dataset, "open", counting)
+    assert run_sweep(dataset, stop=after(3)) is None
+    assert run_sweep(dataset, split="test") is not None
+    assert run_sweep(dataset, split="test") is not None
+    assert opened == [dataset] * 3

@@ -14,13 +14,13 @@ import torch
 
 from momok.model.bundle.bundle import Bundle, BundleError
 from momok.model.networks.base import LinkPredictor
-from momok.model.retrieval.distances import table_of
 from momok.model.retrieval.index_spec import IndexSpec
+from momok.model.scorer import table_of
 from momok.model.scores import Decision
 from momok.service.answerer import Answerer
 from momok.service.schemas import PredictRequest
 from momok.training.export.export import export_run
-from momok.training.export.indexing import TARGET, Indexing, build_indexes
+from momok.training.export.indexing import Indexing, build_index, check_indexable
 from momok.training.fit.run import Run
 from tests.model.conftest import _make_model
 from tests.training.builders import CPU, make_recipe, start
@@ -28,8 +28,8 @@ from tests.training.builders import CPU, make_recipe, start
 NUM_ENTITIES = 3000
 
 
-def model_of(decision: Decision) -> LinkPredictor:
-    return _make_model("momok", 3, num_entities=NUM_ENTITIES, decision=decision)
+def model_of_sum() -> LinkPredictor:
+    return _make_model("momok", 3, num_entities=NUM_ENTITIES, decision="sum")
 
 
 def asked(number: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -40,15 +40,12 @@ def asked(number: int = 60) -> tuple[np.ndarray, np.ndarray]:
 @torch.inference_mode()
 def indexing_of(model: LinkPredictor, spec: IndexSpec, queries: tuple[np.ndarray, np.ndarray]) -> Indexing:
     encoding = model.encode(*(torch.from_numpy(ids) for ids in queries))
-    vectors = {name: rows.numpy() for name, rows in model.candidates().vectors.items()}
-    table = table_of(model.branches, vectors)
-    return build_indexes(
-        table, model.decision, spec, {name: rows.numpy() for name, rows in encoding.query.items()}
-    )
+    vectors = {name: rows.numpy() for name, rows in encoding.query.items()}
+    return build_index(table_of(model, model.candidates()), spec, vectors, show_progress=False)
 
 
 def recall_of(model: LinkPredictor, found: list[list[int]], queries: tuple[np.ndarray, np.ndarray]) -> float:
-    """By scoring everyone, in plain words."""
+    """By plain scores of all entities."""
     with torch.inference_mode():
         query = model.encode(*(torch.from_numpy(ids) for ids in queries)).query
         score_QN = model.score(query, model.entity_table())
@@ -56,27 +53,25 @@ def recall_of(model: LinkPredictor, found: list[list[int]], queries: tuple[np.nd
     return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, best, strict=True)]))
 
 
-@pytest.mark.parametrize("decision", ["sum", "mean_sigmoid"])
-def test_effort_is_doubled_until_recall_is_good(decision: Decision) -> None:
-    model = model_of(decision)
-    indexing = indexing_of(model, IndexSpec(kind="ivf", lists=16), asked())
+def test_effort_is_doubled_until_recall_is_good() -> None:
+    indexing = indexing_of(model_of_sum(), IndexSpec(kind="ivf", lists=16), asked())
     info = indexing.info
-    assert max(info.considered.values()) >= TARGET
-    assert set(info.considered) == ({"concat"} if decision == "sum" else {"concat", "branches", "both"})
-    assert list(indexing.indexes) == info.spaces
+    assert info.spaces == ["concat"]
+    assert info.spec.probes > 1
     assert set(info.recall) == {"1", "10", "100"}
     assert info.num_queries == 30
     assert info.recall["10"] > 0.9
     assert info.build_s > 0
-    assert info.spec.probes == indexing.indexes[info.spaces[0]].spec.probes
+    assert indexing.index is not None and info.spec.probes == indexing.index.spec.probes
 
 
 def test_effort_that_was_asked_for_stays_and_its_recall_is_told_as_it_is() -> None:
-    model = model_of("sum")
+    model = model_of_sum()
     spec = IndexSpec(kind="ivf", lists=64, probes=1)
     indexing = indexing_of(model, spec, asked(400))
     assert indexing.info.spec.probes == 1
-    (index,) = indexing.indexes.values()
+    index = indexing.index
+    assert index is not None
     entity_Q, relation_Q = (ids[1::2] for ids in asked(400))
     with torch.inference_mode():
         query = model.encode(torch.from_numpy(entity_Q), torch.from_numpy(relation_Q)).query
@@ -88,17 +83,12 @@ def test_effort_that_was_asked_for_stays_and_its_recall_is_told_as_it_is() -> No
     assert plain - 0.02 <= indexing.info.recall["10"] < 0.98
 
 
-def test_a_flat_index_needs_no_files() -> None:
-    model = model_of("sum")
-    indexing = indexing_of(model, IndexSpec(), asked())
-    assert indexing.indexes == {}
-    assert indexing.info.recall == {}
-
-
-def test_distances_have_no_approximate_index() -> None:
-    model = _make_model("adamf", 2, num_entities=NUM_ENTITIES)
-    with pytest.raises(ValueError, match="scores are distances: take flat"):
-        indexing_of(model, IndexSpec(kind="ivf"), asked())
+@pytest.mark.parametrize("decision", ["mean_sigmoid", "single"])
+def test_scores_that_are_no_inner_product_have_no_approximate_index(decision: Decision) -> None:
+    with pytest.raises(ValueError, match=f"ivf finds inner products, and the decision '{decision}' is none"):
+        check_indexable(IndexSpec(kind="ivf"), decision)
+    check_indexable(IndexSpec(), decision)
+    check_indexable(IndexSpec(kind="ivf"), "sum")
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +140,8 @@ def request_of(answerer: Answerer) -> PredictRequest:
 def test_a_bundle_ships_its_index_and_answers_from_it(
     export: Export, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "momok.model.retrieval.retriever.SEARCHED_SHARE", 0
-    )  # So small a graph is scanned otherwise.
+    # So small a graph is scanned otherwise.
+    monkeypatch.setattr("momok.model.retrieval.search.SEARCHED_SHARE", 0)
     path = export(index)
     kind = index.split(",")[0]
     manifest = json.loads((path / "manifest.json").read_text())

@@ -10,7 +10,7 @@ import torch
 from momok.cli import main
 from momok.training.fit.precision import choose_precision, products_in
 from momok.training.fit.run import Run
-from momok.training.fit.trainer import resume_training
+from momok.training.fit.start import resume_training
 from tests.training.builders import CPU, after, events, make_recipe, start, write_dataset
 
 

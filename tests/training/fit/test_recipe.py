@@ -15,12 +15,13 @@ from momok.model.networks.modality import Modality, ModalitySpec
 from momok.model.networks.momok import MoMoK, MoMoKConfig
 from momok.training.data.dataset import STRUCTURE, Dataset
 from momok.training.fit.preparation import chosen_modalities, configure, fit_inputs, objective_of
-from momok.training.fit.recipe import Recipe, RecipeError
-from momok.training.objectives.momok import MoMoKObjectiveConfig
+from momok.training.fit.recipe import Recipe, RecipeError, find_config
+from momok.training.objectives.one_to_n import OneToNConfig
 from tests.conftest import REPOSITORY
 from tests.training.builders import FIELDS, make_dataset, make_recipe
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.toml"))
+GRIDS = sorted((REPOSITORY / "configs" / "grids").glob("*.toml"))
 
 
 def recipe_of(**fields: Any) -> Recipe:
@@ -160,11 +161,34 @@ def test_a_bad_override_is_named(tmp_path: Path, override: str, said: str) -> No
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"none\.toml: no such recipe"):
         Recipe.load(tmp_path / "none.toml")
-    with pytest.raises(RecipeError, match="directory"):
+    with pytest.raises(RecipeError, match="no such recipe"):
         Recipe.load(tmp_path)
     (tmp_path / "latin.toml").write_bytes('model = "é"'.encode("latin-1"))
     with pytest.raises(RecipeError, match=r"latin\.toml: .*utf-8"):
         Recipe.load(tmp_path / "latin.toml")
+
+
+def test_recipes_and_grids_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CONFIGS and GRIDS
+    for file in CONFIGS:
+        assert find_config(Path(file.stem), "recipe").samefile(file)
+    for file in GRIDS:
+        assert find_config(Path(file.stem), "grid").samefile(file)
+    with pytest.raises(RecipeError, match=r"no such recipe; .* adamf-db15k, .*, momok-mkg-y"):
+        find_config(Path("momok-mkgy"), "recipe")
+
+
+def test_a_file_wins_over_a_name_and_a_folder_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = Path("momok-mkg-y")
+    name.mkdir()  # As of a run that bears the recipe's name.
+    assert find_config(name, "recipe").suffix == ".toml"
+    name.rmdir()
+    name.touch()
+    assert find_config(name, "recipe") == name
 
 
 # What a recipe means for a dataset
@@ -261,7 +285,7 @@ def test_a_modality_that_nobody_in_train_has_is_named() -> None:
 
 def test_fields_of_the_objective_reach_it() -> None:
     objective = objective_of(recipe_of(objective={"loss": "bce", "club_likelihood": "released"}))
-    assert isinstance(objective, MoMoKObjectiveConfig)
+    assert isinstance(objective, OneToNConfig)
     assert (objective.loss, objective.club_likelihood) == ("bce", "released")
 
 

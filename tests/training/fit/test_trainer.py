@@ -15,6 +15,7 @@ from torch import Tensor
 
 from momok.cli import main
 from momok.model.errors import UserError
+from momok.model.networks.base import LinkPredictor
 from momok.training.data.dataset import Dataset
 from momok.training.evaluation.ranking import Ranks, rank_facts, summarise
 from momok.training.fit import checkpoint as checkpoint_module
@@ -22,7 +23,8 @@ from momok.training.fit import trainer as trainer_module
 from momok.training.fit.checkpoint import Checkpoint, CheckpointError
 from momok.training.fit.recipe import Recipe, RecipeError
 from momok.training.fit.run import Run, RunError
-from momok.training.fit.trainer import Trainer, TrainingError, resume_training
+from momok.training.fit.start import resume_training, start_training
+from momok.training.fit.trainer import Trainer, TrainingError
 from momok.training.objectives.base import Loss
 from tests.training.builders import (
     CPU,
@@ -339,8 +341,8 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(
     trainer = start(tmp_path)
     loss_of = trainer.objective.loss
 
-    def loss(batch: Any) -> Loss:
-        result = loss_of(batch)
+    def loss(model: LinkPredictor, batch: Any) -> Loss:
+        result = loss_of(model, batch)
         if trainer.progress.step == 2 * NUM_BATCHES + 3:
             return Loss(result.total * float("nan"), result.parts | {"text": float("nan")})
         return result
@@ -524,7 +526,7 @@ def test_an_out_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     dataset = make_dataset()
     path = write_dataset(tmp_path, dataset)
     with pytest.raises(RunError, match=r"file/run: cannot be written"):
-        trainer_module.start_training(tmp_path / "file" / "run", dataset, path, make_recipe(), CPU)
+        start_training(tmp_path / "file" / "run", dataset, path, make_recipe(), CPU)
 
 
 def test_a_recipe_that_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:

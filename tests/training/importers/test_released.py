@@ -42,7 +42,10 @@ def model_of(dataset: Dataset) -> MoMoK:
             relation_width=5,
             joint_width=7,
             decision="mean_sigmoid",
-            modalities=tuple(ModalityShape(name=n, input_width=w, width=w) for n, w in WIDTHS.items()),
+            modalities=tuple(
+                ModalityShape(name=n, input_width=w, width=w, learned=n == "structure")
+                for n, w in WIDTHS.items()
+            ),
         )
     )
     assert isinstance(model, MoMoK)

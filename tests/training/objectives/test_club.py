@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import ModalityShape
 from momok.model.networks.momok import MoMoK, MoMoKConfig
 from momok.training.objectives.batches import Batch
 from momok.training.objectives.club import ClubEstimator, Likelihood
-from momok.training.objectives.momok import MoMoKObjective, MoMoKObjectiveConfig
+from tests.training.builders import Learner
 
 
 @pytest.fixture(params=["momok_a", "momok_b"])
@@ -149,13 +150,16 @@ class Recorded:
         monkeypatch.setattr(estimator, "bound", note)
 
 
-def recorded(objective: MoMoKObjective, monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
+NOTHING = FilterIndex.from_facts({}, num_entities=1, num_relations=1)
+
+
+def recorded(objective: Learner, monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
     return [Recorded(estimator, monkeypatch) for estimator in objective.estimators]
 
 
 def test_two_different_experts_are_paired_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     model = momok()
-    objective = MoMoKObjective(model, MoMoKObjectiveConfig())
+    objective = Learner(model, NOTHING)
     (structure, text) = recorded(objective, monkeypatch)
     batch = batch_of([3, 9, 0, 7, 5, 11, 3])
     seen = set()
@@ -196,12 +200,12 @@ def test_only_the_two_experts_that_are_compared_are_computed(monkeypatch: pytest
             return result
 
         monkeypatch.setattr(bank, "views", note)
-    MoMoKObjective(model, MoMoKObjectiveConfig()).loss(batch_of([0, 1, 2]))
+    Learner(model, NOTHING).loss(batch_of([0, 1, 2]))
     assert asked == [(3, 2, 5)] * 2
 
 
 def test_total_is_the_branches_and_the_weighted_mean_of_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = MoMoKObjective(momok(), MoMoKObjectiveConfig(club_weight=0.5))
+    objective = Learner(momok(), NOTHING, club_weight=0.5)
     records = recorded(objective, monkeypatch)
     loss = objective.loss(batch_of([0, 1, 2, 3]))
     club = sum(record.bounds[0] for record in records) / 2
@@ -212,7 +216,7 @@ def test_total_is_the_branches_and_the_weighted_mean_of_the_bounds(monkeypatch: 
 
 def test_estimators_learn_from_the_likelihood_alone_and_leave_the_model_alone() -> None:
     model = momok()
-    objective = MoMoKObjective(model, MoMoKObjectiveConfig(club_weight=10.0))
+    objective = Learner(model, NOTHING, club_weight=10.0)
     loss = objective.loss(batch_of(list(range(8))))
     loss.total.backward()  # type: ignore[no-untyped-call]
     before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -233,15 +237,15 @@ def test_estimators_learn_from_the_likelihood_alone_and_leave_the_model_alone() 
 
 def test_the_bound_reaches_the_experts() -> None:
     model = momok()
-    objective = MoMoKObjective(model, MoMoKObjectiveConfig())
-    bound = objective._club_bound(torch.arange(8))
+    objective = Learner(model, NOTHING)
+    bound = objective._club_bound(model, torch.arange(8))
     gradients = torch.autograd.grad(bound, [bank.weight for bank in model.experts])
     assert all(bool(gradient.any()) for gradient in gradients)
 
 
 @pytest.mark.parametrize(("num_experts", "weight"), [(1, 1e-4), (3, 0.0)])
 def test_one_expert_or_no_weight_means_no_term(num_experts: int, weight: float) -> None:
-    objective = MoMoKObjective(momok(num_experts), MoMoKObjectiveConfig(club_weight=weight))
+    objective = Learner(momok(num_experts), NOTHING, club_weight=weight)
     loss = objective.loss(batch_of([0, 1, 2, 3]))
     objective.after_step()
     assert set(loss.parts) == {"structure", "text", "joint"}
@@ -251,17 +255,17 @@ def test_one_expert_or_no_weight_means_no_term(num_experts: int, weight: float) 
 
 
 def test_a_modality_that_no_row_has_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = MoMoKObjective(momok(), MoMoKObjectiveConfig())
+    objective = Learner(momok(), NOTHING)
     (structure, text) = recorded(objective, monkeypatch)
     loss = objective.loss(batch_of([8, 9, 10, 11]))
     objective.after_step()
     assert not text.pairs
     (x_BD, y_BD), permutation_B = structure.pairs[0], torch.tensor(structure.permutations[0])
-    fresh = MoMoKObjective(momok(), MoMoKObjectiveConfig())  # Same seed, so as it was before its step.
+    fresh = Learner(momok(), NOTHING)  # Same seed, so as it was before its step.
     expected = next(iter(fresh.estimators)).bound(x_BD, y_BD, permutation_B)
     assert loss.parts["club"] == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_the_model_is_not_part_of_what_an_objective_saves() -> None:
-    objective = MoMoKObjective(momok(), MoMoKObjectiveConfig())
+def test_an_objective_saves_its_helpers_alone() -> None:
+    objective = Learner(momok(), NOTHING)
     assert all(name.startswith("estimators.") for name in objective.state_dict())

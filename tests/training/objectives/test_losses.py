@@ -12,11 +12,10 @@ from torch import Tensor
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.momok import MoMoKConfig
 from momok.training.importers.released import renamed
-from momok.training.objectives.base import build_objective
 from momok.training.objectives.batches import Batch
 from momok.training.objectives.losses import LOSSES, cross_entropy, self_adversarial, self_adversarial_weights
-from momok.training.objectives.momok import MoMoKObjectiveConfig
 from tests.model.networks.test_parity import theirs
+from tests.training.builders import Learner
 
 # Row 1 has three true answers, rows 2 and 4 have none.
 ANSWERS = [(0, 3), (1, 0), (1, 4), (1, 5), (3, 3)]
@@ -154,7 +153,7 @@ def test_bfloat16_products_round_and_no_more(name: str) -> None:
 def test_loss_and_gradients_are_those_of_the_authors_code(name: str, shared: Path) -> None:
     model, stored = theirs(shared / "parity" / f"{name}.safetensors")
     nothing = FilterIndex.from_facts({}, num_entities=1, num_relations=1)
-    objective = build_objective(model, MoMoKObjectiveConfig(loss="bce", club_weight=0), nothing)
+    objective = Learner(model, nothing, loss="bce", club_weight=0)
     row_P, answer_P = stored["input.target"].nonzero().T
     loss = objective.loss(Batch(stored["input.entity"], stored["input.relation"], row_P, answer_P))
     torch.testing.assert_close(loss.total.detach(), stored["output.loss"][0], rtol=1e-5, atol=0)
@@ -199,6 +198,14 @@ def test_weights_of_negatives_have_no_slope_and_can_be_given() -> None:
     given = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     (slope,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5, weights_Bn=given), negative)
     torch.testing.assert_close(slope, given * negative.detach().sigmoid() / 4)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1e-300])
+def test_without_beta_all_negatives_weigh_the_same(beta: float) -> None:
+    negative = torch.tensor([[1.0, 30.0, 5.0], [2.0, 2.0, 2.0]])
+    negative[0, 2] = negative[1] = -torch.inf  # True facts are no negatives.
+    assert self_adversarial_weights(negative, beta).tolist() == [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    assert self_adversarial(torch.zeros(2), negative, beta).isfinite()
 
 
 def test_negatives_that_are_none_weigh_nothing() -> None:

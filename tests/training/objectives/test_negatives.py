@@ -8,6 +8,7 @@ import torch
 
 from momok.model.filter_index import FilterIndex
 from momok.model.rotation import distance
+from momok.model.scores import RotateBranch
 from momok.training.objectives.batches import Batch, FactBatches
 from momok.training.objectives.negatives import NegativeSampler
 
@@ -66,15 +67,27 @@ def test_everyone_is_drawn_alike() -> None:
     assert counts.min() > 850 and counts.max() < 1150 and len(counts) == NUM_ENTITIES
 
 
-def test_distances_go_to_the_negatives_of_the_own_group() -> None:
+def test_scores_are_of_the_negatives_of_the_own_group() -> None:
     torch.manual_seed(0)
     drawn = NegativeSampler(KNOWN).corrupt(batch_of(FACTS), 4, shared_by=7)
     query, table = torch.randn(len(FACTS), 6), torch.randn(NUM_ENTITIES, 6)
-    found = drawn.distances(query, table[drawn.negative])
+    found = 4 - drawn.scores(RotateBranch("joint", 6, 4.0), query, table[drawn.negative.flatten()])
     group = np.repeat(np.arange(len(drawn.sizes)), drawn.sizes)
     for row, own in enumerate(group):
         expected = distance(query[row : row + 1], table[drawn.negative[own]])[0]
         torch.testing.assert_close(found[row], expected)
+
+
+def test_facts_of_an_enormous_graph_are_told_apart() -> None:
+    """91 million entities, 2,630 relations with their inverses: (r N + h) N + t would not fit 64 bits."""
+    num_entities, num_relations = 91_000_000, 1_315
+    facts = np.array([[90_999_999, 1_314, 5], [7, 1_314, 90_999_998], [7, 0, 90_999_998]])
+    known = FilterIndex.from_facts({"train": facts}, num_entities=num_entities, num_relations=num_relations)
+    sampler = NegativeSampler(known)
+    entity_B, relation_B = torch.tensor([90_999_999, 7, 5]), torch.tensor([1_314, 1_314, 2_629])
+    candidate_Bn = torch.tensor([[5, 6], [90_999_998, 5], [90_999_999, 7]])
+    held = sampler.holds(entity_B, relation_B, candidate_Bn)
+    assert held.tolist() == [[True, False], [True, False], [True, False]]
 
 
 def test_fact_batches_hold_every_distinct_fact_once_in_a_reproducible_order() -> None:

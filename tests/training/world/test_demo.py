@@ -10,11 +10,11 @@ import torch
 from momok.training.world.demo import build_demo
 
 
-def test_whoever_serves_after_the_demo_has_its_threads(tmp_path: Path) -> None:
-    before, seen = torch.get_num_threads(), []
+def test_the_demo_gives_the_threads_back(tmp_path: Path) -> None:
+    before, counts = torch.get_num_threads(), []
 
     def stop() -> bool:
-        seen.append(torch.get_num_threads())
+        counts.append(torch.get_num_threads())
         return True
 
     def fail() -> bool:
@@ -23,7 +23,7 @@ def test_whoever_serves_after_the_demo_has_its_threads(tmp_path: Path) -> None:
     try:
         torch.set_num_threads(2)
         assert not build_demo(tmp_path, stop=stop, show=lambda line: None)
-        assert set(seen) == {1}
+        assert set(counts) == {1}
         assert torch.get_num_threads() == 2
         with pytest.raises(KeyboardInterrupt):
             build_demo(tmp_path, stop=fail, show=lambda line: None)
