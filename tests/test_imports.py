@@ -70,11 +70,17 @@ ONLY_IN = {
     "PIL": ("training/encoders/",),
     "pickle": ("training/importers/tensors.py",),  # For the name of the error that torch.load raises.
     "matplotlib": ("training/experiments/plot.py",),
+    "socket": ("service/",),
+    "ssl": ("service/",),
     "aiohttp": (),
+    "ftplib": (),
+    "http.client": (),
     "httpx": (),
+    "huggingface_hub": (),
     "requests": (),
     "urllib.request": ("commands/server.py",),  # `momok demo` asks the server that it has started.
     "urllib3": (),
+    "websockets": (),
 }
 """Module -> the only places that may import it."""
 
