@@ -1,7 +1,8 @@
 """Histogram: a distribution for Prometheus, whose observations are counted when someone looks.
 
 ``prometheus_client`` counts each at once, bucket by bucket under a lock; a request makes a dozen of them
-(docs/log/2026-11-22-null-route.md). Its ``_created`` series, which Prometheus asks for in another format only, are not here.
+(docs/log/2026-11-22-null-route.md). Its ``_created`` series, which Prometheus asks for in another format
+only, are not here.
 """
 
 from __future__ import annotations
