@@ -59,11 +59,11 @@ def add_discover(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--entities", choices=("observed", "all"), default="observed",
-        help="whom to ask: those seen at the given end of the relation, or all (default %(default)s)",
+        help="entities to ask about: those seen at the relation's given end, or all (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--candidates", choices=("all", "observed"), default="all",
-        help="whom to offer: all, or those seen at the missing end of the relation (default %(default)s)",
+        help="entities to offer: all, or those seen at the missing end of the relation (default %(default)s)",
     )  # fmt: skip
     parser.add_argument("-k", type=int, default=10, help="candidates of a query (default %(default)s)")
     parser.add_argument("--limit", type=int, help="keep so many facts of each relation and end, the best")

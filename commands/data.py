@@ -58,8 +58,8 @@ def run_import(arguments: Namespace) -> None:
         seed=arguments.seed,
     )
     dataset.write(arguments.dataset)
-    told = report(dataset)
-    print_lines_or_json(told.lines(), told.as_dict(), arguments.json)
+    found = report(dataset)
+    print_lines_or_json(found.lines(), found.as_dict(), arguments.json)
 
 
 def add_check(parser: ArgumentParser) -> None:
@@ -79,8 +79,8 @@ def run_check(arguments: Namespace) -> None:
         manifest = Answerer.open(arguments.path, "cpu").bundle.manifest
         print_lines_or_json(manifest.lines(), manifest.model_dump(mode="json"), arguments.json)
     else:
-        told = report(Dataset.open(arguments.path))
-        print_lines_or_json(told.lines(), told.as_dict(), arguments.json)
+        found = report(Dataset.open(arguments.path))
+        print_lines_or_json(found.lines(), found.as_dict(), arguments.json)
 
 
 def add_encode(parser: ArgumentParser) -> None:

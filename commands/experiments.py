@@ -53,10 +53,10 @@ def add_robustness(parser: ArgumentParser) -> None:
         help="noise: features replaced; missing: modality absent; sparsity: train facts gone (default all)",
     )  # fmt: skip
     parser.add_argument(
-        "--rates", nargs="+", type=float, help="shares damaged (default 0.2 0.4 0.6 0.8; 0 is always run)"
+        "--rates", nargs="+", type=float, help="shares corrupted (default 0.2 0.4 0.6 0.8; 0 is always run)"
     )
-    parser.add_argument("--modalities", nargs="+", help="that noise and missing hit (default all)")
-    parser.add_argument("--seeds", nargs="+", type=int, help="of training and damage (default the recipe's)")
+    parser.add_argument("--modalities", nargs="+", help="to corrupt by noise and missing (default all)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="of training and corruption (default: recipe's)")
     parser.add_argument("--plot", type=Path, help=".svg or .png (default robustness.svg in --out)")
 
 

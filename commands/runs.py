@@ -132,7 +132,7 @@ def add_export(parser: ArgumentParser) -> None:
         "--index", metavar="KIND[,FIELD=VALUE...]",
         help="flat (exact), ivf[,lists=,codes=flat|sq8|pq,probes=,fetched=] or hnsw[,links=,build_depth=,"
         "search_depth=,fetched=]; by default flat, from 100,000 entities on ivf, as hard as recall asks; "
-        "models that rotate (adamf, adamf-mat, mocme) have flat alone",
+        "scores that are scanned have flat alone",
     )  # fmt: skip
     add_device(parser)
 

@@ -76,8 +76,8 @@ def run_keys(arguments: Namespace) -> None:
 
     key = new_key()
     line = hash_line(arguments.name, key)
-    told = [f"key (shown only now): {key}", f"line for the server: {line}"]
-    print_lines_or_json(told, {"key": key, "line": line}, arguments.json)
+    lines = [f"key (shown only now): {key}", f"line for the server: {line}"]
+    print_lines_or_json(lines, {"key": key, "line": line}, arguments.json)
 
 
 def add_demo(parser: ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from momok.model.networks.base import ModelConfig
 from momok.model.scores import Decision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
     """``present`` bool[N, M]: which entity has which modality; ``pictures`` by entity."""
 

@@ -70,7 +70,7 @@ class ModalitySpec(BaseModel):
         """The input of a branch, every statistic taken from entities of the train split alone.
 
         A modality without features gets an xavier-normal table; an entity without the modality gets the
-        mean row of those who have it. Raises ``ValueError`` when no train entity has the modality.
+        mean row of the entities that have it. Raises ``ValueError`` when no train entity has the modality.
         """
         if modality.features is None or modality.rows is None:
             deviation = math.sqrt(2.0 / (num_entities + self.width))

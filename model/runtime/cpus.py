@@ -43,7 +43,7 @@ def threads_beside_another() -> int:
 
 
 def _is_given() -> bool:
-    """Whether an operator has said how many threads."""
+    """Whether an operator has set the number of threads."""
     given = os.environ.get(THREADS)
     return given is not None and given != _followed.get(THREADS)
 

@@ -28,7 +28,7 @@ class GpuMemory(NamedTuple):
 
 
 def gpu_memory() -> GpuMemory:
-    """Of this process. Who computes on the CPU does not begin to use a GPU in order to tell its size."""
+    """Of this process. A process that computes on the CPU never opens a GPU for this."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return GpuMemory()
     # What the driver would say of it takes a call; this is known.

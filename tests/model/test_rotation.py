@@ -61,17 +61,17 @@ def test_distances_are_sums_of_moduli() -> None:
 
 
 @pytest.mark.usefixtures("tiles")
-def test_slopes_of_distances_are_those_of_finite_differences() -> None:
+def test_gradients_of_distances_are_those_of_finite_differences() -> None:
     query, table = numbers(5, 6).requires_grad_(), numbers(8, 6, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(distance, (query, table))
 
 
-def test_where_coordinates_coincide_the_slope_is_zero() -> None:
+def test_where_coordinates_coincide_the_gradient_is_zero() -> None:
     query = numbers(2, 6).float()
     for measure in (distance, paired_distance):
         given = query.clone().requires_grad_()
         measured = measure(given, query)
         near = measured.diagonal() if measured.dim() == 2 else measured
         assert near.tolist() == pytest.approx([0, 0], abs=1e-15)
-        (slope,) = torch.autograd.grad(near.sum(), given)
-        assert slope.abs().max() == 0
+        (gradient,) = torch.autograd.grad(near.sum(), given)
+        assert gradient.abs().max() == 0

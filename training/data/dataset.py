@@ -93,7 +93,7 @@ class Dataset:
     def feature_digests(self, modalities: Collection[str]) -> dict[str, str]:
         """sha256 (hex) of the features and rows, as they are stored, of those ``modalities`` that have any.
 
-        What a model learns from besides that which ``fingerprint`` covers.
+        What a model learns from and ``fingerprint`` does not cover.
         """
         return {
             modality.name: _digest(modality.features, modality.rows)
@@ -141,7 +141,7 @@ class Dataset:
         """Put one modality of this dataset, and what the header says of it, into its directory on disk.
 
         The features appear before the header names them: a crash in between leaves a file that ``open`` asks
-        to list or to remove. Whoever is not alone with the directory holds it ``locked``, from opening it on.
+        to list or to remove. A caller that shares the directory holds it ``locked``, from opening it on.
         """
         path = Path(path)
         (modality,) = (modality for modality in self.modalities if modality.name == name)

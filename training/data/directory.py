@@ -74,10 +74,11 @@ def read_header(directory: Path) -> Header:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Wait for whoever changes the dataset, and have others wait until the block ends or replaces the header.
+    """Wait for other writers of the dataset, and have them wait until the block ends or replaces the header.
 
-    So writing the header is the last step of a change. Who waited for the lock on the old ``dataset.json``
-    begins again with the new one. Raises ``DatasetError`` for what is no dataset, or may not be written.
+    So writing the header is the last step of a change. A process that waited for the lock on the old
+    ``dataset.json`` begins again with the new one. Raises ``DatasetError`` where there is no dataset, or
+    no permission to write.
     """
     read_header(directory)
     path = directory / HEADER

@@ -1,4 +1,4 @@
-"""Pictures of a dataset: files below its folder ``pictures``, or addresses that nobody here opens."""
+"""Pictures of a dataset: files below its folder ``pictures``, or addresses that are never opened here."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def copy_pictures(pictures: Sequence[str], folder: Path | None, target: Path) ->
 
 def _wrong_with(name: str, folder: Path) -> str | None:
     """What is wrong with a picture's name and what would be right; None where it leads to a file."""
-    path, said = folder / name, f"picture {shorten(name)!r}"
+    path, picture = folder / name, f"picture {shorten(name)!r}"
     # Absolute names are refused even into the folder: in the next dataset they would still mean this one.
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        return f"{said} is absolute or holds '..'; give a plain path below {folder}"
+        return f"{picture} is absolute or holds '..'; give a plain path below {folder}"
     try:
         if not path.resolve().is_relative_to(folder.resolve()):
-            return f"{said} leads out of {folder}; give a file below it"
+            return f"{picture} leads out of {folder}; give a file below it"
         if path.is_file():
             return None
     except (OSError, RuntimeError):  # A name too long, a link to itself, a folder that may not be entered.
-        return f"{said} cannot be looked for in {folder}; rename it, or see what it links to and who may read"
-    return f"no {said} in {folder}; put it there, or leave the cell empty"
+        return f"{picture} cannot be looked for in {folder}; rename it, or check its link and its permissions"
+    return f"no {picture} in {folder}; put it there, or leave the cell empty"

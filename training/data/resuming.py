@@ -20,7 +20,7 @@ def check_begun(
     """
     for name in [*now, *begun]:
         if begun.get(name) != now.get(name):
-            one, other = (shorten(json.dumps(said.get(name), ensure_ascii=False)) for said in (begun, now))
+            one, other = (shorten(json.dumps(facts.get(name), ensure_ascii=False)) for facts in (begun, now))
             raise error_class(
                 f"{record}: begun with {name} {one}, now it is {other}; resume as it was begun, {remedy}"
             )

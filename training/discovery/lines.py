@@ -122,7 +122,7 @@ class Lines:
     def _explanation(self, answer: Answer) -> dict[str, Any]:
         """The last columns, the same for all candidates of an answer; weights and gates as written JSON."""
         temperature = answer.relation_temperature
-        told = explanation_out(
+        explanation = explanation_out(
             self.modality_names,
             Explanation(
                 answer.modality_weights,
@@ -131,9 +131,9 @@ class Lines:
             ),
         )
         for name in ("modality_weights", "expert_gates"):
-            if told[name] is not None:
-                told[name] = orjson.Fragment(orjson.dumps(told[name]))
-        return {"exact": answer.ranking.exact, **told}
+            if explanation[name] is not None:
+                explanation[name] = orjson.Fragment(orjson.dumps(explanation[name]))
+        return {"exact": answer.ranking.exact, **explanation}
 
 
 def compact(value: Any) -> str:

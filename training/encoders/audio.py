@@ -17,7 +17,7 @@ from momok.model.arrays import Float32, Float64
 from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
 from momok.training.encoders.base import About, Describer, Encoder, Options, Unreadable
-from momok.training.encoders.describing import Described
+from momok.training.encoders.describing import ItemJob
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.libraries import importing, need
 from momok.training.encoders.models.transformers import TransformersAudio
@@ -141,13 +141,13 @@ def _need_libraries() -> None:
         import soundfile  # noqa: F401
 
 
-def _start(dataset: Dataset, source: str, options: Options) -> Described:
+def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:
     files = find_files(source, dataset.entities, SUFFIXES)
     describer: Describer = ClipStatistics()
     if options.model is not None:
         model = TransformersAudio(ModelDirectory(options.model), choose_device(options.device))
         describer = ClipsByModel(model)
-    return Described(describer, files, f"no sound can be read; {', '.join(SUFFIXES)} files are needed")
+    return ItemJob(describer, files, f"no sound can be read; {', '.join(SUFFIXES)} files are needed")
 
 
 AUDIO = Encoder(_start, frozenset({"model"}))

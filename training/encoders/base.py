@@ -21,7 +21,7 @@ LeftOut = list[tuple[str, str]]
 
 
 class Unreadable(Exception):
-    """An item that cannot be described; it is left out, and the message told."""
+    """An item that cannot be described; it is left out and its message reported."""
 
 
 class Options(BaseModel):
@@ -62,8 +62,8 @@ class Describer(Protocol):
 
 
 @dataclass(frozen=True)
-class Work:
-    """How a job is to go about it.
+class JobOptions:
+    """Options of one run of a job.
 
     ``partial``: the directory of unfinished results, which ``resume`` goes on with; None keeps them in
     memory. ``stop`` is asked after every batch. ``left_out`` receives what could not be read.
@@ -81,22 +81,22 @@ class Job(Protocol):
     """An encoder with its source read and checked."""
 
     resumable: ClassVar[bool]
-    """Whether it keeps what is finished in ``Work.partial``."""
+    """Whether it keeps what is finished in ``JobOptions.partial``."""
 
     @property
     def about(self) -> About:
         """For the provenance."""
 
     def digest(self) -> str:
-        """sha256 (hex) of what is to be described; whoever resumes must find the same."""
+        """sha256 (hex) of the input; a resumed run must find the same."""
 
-    def run(self, name: str, work: Work) -> Modality | None:
-        """The modality, or None where ``work.stop`` said so. Raises ``DatasetError``."""
+    def run(self, name: str, work: JobOptions) -> Modality | None:
+        """The modality, or None when ``work.stop()`` became true. Raises ``DatasetError``."""
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A job that looks at all entities at once and is done in seconds."""
+class TableJob:
+    """A job over all entities at once, done in seconds."""
 
     resumable: ClassVar[bool] = False
 
@@ -106,7 +106,7 @@ class Fitted:
     def digest(self) -> str:
         return ""  # It is never resumed.
 
-    def run(self, name: str, work: Work) -> Modality:
+    def run(self, name: str, work: JobOptions) -> Modality:
         if work.resume:
             raise DatasetError("this encoder starts over and is done in seconds; leave --resume out")
         return self.make(name)

@@ -1,4 +1,4 @@
-"""Described: a job that describes items in batches, averages those of an entity, and can be interrupted."""
+"""Item job: items are encoded in batches and averaged by entity; a run can be interrupted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from momok.model.arrays import Float32, Float64
 from momok.model.networks.modality import Modality
 from momok.training.data.files import DatasetError
-from momok.training.encoders.base import About, Describer, LeftOut, Unreadable, Work
+from momok.training.encoders.base import About, Describer, JobOptions, LeftOut, Unreadable
 from momok.training.encoders.pieces import Piece, Pieces
 from momok.training.encoders.sources import digest_of
 
@@ -28,12 +28,12 @@ _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 class Stopped(Exception):
-    """The user wants an end; what is complete is kept."""
+    """The user stopped the run; complete pieces are kept."""
 
 
 @dataclass(frozen=True)
-class Described:
-    """``items``: what each entity has, by id. ``nothing`` is said where none of it can be read."""
+class ItemJob:
+    """``items`` of each entity, by id. ``nothing``: the error message where none of them can be read."""
 
     resumable: ClassVar[bool] = True
 
@@ -48,7 +48,7 @@ class Described:
     def digest(self) -> str:
         return digest_of(self.items)
 
-    def run(self, name: str, work: Work) -> Modality | None:
+    def run(self, name: str, work: JobOptions) -> Modality | None:
         """The mean over each entity's items, float16; None where it was stopped.
 
         Pieces are the same whenever it is stopped, so that a resumed run gives the same bytes.

@@ -15,7 +15,7 @@ from momok.training.data.dataset import Dataset
 from momok.training.data.directory import locked
 from momok.training.data.files import DatasetError
 from momok.training.encoders.audio import AUDIO
-from momok.training.encoders.base import About, Encoder, LeftOut, Options, Work
+from momok.training.encoders.base import About, Encoder, JobOptions, LeftOut, Options
 from momok.training.encoders.image import IMAGE
 from momok.training.encoders.numeric import NUMERIC
 from momok.training.encoders.text import TEXT
@@ -68,7 +68,7 @@ def encode(
     _check_options(encoder, chosen, options)
     job = chosen.start(dataset, source, options)
     about = _as_json(encoder, source, job.about)
-    work = Work(
+    work = JobOptions(
         partial=partial_of(path, name),
         resume=resume,
         identity={"dataset": dataset.fingerprint, **about, "items": job.digest()},

@@ -18,7 +18,7 @@ from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
 from momok.training.encoders.base import About, Encoder, LeftOut, Options
-from momok.training.encoders.describing import Described, describe_items, joined
+from momok.training.encoders.describing import ItemJob, describe_items, joined
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.image import open_image_model
 from momok.training.encoders.models.libraries import need
@@ -128,10 +128,10 @@ def _cells(value_RCF: Float64) -> Float64:
     return means
 
 
-def _start(dataset: Dataset, source: str, options: Options) -> Described:
+def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:
     need("PIL", "the image encoder")
     files = find_files(source, dataset.entities, SUFFIXES)
-    return Described(PictureFiles(picture_describer(options)), files, _NOTHING)
+    return ItemJob(PictureFiles(picture_describer(options)), files, _NOTHING)
 
 
 IMAGE = Encoder(_start, frozenset({"model"}))

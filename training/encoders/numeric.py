@@ -8,7 +8,7 @@ from momok.model.arrays import Float64
 from momok.model.networks.modality import Modality
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
-from momok.training.encoders.base import About, Encoder, Fitted, Options
+from momok.training.encoders.base import About, Encoder, Options, TableJob
 from momok.training.encoders.sources import read_numbers
 
 HEAVY_TAIL = 2.0
@@ -21,10 +21,10 @@ CLIP = 10.0
 def encode_numbers(name: str, value_NA: Float64) -> Modality:
     """A modality of one feature an attribute, and one more for each that some entities lack, float32.
 
-    ``value_NA``: attributes of each entity in id order, NaN where missing; who has none at all lacks the
-    modality. Heavy-tailed columns (population, area) become signed logarithms; then each is measured from its
-    median in interquartile ranges. A missing value is the median, and 1 in the attribute's second column.
-    Raises ``DatasetError`` for infinite values and where no entity has a number.
+    ``value_NA``: attributes of each entity in id order, NaN where missing; an entity with none lacks
+    the modality. Heavy-tailed columns (population, area) become signed logarithms; then each is measured
+    from its median in interquartile ranges. A missing value is the median, and 1 in the attribute's second
+    column. Raises ``DatasetError`` for infinite values and where no entity has a number.
     """
     if np.isinf(value_NA).any():
         row, column = map(int, np.argwhere(np.isinf(value_NA))[0])
@@ -69,10 +69,10 @@ def _signed_log(values: Float64) -> Float64:
     return result
 
 
-def _start(dataset: Dataset, source: str, _: Options) -> Fitted:
+def _start(dataset: Dataset, source: str, _: Options) -> TableJob:
     attributes, value_NA = read_numbers(source, dataset.entities)
     about = About({"attributes": attributes}, ("numpy",))
-    return Fitted(about, lambda name: encode_numbers(name, value_NA))
+    return TableJob(about, lambda name: encode_numbers(name, value_NA))
 
 
 NUMERIC = Encoder(_start, frozenset())

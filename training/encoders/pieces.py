@@ -23,7 +23,7 @@ from momok.training.encoders.base import LeftOut
 _RECORD = "encoding.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
     """Some entities' features float32[n, F], whose ``rows`` int64[n] they are, and what was left out."""
 

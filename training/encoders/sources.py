@@ -75,7 +75,7 @@ def find_files(source: str, entities: Names, suffixes: Sequence[str]) -> dict[in
     """Entity id -> its files, in id order: ``<key>.<suffix>``, and all in a folder ``<key>``, however deep.
 
     What a file name cannot hold stands there percent-encoded. No other form is guessed at: ``x_1.png`` may
-    well belong to a key ``x_1``. Raises ``DatasetError`` for files of nobody, and where there are none.
+    well belong to a key ``x_1``. Raises ``DatasetError`` for files of no entity, and where there are none.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -99,7 +99,7 @@ def find_files(source: str, entities: Names, suffixes: Sequence[str]) -> dict[in
 
 
 def digest_of(items: Mapping[int, Sequence[str | Path]]) -> str:
-    """sha256 (hex) of who has which items: texts themselves, files by path, size and time of change."""
+    """sha256 (hex) of the items of each entity: texts themselves, files by path, size and time of change."""
     digest = hashlib.sha256()
     for entity, given in items.items():
         for item in given:

@@ -14,8 +14,8 @@ from momok.model.networks.modality import Modality
 from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
-from momok.training.encoders.base import About, Encoder, Fitted, Job, Options
-from momok.training.encoders.describing import Described
+from momok.training.encoders.base import About, Encoder, Job, Options, TableJob
+from momok.training.encoders.describing import ItemJob
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.libraries import need
 from momok.training.encoders.models.text import SentenceModel
@@ -28,7 +28,7 @@ _LETTERS = (2, 4)
 def encode_texts(name: str, texts: Sequence[str], *, width: int = WIDTH, seed: int = 0) -> Modality:
     """A modality of ``width`` features (fewer where there is less to tell apart), float16, rows of length 1.
 
-    ``texts``: one an entity, in id order; whoever has none (blank) lacks the modality. ``seed`` is that of
+    ``texts``: one an entity, in id order; an entity with a blank text lacks the modality. ``seed`` is that of
     the SVD. Raises ``DatasetError`` where fewer than two entities have a text.
     """
     need("sklearn", "the text encoder")
@@ -58,17 +58,17 @@ def _start(dataset: Dataset, source: str, options: Options) -> Job:
     texts = read_texts(source, dataset)
     width, seed = options.width or WIDTH, options.seed or 0
     about = About({"width": width, "seed": seed}, ("scikit-learn", "numpy"))
-    return Fitted(about, lambda name: encode_texts(name, texts, width=width, seed=seed))
+    return TableJob(about, lambda name: encode_texts(name, texts, width=width, seed=seed))
 
 
-def _start_model(dataset: Dataset, source: str, options: Options, directory: ModelDirectory) -> Described:
+def _start_model(dataset: Dataset, source: str, options: Options, directory: ModelDirectory) -> ItemJob:
     for name, given in (("width", options.width), ("seed", options.seed)):
         if given is not None:
             raise DatasetError(f"--{name} is of TF-IDF + SVD; with --model, leave it out")
     texts = {row: [text] for row, text in enumerate(read_texts(source, dataset)) if text.strip()}
     if not texts:
         raise DatasetError("no entity has a text", file=source)
-    return Described(SentenceModel(directory, choose_device(options.device)), texts, "no text can be encoded")
+    return ItemJob(SentenceModel(directory, choose_device(options.device)), texts, "no text can be encoded")
 
 
 TEXT = Encoder(_start, frozenset({"model", "width", "seed"}))

@@ -9,7 +9,7 @@ from typing import Any
 from momok.model.arrays import Float32
 from momok.training.data.dataset import Dataset
 from momok.training.encoders.base import About, Encoder, Options, Unreadable
-from momok.training.encoders.describing import Described
+from momok.training.encoders.describing import ItemJob
 from momok.training.encoders.image import picture_describer
 from momok.training.encoders.models.libraries import importing, need
 from momok.training.encoders.pictures import PictureDescriber, check_size
@@ -48,11 +48,11 @@ class VideoFiles:
         return self._pictures.describe(parts)
 
 
-def _start(dataset: Dataset, source: str, options: Options) -> Described:
+def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:
     need("PIL", "the video encoder", "video")
     files = find_files(source, dataset.entities, SUFFIXES)
     videos = VideoFiles(picture_describer(options), options.every or EVERY)
-    return Described(videos, files, f"no video can be read; {', '.join(SUFFIXES)} files are needed")
+    return ItemJob(videos, files, f"no video can be read; {', '.join(SUFFIXES)} files are needed")
 
 
 VIDEO = Encoder(_start, frozenset({"model", "every"}))

@@ -30,7 +30,7 @@ ENCODED_AT_ONCE = 8192
 """Queries; a Tucker core is contracted once for each relation among them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranks:
     """``tail`` and ``head`` float64[num_facts]: the rank of the true entity at that end of each fact."""
 
@@ -75,7 +75,7 @@ def rank_facts(
     return Ranks(*np.split(rank, 2))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Queries:
     """int64[B] each: what is asked of which entity (relation in [0, 2R)), and what is true."""
 
@@ -156,7 +156,7 @@ def _scores_at(tiles: Sequence[Tensor], row_P: Tensor, entity_P: Tensor) -> Tens
     order = entity_P.argsort()
     row_P, entity_P = row_P[order], entity_P[order]
     starts = list(accumulate((tile_Bc.shape[1] for tile_Bc in tiles), initial=0))
-    # Sorted, the pairs of a tile stand together: nobody looks through all of them for each tile.
+    # Sorted, the pairs of a tile stand together: no tile looks through all of them.
     bounds = torch.searchsorted(entity_P, torch.tensor(starts, device=entity_P.device)).tolist()
     found = [
         tile_Bc[row_P[first:last], entity_P[first:last] - start]

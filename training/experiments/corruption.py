@@ -17,14 +17,14 @@ Scenario = Literal["noise", "missing", "sparsity"]
 facts (MoMoK, figure 3)."""
 
 
-def damaged(
+def corrupted(
     dataset: Dataset, scenario: Scenario, rate: float, *, seed: int, modalities: Sequence[str] | None = None
 ) -> Dataset:
-    """The graph with a share ``rate`` in [0, 1) of its features or train facts damaged; pictures stay behind.
+    """The graph with a share ``rate`` in [0, 1) of its features or train facts corrupted, without pictures.
 
-    Only ``modalities`` are touched, all that have features if None. Who is hit follows from the seed, and
-    whoever a smaller rate hits a larger one hits too, so that rates can be compared. Valid and test stay as
-    they are.
+    Only ``modalities`` are touched, all that have features if None. The seed draws the corrupted entities or
+    facts. Those of a smaller rate are among those of a larger one, so that rates can be compared. Valid
+    and test stay as they are.
     """
     plain = replace(
         dataset,

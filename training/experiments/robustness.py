@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from momok.model.errors import UserError, describe
 from momok.training.data.dataset import Dataset
-from momok.training.experiments.corruption import Scenario, damaged
+from momok.training.experiments.corruption import Scenario, corrupted
 from momok.training.experiments.grid import FOLDER_RULE, SEED, Trial, names_folder, refuse_twins
 from momok.training.experiments.sweep import check_comparison, compare
 from momok.training.experiments.trials import TrialError
@@ -20,7 +20,7 @@ from momok.training.fit.recipe import Recipe
 
 SCENARIOS: tuple[Scenario, ...] = ("noise", "missing", "sparsity")
 DATASETS = "datasets"
-"""Folder of the damaged graphs, beside the runs."""
+"""Folder of the corrupted graphs, beside the runs."""
 
 
 class RobustnessError(UserError):
@@ -28,7 +28,7 @@ class RobustnessError(UserError):
 
 
 class RobustnessOptions(BaseModel):
-    """What to damage, how much, and how often."""
+    """What to corrupt, how much, and how often."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,13 +36,13 @@ class RobustnessOptions(BaseModel):
     rates: tuple[float, ...] = Field(
         (0.2, 0.4, 0.6, 0.8),
         min_length=1,
-        description="Shares damaged; 0, the whole graph, is always run.",
+        description="Shares corrupted; 0, the whole graph, is always run.",
     )
     modalities: tuple[str, ...] | None = Field(
         None, description="Those that noise and missing hit; all with features if not given."
     )
     seeds: tuple[int, ...] | None = Field(
-        None, description="Of training and of damage; the recipe's own if not given."
+        None, description="Of training and of corruption; the recipe's own if not given."
     )
 
     @field_validator("rates")
@@ -80,7 +80,7 @@ def robustness(
     show: Callable[[str], None] = lambda line: None,
     show_progress: bool = False,
 ) -> dict[str, Any] | None:
-    """Train the ``recipes``, by label, on every damaged graph; the results, or None where ``stop`` ended it.
+    """Train the ``recipes``, by label, on every corrupted graph; the results, or None if ``stop`` ended it.
 
     All are judged by the whole graph: facts taken from train are still known to be true. Raises
     ``UserError`` before anything is trained or written, but for a ``folder`` that holds other data.
@@ -89,7 +89,7 @@ def robustness(
     for name in options.modalities or ():
         having = [modality.name for modality in dataset.modalities if modality.features is not None]
         if name not in having:
-            raise RobustnessError(f"modality {name!r} has no features to damage; {', '.join(having)} have")
+            raise RobustnessError(f"modality {name!r} has no features to corrupt; {', '.join(having)} have")
     trials = _trials(recipes, options, dataset_path, folder)
     check_comparison(trials, dataset, split)
     for seed in {trial.seed for trial in trials}:
@@ -171,7 +171,7 @@ def _write_datasets(
             if stop():
                 return False
             path = folder / _folder(scenario, rate, seed)
-            made = damaged(dataset, scenario, rate, seed=seed, modalities=options.modalities)
+            made = corrupted(dataset, scenario, rate, seed=seed, modalities=options.modalities)
             if not path.exists():
                 made.write(path)
             elif not _same(Dataset.open(path), made):

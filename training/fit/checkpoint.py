@@ -23,7 +23,7 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be read or written; the message names the file and the remedy."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """Named tensors and the JSON-able facts beside them."""
 

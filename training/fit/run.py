@@ -193,7 +193,7 @@ class Run:
 
 
 def _step_of(line: str) -> int | None:
-    """The step that a line of the event log tells of; None for a damaged line."""
+    """The step of a line of the event log; None for a damaged line."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -97,7 +97,7 @@ class Trainer:
         self._checkpoint().write(self.run.last)
 
     def restore(self) -> None:
-        """Go back to ``last.safetensors``; later lines of the event log are dropped with what they told."""
+        """Go back to ``last.safetensors``; later lines of the event log are dropped."""
         checkpoint = Checkpoint.read(self.run.last)
         with fitting(self.run.last):
             unpack(checkpoint, self._modules, self._optimizers)

@@ -14,7 +14,7 @@ from momok.model.arrays import Int64
 from momok.model.filter_index import FilterIndex
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """``entity``, ``relation`` int64[B] ask; true answers are pairs of ``row`` and ``answer``, int64[P]."""
 

@@ -23,7 +23,7 @@ _NEGLIGIBLE = 1e-6
 """Components with a smaller share of the leading one's variance are rounding."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairInformation:
     """What each of two views says about the other; ``basis`` float64[X, r] leads to canonical variates."""
 
@@ -60,8 +60,8 @@ class PairInformation:
 class Complementarity:
     """``-mean_j I(v_k; V_j)`` of V views of the same entities, in nats a component.
 
-    ``views``: float[n, X] each, of the entities that it is fitted on; ``present`` bool[n, V] says who has
-    which: pairs are fitted on who has both, and nobody is compared with what it lacks.
+    ``views``: float[n, X] each, of the entities that it is fitted on; ``present`` bool[n, V] is True
+    where an entity has the view. A pair of views is fitted on the entities that have both.
     """
 
     def __init__(self, views: Sequence[Tensor], present: Tensor, components: int) -> None:

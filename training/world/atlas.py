@@ -52,7 +52,7 @@ _ARTICLE = frozenset(
 class Entity:
     """A country, city, region, language, currency or organisation.
 
-    ``text`` holds its names in several languages. It never tells a fact: it holds no name of another entity
+    ``text`` holds its names in several languages. It never states a fact: it holds no name of another entity
     that a relation leads to, unless that name is a part of its own. ``numbers`` of a country or capital:
     ``area_km2`` (countries alone), ``population`` (persons), ``latitude`` and ``longitude`` (degrees).
     """

@@ -32,7 +32,7 @@ class Oracle(Protocol):
 
 
 class MoMoKOracle:
-    """MoMoK by its formulas (MODELS.md, section 1), one query and one candidate at a time."""
+    """MoMoK by the formulas of arXiv 2405.16869, one query and one candidate at a time."""
 
     def __init__(self, model: LinkPredictor) -> None:
         self.state: dict[str, Any] = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
@@ -105,7 +105,7 @@ class MoMoKOracle:
 
 
 class AdaMFOracle:
-    """AdaMF by its formulas (MODELS.md, section 2), in complex numbers."""
+    """AdaMF by the formulas of arXiv 2402.15444, in complex numbers."""
 
     def __init__(self, model: LinkPredictor) -> None:
         self.state: dict[str, Any] = {name: tensor.tolist() for name, tensor in model.state_dict().items()}

@@ -20,8 +20,8 @@ from momok.model.networks.modality import Modality
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
 from momok.training.encoders import describing
-from momok.training.encoders.base import About, Unreadable, Work
-from momok.training.encoders.describing import Described
+from momok.training.encoders.base import About, JobOptions, Unreadable
+from momok.training.encoders.describing import ItemJob
 from momok.training.encoders.encode import ENCODERS, partial_of
 from momok.training.encoders.image import Descriptor
 from tests.training.builders import NUM_ENTITIES, write_dataset
@@ -48,8 +48,8 @@ class Squares:
         return np.array([(part, part * part) for part in parts], dtype=np.float32)
 
 
-def run(items: dict[int, Any], describer: Squares | None = None, **work: Any) -> tuple[Modality, Work]:
-    job, kept = Described(describer or Squares(), items, "nothing there"), Work(**work)
+def run(items: dict[int, Any], describer: Squares | None = None, **work: Any) -> tuple[Modality, JobOptions]:
+    job, kept = ItemJob(describer or Squares(), items, "nothing there"), JobOptions(**work)
     made = job.run("squares", kept)
     assert made is not None
     return made, kept
@@ -104,8 +104,8 @@ def test_it_stops_after_a_batch_and_keeps_whole_pieces(
         asked.append(True)
         return len(asked) == 4
 
-    work = Work(partial=partial, stop=third)
-    assert Described(describer, items, "").run("squares", work) is None
+    work = JobOptions(partial=partial, stop=third)
+    assert ItemJob(describer, items, "").run("squares", work) is None
     assert sorted(path.name for path in partial.iterdir()) == ["000000.safetensors", "encoding.json"]
     again = Squares()
     made, _ = run(items, again, partial=partial, resume=True)

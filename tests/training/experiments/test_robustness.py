@@ -1,4 +1,4 @@
-"""Damaged graphs are damaged as said and nowhere else; models on them are compared by the whole graph."""
+"""Corrupted graphs differ where the scenario says alone; models on them are ranked on the whole graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from momok.cli import main
 from momok.model.errors import UserError
 from momok.training.data.dataset import Dataset
 from momok.training.evaluation.ranking import rank_facts, summarise
-from momok.training.experiments.corruption import Scenario, damaged
+from momok.training.experiments.corruption import Scenario, corrupted
 from momok.training.experiments.plot import plot_curves
 from momok.training.experiments.robustness import RobustnessOptions, curves, robustness
 from momok.training.fit.recipe import Recipe
@@ -35,7 +35,7 @@ def facts_set(dataset: Dataset, split: str) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_noise_hits_its_share_of_rows_and_looks_like_features(rate: float) -> None:
     whole = make_dataset()
-    found = by_name(damaged(whole, "noise", rate, seed=3))
+    found = by_name(corrupted(whole, "noise", rate, seed=3))
     for name in ("text", "numeric"):
         before, after_ = by_name(whole)[name], found[name]
         assert np.array_equal(after_.rows, before.rows)
@@ -50,7 +50,7 @@ def test_noise_hits_its_share_of_rows_and_looks_like_features(rate: float) -> No
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_missing_takes_its_share_of_rows_and_leaves_the_others(rate: float) -> None:
     whole = make_dataset()
-    found = by_name(damaged(whole, "missing", rate, seed=3))
+    found = by_name(corrupted(whole, "missing", rate, seed=3))
     assert found["structure"].features is None
     for name in ("text", "numeric"):
         before, after_ = by_name(whole)[name], found[name]
@@ -62,7 +62,7 @@ def test_missing_takes_its_share_of_rows_and_leaves_the_others(rate: float) -> N
 
 def test_sparsity_takes_train_facts_alone() -> None:
     whole = make_dataset()
-    found = damaged(whole, "sparsity", 0.5, seed=3)
+    found = corrupted(whole, "sparsity", 0.5, seed=3)
     assert len(found.facts["train"]) == len(whole.facts["train"]) - round(0.5 * len(whole.facts["train"]))
     assert set(facts_set(found, "train")) <= set(facts_set(whole, "train"))
     for split in ("valid", "test"):
@@ -71,9 +71,9 @@ def test_sparsity_takes_train_facts_alone() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["noise", "missing", "sparsity"])
-def test_larger_rates_hit_whoever_smaller_ones_hit(scenario: Scenario) -> None:
+def test_a_larger_rate_contains_a_smaller_one(scenario: Scenario) -> None:
     whole = make_dataset()
-    less, more = (damaged(whole, scenario, rate, seed=3) for rate in (0.25, 0.75))
+    less, more = (corrupted(whole, scenario, rate, seed=3) for rate in (0.25, 0.75))
     if scenario == "sparsity":
         assert set(facts_set(more, "train")) < set(facts_set(less, "train"))
         return
@@ -90,10 +90,10 @@ def test_larger_rates_hit_whoever_smaller_ones_hit(scenario: Scenario) -> None:
 
 def test_damage_follows_from_its_seed_and_hits_chosen_modalities_alone() -> None:
     whole = make_dataset()
-    one, same, other = (damaged(whole, "missing", 0.5, seed=seed) for seed in (3, 3, 4))
+    one, same, other = (corrupted(whole, "missing", 0.5, seed=seed) for seed in (3, 3, 4))
     assert np.array_equal(by_name(one)["text"].rows, by_name(same)["text"].rows)
     assert not np.array_equal(by_name(one)["text"].rows, by_name(other)["text"].rows)
-    text_alone = by_name(damaged(whole, "noise", 0.5, seed=3, modalities=["text"]))
+    text_alone = by_name(corrupted(whole, "noise", 0.5, seed=3, modalities=["text"]))
     assert np.array_equal(text_alone["numeric"].features, by_name(whole)["numeric"].features)
     assert not np.array_equal(text_alone["text"].features, by_name(whole)["text"].features)
 
@@ -158,7 +158,7 @@ def test_a_graph_too_damaged_to_train_on_is_a_failure_and_the_others_go_on(tmp_p
     held_by = np.array([0, 40])  # The latter is never seen in train.
     numbers = replace(by_name(make_dataset())["numeric"], features=np.eye(2, dtype=np.float32), rows=held_by)
     whole = replace(make_dataset(), modalities=(*make_dataset().modalities[:2], numbers))
-    hit = (by_name(damaged(whole, "missing", 0.9, seed=seed))["numeric"].rows for seed in range(20))
+    hit = (by_name(corrupted(whole, "missing", 0.9, seed=seed))["numeric"].rows for seed in range(20))
     seed = next(seed for seed, rows in enumerate(hit) if rows.tolist() == [40])
     path = write_dataset(tmp_path, whole)
     fields = {"scenarios": ("missing",), "rates": (0.9,), "seeds": (seed,)}

@@ -260,7 +260,7 @@ def test_both_copies_of_mkg_y_are_one_graph(shared: Path) -> None:
 
 
 def test_published_flaws_are_reported(shared: Path) -> None:
-    """The last column of the table in MODELS.md, section 4."""
+    """Faults of the published files, counted once by hand."""
     found = {
         graph: report(import_dataset(shared / "data" / graph, "openke"))
         for graph in ("DB15K", "MKG-W", "MKG-Y", "KVC16K", "TIVA")

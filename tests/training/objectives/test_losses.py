@@ -136,7 +136,7 @@ def test_huge_scores_stay_finite(name: str) -> None:
 @pytest.mark.usefixtures("_chunked")
 @pytest.mark.parametrize("name", LOSSES)
 def test_bfloat16_products_round_and_no_more(name: str) -> None:
-    """Relative to the largest: bfloat16 keeps 8 bits, and a score or a slope is rounded twice."""
+    """Relative to the largest: bfloat16 keeps 8 bits, and a score or a gradient is rounded twice."""
     query_BD, table_ND, row_P, answer_P = (t.float() if t.is_floating_point() else t for t in example())
     inputs = (query_BD.requires_grad_(), table_ND.requires_grad_())
     expected = torch.autograd.grad(dense(name, query_BD @ table_ND.T), inputs)
@@ -189,15 +189,15 @@ def test_self_adversarial_loss_is_its_formula() -> None:
     assert self_adversarial(positive, negative, 2.0).item() == pytest.approx(-total / 4 / 2, rel=1e-6)
 
 
-def test_weights_of_negatives_have_no_slope_and_can_be_given() -> None:
+def test_weights_of_negatives_have_no_gradient_and_can_be_given() -> None:
     positive, negative = torch.zeros(2), torch.tensor([[1.0, -2.0], [0.5, 0.25]], requires_grad=True)
     weights = self_adversarial_weights(negative, 0.5)
     assert not weights.requires_grad
-    (slope,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5), negative)
-    torch.testing.assert_close(slope, weights * negative.detach().sigmoid() / 4)
+    (gradient,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5), negative)
+    torch.testing.assert_close(gradient, weights * negative.detach().sigmoid() / 4)
     given = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    (slope,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5, weights_Bn=given), negative)
-    torch.testing.assert_close(slope, given * negative.detach().sigmoid() / 4)
+    (gradient,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5, weights_Bn=given), negative)
+    torch.testing.assert_close(gradient, given * negative.detach().sigmoid() / 4)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1e-300])
@@ -216,5 +216,5 @@ def test_negatives_that_are_none_weigh_nothing() -> None:
     loss = self_adversarial(torch.zeros(2), masked, 2.0)
     expected = (2 * math.log(2) + math.log(1 + math.e)) / 4
     assert loss.item() == pytest.approx(expected, rel=1e-6)
-    (slope,) = torch.autograd.grad(loss, negative)
-    assert slope.isfinite().all() and (slope[is_true] == 0).all()
+    (gradient,) = torch.autograd.grad(loss, negative)
+    assert gradient.isfinite().all() and (gradient[is_true] == 0).all()
