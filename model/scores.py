@@ -139,6 +139,8 @@ class Fusion(ABC):
     """Branch scores fused into one score; monotone in each of them."""
 
     score_kind: ScoreKind
+    adds_up: ClassVar[bool]
+    """Whether the fused score is the sum of the branch scores, so that their index can bound it."""
 
     @abstractmethod
     def spaces(self, branches: Sequence[Branch]) -> list[Branch]:
@@ -177,6 +179,7 @@ class SumFusion(Fusion):
     """The sum of the branch scores."""
 
     score_kind: ScoreKind = "logit_sum"
+    adds_up: ClassVar[bool] = True
 
     def spaces(self, branches: Sequence[Branch]) -> list[Branch]:
         """One: a sum of inner products is the inner product of the vectors side by side."""
@@ -217,6 +220,7 @@ class MeanSigmoidFusion(Fusion):
     """The mean of the sigmoids of the branch scores."""
 
     score_kind: ScoreKind = "mean_probability"
+    adds_up: ClassVar[bool] = False
 
     def spaces(self, branches: Sequence[Branch]) -> list[Branch]:
         return [*branches]

@@ -114,7 +114,7 @@ class Engines:
         if name != "scan" and any(space.geometry != "dot" for space in spaces):
             return "for scores that are distances"
         if name == "faiss":
-            return "for a score that is not one inner product" if len(spaces) > 1 else ""
+            return "" if self._fusion.adds_up else "for a score that is not one inner product"
         if name != "scan" and self._on_gpu:
             return "on a GPU"
         if name == "scan-int8" and not all(multiplies(space.width) for space in spaces):

@@ -125,11 +125,13 @@ def test_an_engine_that_fails_leaves_one_that_answers(
     assert engines.of(1000) is engines.scan
 
 
-def test_a_score_that_is_no_inner_product_is_scanned(table: EntityTable) -> None:
-    two = EntityTable([Branch("one", 4), Branch("other", 4)], table.joined_NX)
-    mean = FUSIONS["mean_sigmoid"]
+@pytest.mark.parametrize("widths", [[4, 4], [8]], ids=["two branches", "one branch"])
+def test_a_score_that_is_no_inner_product_is_scanned(table: EntityTable, widths: list[int]) -> None:
+    """One branch too: an index bounds its logits, and a sigmoid compared with those proves any list."""
+    branches = [Branch(f"branch {place}", width) for place, width in enumerate(widths)]
+    table, mean = EntityTable(branches, table.joined_NX), FUSIONS["mean_sigmoid"]
     with pytest.raises(UserError, match="no engine faiss for a score that is not one inner product; take"):
-        Engines(two, mean, engine="faiss")
-    engines, seen = Engines(two, mean), set()
+        Engines(table, mean, engine="faiss")
+    engines, seen = Engines(table, mean), set()
     engines.measure(lambda engine, size: seen.add(engine.name))
     assert seen == {"scan", "scan-bfloat16"}
