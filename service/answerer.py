@@ -104,7 +104,7 @@ class Answerer:
         return questions
 
     def resolve_known(self, request: PredictRequest) -> list[Question] | None:
-        """The same, and quick, but None where a name leads nowhere: nobody looks for what may be meant."""
+        """The same, and quick, but None for an unknown name: near names are not looked for."""
         lookup = Lookup(self._vocabulary, suggest=False)
         questions = self._questions(request, lookup)
         return None if lookup.failed else questions

@@ -1,6 +1,6 @@
 """MicroBatcher: what scores is given batches of whatever waits when it is free.
 
-It knows queries and functions that answer lists of them; not what they are, nor who asks. Requests whose
+It knows queries and functions that answer lists of them; not what they are, nor their callers. Requests whose
 function is the same are scored together, in the order in which they came.
 """
 
@@ -252,6 +252,6 @@ class MicroBatcher:
         return lambda queries: asyncio.wrap_future(self._thread.submit(partial(call, queries)))
 
     async def _others_done(self) -> None:
-        """What is under way, but for who asks."""
+        """The jobs under way, without their callers."""
         if others := self._tasks - {asyncio.current_task()}:
             await asyncio.wait(others)

@@ -3,7 +3,7 @@
 A new bundle is verified, loaded, warmed and asked its golden queries beside the old one, in a thread of its
 own; then the two are exchanged at once. Requests keep the answerer that they began with, and when the last of
 them is done the old bundle's memory is free. Whatever goes wrong, the old one stays. Where the process that
-scores ends of itself, the same bundle is loaded again; nothing is answered meanwhile.
+scores ends unasked, the same bundle is loaded again; meanwhile there are no answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Explanations: what an answer says of itself after its candidates, written for a whole batch."""
+"""Explanations: the part of an answer after its candidates, written for a whole batch."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ AnswerT = TypeVar("AnswerT")
 
 
 class ScorerEnded(Exception):
-    """What scores is gone, and another is made ready: no query is to blame, nor is who asks."""
+    """What scores is gone, and another is made ready: neither a query nor its caller is to blame."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def load_keys(setting: str, given: SecretStr | None, file: Path | None) -> KeyRi
         parts = re.split(r"[\s,]+", given.get_secret_value().strip(" \t\r\n,"))
         entries += [(f"{setting}, entry {place}", part) for place, part in enumerate(parts, 1) if part]
         if not entries:
-            raise UserError(f"{setting} is empty, which would let nobody in; give keys, or take it away")
+            raise UserError(f"{setting} is empty, so no request would pass; give keys, or take it away")
     if file is not None:
         entries += _lines(file)
     hashes: dict[str, bytes] = {}

@@ -9,11 +9,11 @@ from time import monotonic
 from momok.service.errors import RateLimited
 
 MOST_CLIENTS = 10_000
-"""Clients remembered; whoever asked longest ago is forgotten first, and begins anew with a full bucket."""
+"""Clients remembered; the least recent is forgotten first, and begins again with a full bucket."""
 
 
 class Limiter:
-    """A client may ask ``burst`` queries at once and ``rate`` a second in the long run; 0 limits nobody."""
+    """A client may ask ``burst`` queries at once and ``rate`` a second in the long run; 0 sets no limit."""
 
     def __init__(self, rate: float, burst: int, now: Callable[[], float] = monotonic) -> None:
         self._rate, self._burst, self._now = rate, burst, now

@@ -30,7 +30,7 @@ class Line:
     """Of one event loop at a time, which the reader stays with from the first question on: to begin and end
     listening for each would cost more than the question.
 
-    Who does not wait for an answer any more leaves it to nobody: it is dropped when it comes.
+    An answer whose caller has stopped waiting is dropped when it comes.
     """
 
     def __init__(self, connection: socket.socket) -> None:

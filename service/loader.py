@@ -32,7 +32,7 @@ class Loader:
 
 
 def _forget_loaded(error: BaseException | None) -> None:
-    """Empty the frames that an error came through: who keeps the error would keep whole tables with it."""
+    """Empty the frames that an error came through: an error that is kept would keep whole tables."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__

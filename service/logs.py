@@ -62,12 +62,12 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, FIELDS, {})
-        said = " ".join(f"{name}={value}" for name, value in fields.items()) or record.getMessage()
-        line = f"{_time(record)} {record.levelname.lower():7} {_printable(said)}"
+        text = " ".join(f"{name}={value}" for name, value in fields.items()) or record.getMessage()
+        line = f"{_time(record)} {record.levelname.lower():7} {_printable(text)}"
         # Tracebacks are of many lines, each of which says by its indent that it is no line of its own.
         if record.exc_info:
-            told = self.formatException(record.exc_info).splitlines()
-            line = "\n".join([line, *(f"    {_printable(part)}" for part in told)])
+            lines = self.formatException(record.exc_info).splitlines()
+            line = "\n".join([line, *(f"    {_printable(part)}" for part in lines)])
         return line
 
 

@@ -10,7 +10,7 @@ Where = tuple[str | int, ...] | str
 """The parts of a body's JSON pointer, joined only for a name that is bad; or the name of a parameter."""
 
 SUGGESTIONS = 10
-"""Bad names of a request that get choices: each costs a search or lists keys, and nobody reads more."""
+"""Bad names of a request that get choices: each costs a search or lists keys, and more would not be read."""
 
 
 class Lookup:

@@ -21,7 +21,7 @@ HELD_BYTES = 65_536
 class Round:
     """Connections that have something to send. Of one event loop.
 
-    It sends of itself in the next round, which begins with reading; who reads calls ``end`` first.
+    It sends in the next round, which begins with reading; a reader calls ``end`` first.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Outgoing(asyncio.Transport):
             self.flush()
 
     def flush(self) -> None:
-        """Send what is held back; nothing where nobody is there any more."""
+        """Send what is held back; nothing where the connection is gone."""
         held, self._held, self._size = self._held, [], 0
         if held and not self._transport.is_closing():
             self._transport.write(b"".join(held))

@@ -76,13 +76,13 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 
 
 def left(scope: Scope) -> Response:
-    """The answer to a client that is gone: for the log and the metrics, as nobody reads it."""
+    """The answer to a client that is gone: for the log and the metrics alone."""
     scope["state"]["outcome"] = "client-gone"
     return Response(status_code=CLIENT_GONE)
 
 
 def answer(scope: Scope, error: ServiceError) -> Response:
-    """The problem document of an error; its reason is noted for who observes the request."""
+    """The problem document of an error; its reason is noted for the log and the metrics."""
     state = scope.setdefault("state", {})
     state["outcome"] = error.slug
     return respond(error.problem(state.get("request_id")), error.headers)

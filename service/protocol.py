@@ -86,7 +86,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.scope["state"][WHOLE] = True
 
     def send_400_response(self, msg: str) -> None:
-        """As a problem document; there is no request that the app could be asked about."""
+        """As a problem document; it is no request that the app could answer."""
         body = UnreadableRequest("this is not HTTP that can be read").problem(None).model_dump_json().encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n"

@@ -1,4 +1,4 @@
-"""Question: what is asked of whoever scores and writes; Written: what it gives back."""
+"""Question: the input of a scorer that also writes; Written: its output."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _UNEXPLAINED = [
 
 
 class _Entity(NamedTuple):
-    """Pieces of JSON that are ready: who it is, alone and as a candidate; what it is trusted for as one."""
+    """JSON of an entity: its names, alone and as a candidate; its weights and gates as a candidate."""
 
     named: bytes
     offered: bytes

@@ -56,7 +56,7 @@ OnEnd = Callable[[int, str], object]
 
 
 class ScorerFailed(Exception):
-    """What it raised and nobody has foreseen; a note holds its traceback."""
+    """An unforeseen error of the process; a note holds its traceback."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ScorerProcess:
     """Opens a bundle and answers one question after the other; ends with its last reference, or with this
     process. One event loop, and threads while it runs or without any, may ask.
 
-    ``on_end(pid, how)`` is called, in a thread of its own, when it ends of itself.
+    ``on_end(pid, how)`` is called, in a thread of its own, when it ends unasked.
     """
 
     def __init__(self, spec: ScorerSpec, on_end: OnEnd = lambda pid, how: None) -> None:
@@ -157,7 +157,7 @@ def _start(spec: ScorerSpec, connection: socket.socket) -> subprocess.Popen[byte
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # Ours is read by those who started us.
+            stdout=subprocess.DEVNULL,  # Ours is for our own caller.
             pass_fds=[connection.fileno()],
             env=environment,
         )

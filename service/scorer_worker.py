@@ -39,7 +39,7 @@ from momok.service.scorers import LocalScorer
 from momok.service.trial import OUT_OF_MEMORY
 
 YIELDS = 5
-"""Who waits for a processor goes before this process: an event loop that must wait for it answers nobody."""
+"""Other processes get a processor before this one: an event loop without one answers no request."""
 FIRST: Words = {"number": UNASKED}
 GARBAGE = 20_000
 """New objects before a look for garbage: a batch makes thousands, and hardly a cycle."""

@@ -25,7 +25,7 @@ WATCH_AFTER_S = 0.5
 
 
 class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
+    """No caller waits for the answer any more."""
 
 
 async def score(

@@ -1,4 +1,4 @@
-"""Security: who may ask what, and the headers that keep browsers careful, as plain ASGI middleware."""
+"""Security: access to each route, and the headers that keep browsers careful, as plain ASGI middleware."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from momok.service.problems import respond
 from momok.service.settings import Settings
 
 PROBES = frozenset({"/livez", "/readyz", "/startupz"})
-"""Open to everyone: those who watch have no keys, and learn nothing but a word."""
+"""Open without a key: probes have none, and learn nothing but a word."""
 DOCUMENTATION = ("/docs", "/openapi.json", "/static-offline-docs/")
 METRICS = "/metrics"
 ADMIN = "/admin"
@@ -46,7 +46,7 @@ def careful(scope: Scope, headers: Sequence[Header]) -> list[Header]:
 
 
 class Security:
-    """Lets nobody in without a key, but for what is declared public, wherever keys are configured.
+    """Refuses requests without a key, except to public routes, wherever keys are configured.
 
     The name of a good key stands in ``scope["state"]["key_name"]``. Paths below /admin want an admin
     key, which is good for everything else too; without any there is nothing below /admin.
@@ -70,7 +70,7 @@ class Security:
         try:
             name = self._admit(scope["path"], _bearer(scope))
         except ServiceError as error:
-            # A body that nobody will read must not be waited for.
+            # A body that will not be read must not be waited for.
             headers = {} if scope["method"] in ("GET", "HEAD") else {"Connection": "close"}
             if isinstance(error, Unauthorized):
                 headers["WWW-Authenticate"] = "Bearer"
@@ -106,12 +106,12 @@ class Security:
 
 
 def exposure(settings: Settings) -> list[str]:
-    """What an operator should know about who may ask, in a line each."""
+    """What an operator should know about access, in a line each."""
     if settings.is_local:
         return []
     keys = (settings.api_keys, settings.api_keys_file)
     if keys == (None, None):
-        return [f"note: whoever reaches {settings.host} may ask; MOMOK_API_KEYS or --api-keys-file close it"]
+        return [f"note: any client of {settings.host} may ask; MOMOK_API_KEYS or --api-keys-file close it"]
     if settings.tls_cert is None:
         return ["note: keys travel unencrypted; give --tls-cert and --tls-key, or put a TLS proxy before it"]
     return []

@@ -77,7 +77,7 @@ def serve(
 
     start = _Start(context.deployment, server, loaded)
     context.deployment.on_trouble = start.fail
-    # What imports have made stays: to look through it for garbage again would stop everyone for long.
+    # What imports have made stays: to look through it for garbage again would stop all requests for long.
     gc.freeze()
     gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
     sys.setswitchinterval(SWITCH_S)
@@ -115,7 +115,7 @@ class _Start:
         threading.Thread(target=self._run, name="start", daemon=True).start()
 
     def fail(self, reason: str) -> None:
-        """End the server: whoever watches over it can start it again."""
+        """End the server, so that its supervisor can start it again."""
         self.error = UserError(reason)
         self._server.should_exit = True
 
@@ -146,7 +146,7 @@ def _config(app: object, settings: Settings, context: Context) -> uvicorn.Config
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
-        proxy_headers=False,  # Whoever connects is the client, whatever it says of itself.
+        proxy_headers=False,  # The peer is the client, whatever its headers claim.
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )

@@ -11,7 +11,7 @@ from momok.service.job import ScorerEnded
 
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 ATTEMPTS = 32
-"""Failing calls spent on finding the guilty queries of one batch; who is not cleared by then fails too."""
+"""Failing calls spent on finding the guilty queries of one batch; queries not cleared by then fail too."""
 
 
 class Trial:

@@ -26,7 +26,7 @@ EngineName = Literal["auto", "faiss", "scan", "scan-bfloat16", "scan-int8"]
 
 Engine = Scan | Search
 
-RACING: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "faiss")
+RACING: tuple[EngineName, ...] = ("scan", "scan-bfloat16", "scan-int8", "faiss")
 """The engines between which ``auto`` chooses."""
 
 MEASURED_SIZES = (1, 16, 128)

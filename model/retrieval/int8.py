@@ -39,9 +39,10 @@ RELATIVE = 2.0**-22
 
 def multiply(codes_CD: Tensor, codes_BD: Tensor) -> Tensor:
     """int32[C, B]: inner products of int8. The operation is torch's only one, and has no public name."""
-    missing = max(NARROWEST - codes_CD.shape[1], 0)
-    left, right = pad(codes_CD, (0, missing)), pad(codes_BD, (0, missing)).T
-    product_CB: Tensor = torch._int_mm(left, right)
+    missing = NARROWEST - codes_CD.shape[1]
+    if missing > 0:  # Only then: ``pad`` copies even where nothing is missing.
+        codes_CD, codes_BD = pad(codes_CD, (0, missing)), pad(codes_BD, (0, missing))
+    product_CB: Tensor = torch._int_mm(codes_CD, codes_BD.T)
     return product_CB
 
 

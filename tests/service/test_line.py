@@ -1,4 +1,4 @@
-"""A line to another process: whoever asks gets the answer to that, or is told that there is none."""
+"""A line to another process: a caller gets the answer to its own question, or an error."""
 
 from __future__ import annotations
 

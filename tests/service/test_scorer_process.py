@@ -182,7 +182,7 @@ def test_it_ends_with_its_last_reference(spec: ScorerSpec) -> None:
         until(lambda: has_ended(pid))
     finally:
         gc.enable()
-    assert not told.wait(0.1), "it did not end of itself"
+    assert not told.wait(0.1), "it did not end unasked"
 
 
 def test_one_that_is_killed_is_missed(spec: ScorerSpec) -> None:

@@ -302,7 +302,7 @@ def test_an_operator_is_told_who_may_ask(made: Made) -> None:
         return " ".join(exposure(settings_of(made, **fields)))
 
     assert told(api_keys=None) == ""
-    assert "whoever reaches 0.0.0.0 may ask" in told(host="0.0.0.0", api_keys=None)
+    assert "any client of 0.0.0.0 may ask" in told(host="0.0.0.0", api_keys=None)
     assert "unencrypted" in told(host="0.0.0.0")
     assert told(host="0.0.0.0", tls_cert=Path("a"), tls_key=Path("b")) == ""
 
