@@ -58,7 +58,8 @@ def export_run(
     known = dataset.known()
     answers = Scorer(model, candidates, known).answer(_golden_queries(dataset))
     indexing = _indexing(model, candidates, spec, dataset, show_progress)
-    metrics = _evaluate_splits(_for_inference(trained).to(device), candidates, dataset, known)
+    metrics = _evaluate_splits(model.to(device), candidates, dataset, known)
+    model.cpu()  # Its candidates are there; both are written below.
     described = {
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "name": name or dataset.name,

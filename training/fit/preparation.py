@@ -73,7 +73,9 @@ def configure(recipe: Recipe, dataset: Dataset, inputs: Sequence[ModalityInput])
     if given_twice := sorted(set(recipe.network) & set(derived)):
         raise RecipeError(f"network: {', '.join(given_twice)} follow from the dataset; leave them out")
     decision = objective_of(recipe).paired_decision()
-    paired = {} if decision is None else {"decision": decision}
+    # A model with one branch fuses nothing. If it cannot learn by the objective, the objective says so.
+    fuses = MODELS[recipe.model][0].model_fields["decision"].default != "single"
+    paired = {"decision": decision} if fuses and decision is not None else {}
     try:
         return parse_config(paired | recipe.network | derived)
     except ValueError as error:

@@ -155,16 +155,16 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         with products_in(self.schedule.precision, self.device):
             loss = self.objective.loss(self.model, batch)
-        value = loss.total.item()
-        if not math.isfinite(value):
-            parts = ", ".join(f"{name} {part:.4g}" for name, part in loss.parts.items())
-            raise self._diverged(f"the loss became {value} ({parts})")
+        total, parts = loss.read()
+        if not math.isfinite(total):
+            listed = ", ".join(f"{name} {part:.4g}" for name, part in parts.items())
+            raise self._diverged(f"the loss became {total} ({listed})")
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()  # Now, so that the next step has their memory.
         helped = self.objective.after_step(self.model)
         sums = self.progress.loss_sums
-        for name, part in {"loss": value, **loss.parts, **helped}.items():
+        for name, part in {"loss": total, **parts, **helped}.items():
             sums[name] = sums.get(name, 0.0) + part
 
     def _refuse_ruined_weights(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,10 +19,15 @@ from momok.training.objectives.batches import Batch, Batches
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """``total`` is minimised; ``parts`` are logged."""
+    """``total`` is minimised; ``parts`` are logged. Scalars."""
 
     total: Tensor
-    parts: dict[str, float]
+    parts: dict[str, Tensor]
+
+    def read(self) -> tuple[float, dict[str, float]]:
+        """Total and parts, all at once: each value read alone would make the host wait for the device."""
+        total, *parts = torch.stack([self.total, *self.parts.values()]).tolist()
+        return total, dict(zip(self.parts, parts, strict=True))
 
 
 class ObjectiveConfig(BaseModel):
@@ -66,9 +70,3 @@ class Objective(nn.Module, ABC):
     def optimizers(self) -> dict[str, Optimizer]:
         """The helpers' optimisers by name, to be saved with the run."""
         return {}
-
-
-def values_of(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """All values at once: each value read alone would make the host wait for the device."""
-    values = torch.stack([value.detach() for value in losses.values()]).tolist()
-    return dict(zip(losses, values, strict=True))

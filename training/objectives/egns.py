@@ -90,7 +90,7 @@ class Egns(SelfAdversarial):
 
     def loss(self, model: LinkPredictor, batch: Batch) -> Loss:
         total, positive_B = self.against_negatives(model, self.corrupt(batch))
-        return Loss(total, {"positive": float(-F.logsigmoid(positive_B.detach()).mean())})
+        return Loss(total, {"positive": -F.logsigmoid(positive_B.detach()).mean()})
 
     def weights(self, negative_Bn: Tensor) -> Tensor | None:
         """As configured."""

@@ -1,6 +1,7 @@
 """Negatives: facts with one end replaced by a random entity.
 
-Axes: B facts, G groups that share negatives, n negatives of a group, D width, P facts of the train split.
+Axes: B facts, b facts of one group, G groups that share negatives, n negatives of a group, V = G n negatives
+of all groups, D width, P facts of the train split.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class Corrupted:
     is_true: Tensor
     sizes: tuple[int, ...]
 
-    def scores(self, branch: Branch, query_BD: Tensor, vector_PD: Tensor) -> Tensor:
-        """float[B, n]: the query of each row against the negatives of its group, P = G n vectors in order."""
-        negative_GnD = vector_PD.view(*self.negative.shape, -1)
+    def scores(self, branch: Branch, query_BD: Tensor, vector_VD: Tensor) -> Tensor:
+        """float[B, n]: the query of each row against the negatives of its group; vectors group by group."""
+        negative_GnD = vector_VD.view(*self.negative.shape, -1)
         groups = zip(torch.split(query_BD, list(self.sizes)), negative_GnD.unbind(), strict=True)
         return torch.cat([branch.scores(query_bD, negative_nD) for query_bD, negative_nD in groups])
 

@@ -13,7 +13,7 @@ from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor
 from momok.model.networks.layers import Modules
 from momok.model.scores import Decision
-from momok.training.objectives.base import Loss, Objective, ObjectiveConfig, values_of
+from momok.training.objectives.base import Loss, Objective, ObjectiveConfig
 from momok.training.objectives.batches import Batch, Batches, QueryBatches
 from momok.training.objectives.club import ClubEstimator, Likelihood
 from momok.training.objectives.losses import LOSSES
@@ -79,7 +79,7 @@ class OneToN(Objective):
             with torch.autocast(batch.entity.device.type, enabled=False):
                 losses["club"] = self._club_bound(model, batch.entity)
             total = total + self.config.club_weight * losses["club"]
-        return Loss(total, values_of(losses))
+        return Loss(total, losses)
 
     def after_step(self, model: LinkPredictor) -> dict[str, float]:
         if self._optimizer is None:

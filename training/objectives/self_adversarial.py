@@ -11,7 +11,7 @@ from torch import Tensor
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor
 from momok.model.scores import FUSIONS
-from momok.training.objectives.base import Loss, Objective, ObjectiveConfig, values_of
+from momok.training.objectives.base import Loss, Objective, ObjectiveConfig
 from momok.training.objectives.batches import Batch, Batches, FactBatches
 from momok.training.objectives.losses import self_adversarial
 from momok.training.objectives.negatives import Corrupted, NegativeSampler
@@ -48,7 +48,7 @@ class SelfAdversarial(Objective):
     def loss(self, model: LinkPredictor, batch: Batch) -> Loss:
         with torch.autocast(batch.entity.device.type, enabled=False):  # Distances are small differences.
             losses, total = self._losses(model, self.corrupt(batch))
-        return Loss(total, values_of(losses))
+        return Loss(total, losses)
 
     def weights(self, negative_Bn: Tensor) -> Tensor | None:
         """Weights of negatives by their scores, float[B, n], detached; None: as in RotatE, by ``beta``."""

@@ -79,7 +79,7 @@ def test_effort_that_was_asked_for_stays_and_its_recall_is_told_as_it_is() -> No
     full = [(row, ids) for row, ids in enumerate(index.search(joined, 10)[1].tolist()) if min(ids) >= 0]
     rows = np.array([row for row, _ in full])
     plain = recall_of(model, [ids for _, ids in full], (entity_Q[rows], relation_Q[rows]))
-    # Rescoring 128 finds a little more than the index's own ten, and who is found too rarely is scanned.
+    # Rescoring 128 finds a little more than the index's own ten; queries that find too few are scanned.
     assert plain - 0.02 <= indexing.info.recall["10"] < 0.98
 
 

@@ -344,7 +344,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(
     def loss(model: LinkPredictor, batch: Any) -> Loss:
         result = loss_of(model, batch)
         if trainer.progress.step == 2 * NUM_BATCHES + 3:
-            return Loss(result.total * float("nan"), result.parts | {"text": float("nan")})
+            return Loss(result.total * float("nan"), result.parts | {"text": result.total * float("nan")})
         return result
 
     monkeypatch.setattr(trainer.objective, "loss", loss)

@@ -151,8 +151,8 @@ def test_the_models_step_leaves_the_generators_alone_and_theirs_the_model() -> N
 def test_adversarial_loss_is_mu_times_what_the_formula_says() -> None:
     objective = small_objective()
     loss = objective.loss(one_batch(objective))
-    parts = loss.parts
-    assert loss.total.item() == pytest.approx(parts["negatives"] + 0.1 * parts["adversarial"], rel=1e-6)
+    total, parts = loss.read()
+    assert total == pytest.approx(parts["negatives"] + 0.1 * parts["adversarial"], rel=1e-6)
     positive, fakes = torch.tensor([1.0, -0.5]), [torch.tensor([0.3, 2.0]), torch.tensor([-1.0, 0.0])]
     found = objective._of_fakes(fakes, positive, generated_wins=False)
     expected = sum(
@@ -179,7 +179,7 @@ def test_the_model_learns_to_tell_fakes_and_generators_to_be_taken_for_true() ->
         optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        adversarial.append(loss.parts["adversarial"])
+        adversarial.append(loss.read()[1]["adversarial"])
     assert np.mean(adversarial[-10:]) < 0.9 * np.mean(adversarial[:10])
 
 

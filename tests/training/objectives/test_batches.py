@@ -64,7 +64,7 @@ def test_sizes_differ_by_one_and_no_row_is_left_alone(
     assert len(sizes) == batches.num_batches
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) >= 2
-    # One above the size asked for is the price of leaving nobody alone; more would be waste.
+    # One above the size asked for is the price of leaving no row alone; more would be waste.
     assert max(sizes) <= batch_size + 1
 
 

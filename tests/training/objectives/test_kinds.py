@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor, ModalityShape, build_model, parse_config
+from momok.training.fit.recipe import RecipeError
 from momok.training.objectives.kinds import OBJECTIVES, parse_objective
 from momok.training.objectives.losses import self_adversarial
-from tests.training.builders import Learner
+from tests.training.builders import Learner, make_recipe, start
 
 NUM_ENTITIES, NUM_RELATIONS, NUM_FACTS = 700, 3, 2000
 
@@ -97,6 +99,18 @@ def test_gradients_are_the_same_every_time(name: str, kind: str) -> None:
 def test_a_model_that_cannot_learn_by_it_is_refused(name: str, kind: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Learner(model_of(name), known_of(facts_of()), kind=kind)
+
+
+@pytest.mark.parametrize("name", ["adamf", "mocme"])
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_a_recipe_is_refused_for_its_objective_and_not_for_the_decision_that_goes_with_it(
+    name: str, loss: str, tmp_path: Path
+) -> None:
+    fields = {"model": name, "network.dim": 8, "objective": {"kind": "one_to_n", "loss": loss}}
+    with pytest.raises(
+        RecipeError, match=f"{name}: one_to_n learns inner products, .* take .objective. kind"
+    ):
+        start(tmp_path, make_recipe().changed(fields))
 
 
 def test_an_unknown_kind_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Negatives: the end that is corrupted, who corrupts it, and that no true fact is taken for false."""
+"""Negatives: the end that is corrupted, its negatives, and that no true fact is taken for false."""
 
 from __future__ import annotations
 
