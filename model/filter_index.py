@@ -41,9 +41,13 @@ class FilterIndex:
         num_queries = 2 * self.num_relations * self.num_entities
         if num_queries >= 2**63:
             raise ValueError(f"{num_queries} possible queries do not fit 64 bits")
-        for values, limit in ((self.queries, num_queries), (self.answers, self.num_entities)):
-            if len(values) and not 0 <= values.min() <= values.max() < limit:
-                raise ValueError(f"a known query or answer is out of range; this one ends at {limit - 1}")
+        for name, values, first, limit in (
+            ("query", self.queries, 0, num_queries),
+            ("answer", self.answers, 0, self.num_entities),
+            ("split code", self.splits, 1, 1 << len(SPLITS)),
+        ):
+            if len(values) and not first <= values.min() <= values.max() < limit:
+                raise ValueError(f"a known {name} is out of range; the range is {first} to {limit - 1}")
         if (np.diff(self.queries) <= 0).any() or self.offsets[0] or (np.diff(self.offsets) <= 0).any():
             raise ValueError("known queries must ascend, each with an answer at least")
         falls = np.flatnonzero(np.diff(self.answers) <= 0) + 1
@@ -90,7 +94,8 @@ class FilterIndex:
         row = int(np.searchsorted(self.queries, query))
         if row == len(self.queries) or self.queries[row] != query:
             return self.answers[:0], self.splits[:0]
-        return self._row(row)
+        span = slice(self.offsets[row], self.offsets[row + 1])
+        return self.answers[span], self.splits[span]
 
     def split_codes(self, entity: int, relation: int, candidate_C: Int64) -> UInt8:
         """Split code uint8[C] of each candidate as an answer to one query; 0 where that is not known."""
@@ -147,10 +152,6 @@ class FilterIndex:
         start_B = self.offsets[found_B]
         count_B = np.where(self.queries[found_B] == wanted_B, self.offsets[found_B + 1] - start_B, 0)
         return start_B, count_B
-
-    def _row(self, row: int) -> tuple[Int64, UInt8]:
-        span = slice(self.offsets[row], self.offsets[row + 1])
-        return self.answers[span], self.splits[span]
 
 
 def split_bit(split: str) -> int:

@@ -93,8 +93,13 @@ class Names:
 
 
 def closest(name: str, labels: Sequence[str], limit: int, *, likeness: float = 0.5) -> list[str]:
-    """The ``limit`` labels most like ``name`` regardless of case, best first; 1 is the likeness of equals."""
-    by_folded = {label.casefold(): label for label in reversed(labels)}
+    """The ``limit`` labels most like ``name`` regardless of case, best first, in the given order where equal.
+
+    ``likeness``: the least, where 1 means equal. Labels of one spelling count once.
+    """
+    by_folded: dict[str, str] = {}
+    for label in labels:
+        by_folded.setdefault(label.casefold(), label)
     wanted = shorten(name).casefold()
     found = process.extract(
         wanted, by_folded.keys(), scorer=fuzz.ratio, limit=limit, score_cutoff=100 * likeness

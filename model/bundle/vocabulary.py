@@ -38,7 +38,7 @@ class VocabularyError(UserError):
 
 @dataclass(frozen=True)
 class EntityDetails:
-    """What is known of an entity besides its names; ``degree`` counts its facts in all splits."""
+    """The description of an entity, and its ``degree``: its facts in all splits."""
 
     description: str
     degree: int
@@ -70,9 +70,11 @@ class Vocabulary:
             raise VocabularyError(f"{path}: not a readable vocabulary ({error}); export again") from None
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
     def details(self, entity: int) -> EntityDetails:
+        """Description and degree of an entity."""
         row = self._connection.execute(
             "SELECT description, degree FROM entities WHERE id = ?", (entity,)
         ).fetchone()
@@ -143,22 +145,13 @@ def write_vocabulary(
     relation_counts: Sequence[int],
 ) -> None:
     """Write a new vocabulary file; all sequences run in id order."""
-    folded = [_fold(label) for label in entities.labels]
+    ids, folded = range(len(entities)), [_fold(label) for label in entities.labels]
     folded_keys = [_fold(key) for key in entities.keys]
+    columns = (ids, entities.keys, entities.labels, descriptions, degrees, folded, folded_keys)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(_SCHEMA)
         connection.executemany(
-            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?, ?)",
-            zip(
-                range(len(entities)),
-                entities.keys,
-                entities.labels,
-                descriptions,
-                degrees,
-                folded,
-                folded_keys,
-                strict=True,
-            ),
+            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?, ?)", zip(*columns, strict=True)
         )
         connection.executemany(
             "INSERT INTO relations VALUES (?, ?, ?, ?)",
@@ -166,7 +159,7 @@ def write_vocabulary(
         )
         connection.executemany(
             "INSERT INTO entity_search (rowid, folded, key) VALUES (?, ?, ?)",
-            zip(range(len(entities)), folded, folded_keys, strict=True),
+            zip(ids, folded, folded_keys, strict=True),
         )
 
 

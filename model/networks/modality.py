@@ -1,4 +1,7 @@
-"""Modality: the features of those entities that have any; ModalitySpec: how they become a model's input."""
+"""Modality: the features of those entities that have any; ModalitySpec: how they become a model's input.
+
+Axes: N entities, n entities with features, F features, D width of a branch.
+"""
 
 from __future__ import annotations
 
@@ -141,15 +144,18 @@ def _principal_components(features_nF: Tensor, seen_n: Tensor, width: int) -> Te
     """The leading components, float32[n, D]; signs are made definite.
 
     D is ``width``, or fewer where the seen rows span fewer directions: another direction would be constant
-    in training and noise for an unseen entity.
+    in training and noise for an unseen entity. Equal seen rows give one column of zeros.
     """
     mean_F = features_nF[seen_n].mean(dim=0)
     centred_nF = (features_nF[seen_n] - mean_F).double()
     variance_F, basis_FF = torch.linalg.eigh(centred_nF.T @ centred_nF)
-    # float32 features are known to 2^-24 of their length.
-    rank = int((variance_F > variance_F[-1] * len(centred_nF) * 2.0**-40).sum())
+    # float32 features are known to 2^-24 of their length, and so is the mean that was taken from them.
+    rounding = (
+        variance_F[-1] * len(centred_nF) * 2.0**-40 + features_nF[seen_n].double().square().sum() * 2.0**-46
+    )
+    rank = int((variance_F > rounding).sum())
     basis_FD = basis_FF[:, -max(min(width, rank), 1) :].flip(1)
     largest_D = basis_FD.abs().argmax(dim=0)
-    basis_FD = basis_FD * basis_FD[largest_D, torch.arange(basis_FD.shape[1])].sign()
+    basis_FD = basis_FD * basis_FD[largest_D, torch.arange(basis_FD.shape[1])].sign() * (rank > 0)
     reduced_nD: Tensor = ((features_nF - mean_F).double() @ basis_FD).float()
     return reduced_nD

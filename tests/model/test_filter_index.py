@@ -118,6 +118,8 @@ GOOD = {"queries": [1, 4], "offsets": [0, 2, 3], "answers": [0, 2, 1], "splits":
         ({"offsets": [0, 3, 3]}, "each with an answer at least"),
         ({"offsets": [1, 2, 3]}, "queries must ascend"),
         ({"answers": [0, N, 1]}, "out of range"),
+        ({"splits": [1, 0, 4]}, "split code is out of range"),
+        ({"splits": [1, 8, 4]}, "split code is out of range"),
         ({"answers": [2, 0, 1]}, "answers of a query must ascend"),
         ({"answers": [2, 2, 1]}, "answers of a query must ascend"),
     ],

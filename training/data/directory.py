@@ -152,7 +152,7 @@ def write_header(directory: Path, header: Header) -> None:
         text = json.dumps(header.model_dump(), ensure_ascii=False, allow_nan=False, indent=2)
     except (TypeError, ValueError) as error:
         raise DatasetError(f"provenance cannot become JSON ({error}); give plain values") from error
-    _write_text(directory / HEADER, text + "\n")
+    _write(directory / HEADER, text + "\n")
 
 
 def write_names(path: Path, names: Names, optional: dict[str, tuple[str, ...]]) -> None:
@@ -160,12 +160,12 @@ def write_names(path: Path, names: Names, optional: dict[str, tuple[str, ...]]) 
     given = {column: texts for column, texts in optional.items() if any(texts)}
     columns = [tuple(map(str, range(len(names)))), names.keys, names.labels, *given.values()]
     header = "\t".join(["id", "key", "label", *given])
-    _write_text(path, "".join(f"{row}\n" for row in [header, *map("\t".join, zip(*columns, strict=True))]))
+    _write(path, "".join(f"{row}\n" for row in [header, *map("\t".join, zip(*columns, strict=True))]))
 
 
 def write_facts(path: Path, facts: Int64) -> None:
     """A line a fact, its ids apart by tabs."""
-    _write_text(path, "".join(f"{head}\t{relation}\t{tail}\n" for head, relation, tail in facts.tolist()))
+    _write(path, "".join(f"{head}\t{relation}\t{tail}\n" for head, relation, tail in facts.tolist()))
 
 
 def write_modality(directory: Path, modality: Modality) -> None:
@@ -174,18 +174,12 @@ def write_modality(directory: Path, modality: Modality) -> None:
         return
     path = directory / features_file(modality.name)
     path.parent.mkdir(exist_ok=True)
-    tensors = {
-        "features": np.ascontiguousarray(modality.features),
-        "rows": np.ascontiguousarray(modality.rows),
-    }
-    _write(path, save(tensors))  # save_file would make a file that only its owner may read
+    features, rows = map(np.ascontiguousarray, (modality.features, modality.rows))
+    # save_file would make a file that only its owner may read.
+    _write(path, save({"features": features, "rows": rows}))
 
 
-def _write_text(path: Path, text: str) -> None:
-    _write(path, text.encode("utf-8"))
-
-
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     """The file whole, or as it was before."""
     with replace_file(path, DatasetError) as partial:
-        partial.write_bytes(data)
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)

@@ -1,12 +1,13 @@
-"""Files of a dataset: the error that names file and line, and reading text exactly."""
+"""Files of a dataset: the error that names file and line, exact reading, records of unfinished work."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -103,6 +104,21 @@ def count_error(path: Path, stated: int, found: int) -> DatasetError:
     """The error of a file whose first line states another number of lines."""
     message = f"says {stated} lines follow, but there are {found}; is the file cut short? correct either"
     return DatasetError(message, file=path, line=1)
+
+
+def check_begun(
+    record: Path, begun: Mapping[str, Any], now: Mapping[str, Any], remedy: str, error_class: type[UserError]
+) -> None:
+    """Raises ``error_class`` where unfinished work, which ``record`` describes, was ``begun`` otherwise.
+
+    ``now``: the description of the work to do; ``remedy``: the alternative to the same work again.
+    """
+    for name in [*now, *begun]:
+        if begun.get(name) != now.get(name):
+            one, other = (shorten(json.dumps(facts.get(name), ensure_ascii=False)) for facts in (begun, now))
+            raise error_class(
+                f"{record}: begun with {name} {one}, now it is {other}; resume as it was begun, {remedy}"
+            )
 
 
 def _refuse_integers(data: bytes, path: Path, *, first_line: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""DatasetReport: what a graph holds, and what a reader of its scores should know about it."""
+"""DatasetReport: the counts of a graph, and the flaws that bear on its scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from momok.training.data.dataset import Dataset
 
 @dataclass(frozen=True)
 class SplitReport:
-    """``num_facts`` lines, ``num_distinct`` among them; how many lines hold what train never shows."""
+    """``num_facts`` lines, ``num_distinct`` among them; lines with an entity or relation unseen in train."""
 
     name: str
     num_facts: int
@@ -48,7 +48,7 @@ class ModalityReport:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """Counts of a dataset, ``problems`` that make scores on it misleading, and ``notices`` to be aware of."""
+    """Counts of a dataset, ``problems`` that make scores on it misleading, and harmless ``notices``."""
 
     name: str
     fingerprint: str
@@ -86,7 +86,7 @@ class DatasetReport:
 def report(dataset: Dataset) -> DatasetReport:
     """Count everything, and judge it."""
     distinct, shared = _compare_splits(dataset.facts)
-    seen_entities, seen_relations = _seen(dataset)
+    seen_entities, seen_relations = dataset.seen_entities(), np.unique(dataset.facts["train"][:, 1])
     counted = DatasetReport(
         name=dataset.name,
         fingerprint=dataset.fingerprint,
@@ -97,14 +97,14 @@ def report(dataset: Dataset) -> DatasetReport:
                 name=split,
                 num_facts=len(facts),
                 num_distinct=distinct[split],
-                num_with_unseen_entity=int((~seen_entities[facts[:, [0, 2]]]).any(axis=1).sum()),
-                num_with_unseen_relation=int((~seen_relations[facts[:, 1]]).sum()),
+                num_with_unseen_entity=int((~np.isin(facts[:, [0, 2]], seen_entities)).any(axis=1).sum()),
+                num_with_unseen_relation=int((~np.isin(facts[:, 1], seen_relations)).sum()),
             )
             for split, facts in ((split, dataset.facts[split]) for split in SPLITS)
         ),
         shared=shared,
-        num_unseen_entities=int((~seen_entities).sum()),
-        num_unseen_relations=int((~seen_relations).sum()),
+        num_unseen_entities=dataset.num_entities - len(seen_entities),
+        num_unseen_relations=dataset.num_relations - len(seen_relations),
         num_ambiguous_entity_labels=dataset.entities.ambiguous_labels(),
         num_ambiguous_relation_labels=dataset.relations.ambiguous_labels(),
         modalities=tuple(_measure(modality, dataset.num_entities) for modality in dataset.modalities),
@@ -125,15 +125,6 @@ def _compare_splits(facts: dict[str, Int64]) -> tuple[dict[str, int], tuple[Shar
     return {split: len(part) for split, part in parts.items()}, shared
 
 
-def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """bool[N] and bool[R]: which entities and relations stand in train."""
-    entities = np.zeros(dataset.num_entities, dtype=bool)
-    entities[dataset.seen_entities()] = True
-    relations = np.zeros(dataset.num_relations, dtype=bool)
-    relations[dataset.facts["train"][:, 1]] = True
-    return entities, relations
-
-
 def _measure(modality: Modality, num_entities: int) -> ModalityReport:
     present = int(modality.present(num_entities).sum())
     features = modality.features
@@ -149,7 +140,7 @@ def _describe(modality: ModalityReport) -> str:
 
 
 def _problems(found: DatasetReport) -> list[str]:
-    """What makes a score on this graph mean less than it seems."""
+    """Flaws that make a score on this graph mean less than it seems."""
     distinct = {split.name: split.num_distinct for split in found.splits}
     remedies = {
         ("train", "valid"): "choosing a model on valid rewards memory; import with --holdout 0.1",
@@ -169,7 +160,7 @@ def _problems(found: DatasetReport) -> list[str]:
 
 
 def _notices(found: DatasetReport) -> list[str]:
-    """What is unusual, but does no harm to a score."""
+    """Oddities that do no harm to a score."""
     notices = []
     for split in found.splits:
         if split.num_facts > split.num_distinct:

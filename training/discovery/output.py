@@ -19,7 +19,7 @@ from typing import IO, Any, Self
 
 from momok.model.errors import UserError
 from momok.model.runtime.directory import explained, replace_file, sync
-from momok.training.data.resuming import check_begun
+from momok.training.data.files import check_begun
 from momok.training.discovery.lines import COLUMNS, Format
 
 FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "jsonl"}

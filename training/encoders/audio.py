@@ -17,7 +17,7 @@ from momok.model.arrays import Float32, Float64
 from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
 from momok.training.encoders.base import About, Describer, Encoder, Options, Unreadable
-from momok.training.encoders.describing import ItemJob
+from momok.training.encoders.batched import ItemJob
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.libraries import importing, need
 from momok.training.encoders.models.transformers import TransformersAudio

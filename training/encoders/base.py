@@ -1,4 +1,7 @@
-"""What an encoder is: options in, a job out; a job makes a modality, all at once or item by item."""
+"""Encoders: options in, a job out; a job makes a modality, all at once or item by item.
+
+Axes: B parts of a batch, F features.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from momok.training.data.files import DatasetError
 from momok.training.encoders.models.base import ModelDirectory
 
 LeftOut = list[tuple[str, str]]
-"""What could not be read, and why."""
+"""Unreadable items, each with the reason."""
 
 
 class Unreadable(Exception):
@@ -25,7 +28,7 @@ class Unreadable(Exception):
 
 
 class Options(BaseModel):
-    """What a user may choose; None where the encoder decides. Which encoder takes what: ``Encoder.takes``."""
+    """A user's choices; None where the encoder decides. ``Encoder.takes`` names those of an encoder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +41,7 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class About:
-    """What the provenance says of an encoder: its settings, the libraries it used, its model."""
+    """An encoder's entry in the provenance: its settings, the libraries it used, its model."""
 
     settings: Mapping[str, Any]
     libraries: Sequence[str]
@@ -46,16 +49,16 @@ class About:
 
 
 class Describer(Protocol):
-    """Turns items (texts, pictures, clips) into vectors, one at a time or in batches, which do not matter."""
+    """Turns items (texts, pictures, clips) into vectors, which do not depend on the batches."""
 
     about: About
     batch_size: int
     """Parts described together."""
     centred: bool
-    """Whether what all entities share is taken away, as it would drown what sets them apart."""
+    """Whether the mean over all entities is subtracted, as it would drown their differences."""
 
     def parts(self, item: Any) -> Iterable[Any]:
-        """What of an item is described, such as the frames of a video. Raises ``Unreadable``."""
+        """The parts of an item to describe, such as the frames of a video. Raises ``Unreadable``."""
 
     def describe(self, parts: Sequence[Any]) -> Float32:
         """float32[B, F], a row a part."""
@@ -66,7 +69,7 @@ class JobOptions:
     """Options of one run of a job.
 
     ``partial``: the directory of unfinished results, which ``resume`` goes on with; None keeps them in
-    memory. ``stop`` is asked after every batch. ``left_out`` receives what could not be read.
+    memory. ``stop`` is called after every batch. ``left_out`` receives the unreadable items.
     """
 
     partial: Path | None = None
@@ -77,11 +80,11 @@ class JobOptions:
     show_progress: bool = False
 
 
-class Job(Protocol):
+class EncodingJob(Protocol):
     """An encoder with its source read and checked."""
 
     resumable: ClassVar[bool]
-    """Whether it keeps what is finished in ``JobOptions.partial``."""
+    """Whether it keeps finished pieces in ``JobOptions.partial``."""
 
     @property
     def about(self) -> About:
@@ -116,5 +119,5 @@ class TableJob:
 class Encoder:
     """One ``--encoder``: how its job starts from a source, and the ``Options`` it takes beside ``device``."""
 
-    start: Callable[[Dataset, str, Options], Job]
+    start: Callable[[Dataset, str, Options], EncodingJob]
     takes: frozenset[str]

@@ -18,7 +18,7 @@ from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
 from momok.training.encoders.base import About, Encoder, LeftOut, Options
-from momok.training.encoders.describing import ItemJob, describe_items, joined
+from momok.training.encoders.batched import ItemJob, describe_items, joined
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.image import open_image_model
 from momok.training.encoders.models.libraries import need

@@ -1,4 +1,7 @@
-"""Numbers of an entity, brought to comparable size; what is missing says so in a column of its own."""
+"""Numbers of an entity, brought to comparable size; a column of its own marks the missing ones.
+
+Axes: N entities, n entities with any number, A attributes.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def encode_numbers(name: str, value_NA: Float64) -> Modality:
 
 def _scaled(column_n: Float64) -> Float64:
     if abs(_skewness(_near_one(column_n))) > HEAVY_TAIL:
-        column_n = _signed_log(column_n)
+        column_n = np.sign(column_n) * np.log1p(np.abs(column_n))
     column_n = _near_one(column_n)
     present = column_n[~np.isnan(column_n)]
     low, median, high = np.percentile(present, [25, 50, 75])
@@ -62,11 +65,6 @@ def _skewness(column_n: Float64) -> float:
     values = column_n[~np.isnan(column_n)]
     deviation = values.std()
     return float((((values - values.mean()) / deviation) ** 3).mean()) if deviation > 0 else 0.0
-
-
-def _signed_log(values: Float64) -> Float64:
-    result: Float64 = np.sign(values) * np.log1p(np.abs(values))
-    return result
 
 
 def _start(dataset: Dataset, source: str, _: Options) -> TableJob:

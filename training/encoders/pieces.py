@@ -16,8 +16,7 @@ from safetensors.numpy import save
 
 from momok.model.arrays import Float32
 from momok.model.runtime.directory import explained, new_directory, replace_file
-from momok.training.data.files import DatasetError
-from momok.training.data.resuming import check_begun
+from momok.training.data.files import DatasetError, check_begun, read_bytes
 from momok.training.encoders.base import LeftOut
 
 _RECORD = "encoding.json"
@@ -76,10 +75,8 @@ class Pieces:
     def _compare(self, identity: Mapping[str, Any]) -> None:
         record = self.path / _RECORD
         try:
-            begun = json.loads(record.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DatasetError("nothing to resume here; leave --resume out", file=self.path) from None
-        except (ValueError, OSError) as error:
+            begun = json.loads(read_bytes(record, "there is nothing to resume here; leave --resume out"))
+        except ValueError as error:
             raise DatasetError(f"damaged ({error}); remove {self.path} to start over", file=record) from None
         now = json.loads(json.dumps(dict(identity)))
         check_begun(record, begun, now, f"or remove {self.path} to start over", DatasetError)

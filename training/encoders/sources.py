@@ -1,4 +1,7 @@
-"""What people have to be encoded: a table of texts, a table of numbers, a folder of files."""
+"""Sources of an encoder: a table of texts, a table of numbers, a folder of files.
+
+Axes: N entities, A attributes.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +77,8 @@ def read_numbers(source: str, entities: Names) -> tuple[list[str], Float64]:
 def find_files(source: str, entities: Names, suffixes: Sequence[str]) -> dict[int, list[Path]]:
     """Entity id -> its files, in id order: ``<key>.<suffix>``, and all in a folder ``<key>``, however deep.
 
-    What a file name cannot hold stands there percent-encoded. No other form is guessed at: ``x_1.png`` may
-    well belong to a key ``x_1``. Raises ``DatasetError`` for files of no entity, and where there are none.
+    Characters that a file name cannot hold are percent-encoded. No other form is guessed: ``x_1.png`` may
+    belong to a key ``x_1``. Raises ``DatasetError`` for files of no entity, and where there are none.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -98,7 +101,7 @@ def find_files(source: str, entities: Names, suffixes: Sequence[str]) -> dict[in
     return dict(sorted(found.items()))
 
 
-def digest_of(items: Mapping[int, Sequence[str | Path]]) -> str:
+def digest_of_items(items: Mapping[int, Sequence[str | Path]]) -> str:
     """sha256 (hex) of the items of each entity: texts themselves, files by path, size and time of change."""
     digest = hashlib.sha256()
     for entity, given in items.items():

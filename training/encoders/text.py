@@ -14,8 +14,8 @@ from momok.model.networks.modality import Modality
 from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
-from momok.training.encoders.base import About, Encoder, Job, Options, TableJob
-from momok.training.encoders.describing import ItemJob
+from momok.training.encoders.base import About, Encoder, EncodingJob, Options, TableJob
+from momok.training.encoders.batched import ItemJob
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.libraries import need
 from momok.training.encoders.models.text import SentenceModel
@@ -52,7 +52,7 @@ def encode_texts(name: str, texts: Sequence[str], *, width: int = WIDTH, seed: i
     return Modality(name, normalize(features_nF).astype(np.float16), rows)
 
 
-def _start(dataset: Dataset, source: str, options: Options) -> Job:
+def _start(dataset: Dataset, source: str, options: Options) -> EncodingJob:
     if options.model is not None:
         return _start_model(dataset, source, options, ModelDirectory(options.model))
     texts = read_texts(source, dataset)

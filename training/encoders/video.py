@@ -9,7 +9,7 @@ from typing import Any
 from momok.model.arrays import Float32
 from momok.training.data.dataset import Dataset
 from momok.training.encoders.base import About, Encoder, Options, Unreadable
-from momok.training.encoders.describing import ItemJob
+from momok.training.encoders.batched import ItemJob
 from momok.training.encoders.image import picture_describer
 from momok.training.encoders.models.libraries import importing, need
 from momok.training.encoders.pictures import PictureDescriber, check_size

@@ -370,6 +370,25 @@ def test_a_vocabulary_of_another_size_is_named_even_if_the_manifest_agrees(
 
 
 @pytest.mark.parametrize(
+    ("tensor", "place", "value", "word"),
+    [
+        ("queries", 0, 10**6, "query is out of range"),
+        ("queries", 1, 0, "queries must ascend"),
+        ("answers", 0, 40, "answer is out of range"),
+        ("splits", 0, 8, "split code is out of range"),
+    ],
+)
+def test_known_answers_that_are_no_filter_index_are_named_even_if_the_manifest_agrees(
+    copy: Path, tensor: str, place: int, value: int, word: str
+) -> None:
+    tensors = load_file(copy / KNOWN)
+    tensors[tensor][place] = value
+    save_file(tensors, copy / KNOWN)
+    rehash(copy, KNOWN)
+    refused(copy, KNOWN, word)
+
+
+@pytest.mark.parametrize(
     ("name", "tensor"),
     [
         (ENTITIES, "table.joint"),

@@ -1,4 +1,4 @@
-"""Names: a key first, then a label that is nobody else's; otherwise an error that helps."""
+"""Names: a key first, then a label that no other shares; otherwise an error that helps."""
 
 from __future__ import annotations
 
@@ -60,6 +60,11 @@ def test_nearest_labels_ignore_case_and_leave_out_the_unlike() -> None:
     assert NAMES.nearest("zzzzzz") == []
     assert closest("ROME", ["Rome", "rome", "Romeo"], 2) == ["Rome", "Romeo"]
     assert closest("a", ["a", "ab", "abc"], 1) == ["a"]
+
+
+def test_labels_that_are_equally_near_keep_their_order() -> None:
+    """A search gives them by rank, so the first are the better ones."""
+    assert closest("abcd", ["abcx", "abcy", "abcz", "abcd"], 3) == ["abcd", "abcx", "abcy"]
 
 
 def test_shorten_keeps_what_fits() -> None:

@@ -171,6 +171,20 @@ def test_components_that_the_seen_rows_do_not_span_are_dropped() -> None:
     assert (given.table[:6].std(dim=0) > 1e-3).all()
 
 
+def test_equal_rows_have_no_components() -> None:
+    """Directions taken from rounding would be noise for unseen entities."""
+    random = np.random.default_rng(0)
+    features = random.standard_normal((9, 40)).astype(np.float32)
+    features[:6] = features[0]
+    given = ModalitySpec(width=8).fit(
+        Modality("text", features, np.arange(9)),
+        num_entities=9,
+        train_entities=np.arange(6),
+        generator=torch.Generator(),
+    )
+    assert given.table.tolist() == [[0.0]] * 9
+
+
 def similarity_error(features: npt.NDArray[np.float32], reduced: npt.NDArray[np.float64]) -> float:
     """How far inner products of centred rows move, relative to their size, at the best common scale."""
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from momok.training.encoders.models.base import ModelDirectory, ModelError
-from momok.training.encoders.models.open_clip import OpenClipVision
-from momok.training.encoders.models.timm import TimmVision
+from momok.training.encoders.models.tower import open_clip_tower, timm_tower
 from momok.training.encoders.models.transformers import TransformersVision
 from momok.training.encoders.pictures import PictureDescriber
 
@@ -24,9 +23,9 @@ class Format:
 
 
 FORMATS = (
-    Format("open_clip_config.json", "model_cfg", OpenClipVision),
+    Format("open_clip_config.json", "model_cfg", open_clip_tower),
     Format("config.json", "model_type", TransformersVision),
-    Format("config.json", "architecture", TimmVision),
+    Format("config.json", "architecture", timm_tower),
 )
 """In this order: directories of open_clip may hold a ``config.json`` for transformers too."""
 

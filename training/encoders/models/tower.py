@@ -1,4 +1,7 @@
-"""ImageTower: what vision libraries share, a transform of pictures and a network over batches of them."""
+"""Image towers of open_clip and timm: a transform of pictures, and a network over batches of them.
+
+Axes: B pictures, F features.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ from torch import Tensor
 
 from momok.model.arrays import Float32
 from momok.training.encoders.base import About
-from momok.training.encoders.models.base import computing
+from momok.training.encoders.models.base import ModelDirectory, computing
+from momok.training.encoders.models.libraries import importing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_PACKAGES = ("torchvision", "torch", "pillow")
 
 
 class ImageTower:
@@ -40,3 +46,31 @@ class ImageTower:
             vectors_BF = self._network(torch.stack(list(parts)).to(self._device))
         features: Float32 = vectors_BF.float().cpu().numpy()
         return features
+
+
+def open_clip_tower(directory: ModelDirectory, device: torch.device) -> ImageTower:
+    """The vector that the model compares with texts': ``open_clip_config.json`` beside safetensors."""
+    with importing("open_clip", "the image encoder with this --model", "image"):
+        import open_clip
+    with directory.loading("an open_clip model"):
+        model, transform = open_clip.create_model_from_pretrained(
+            f"local-dir:{directory.path}", device=device, weights_only=True, pretrained_text=False
+        )
+        model.eval()
+    about = About({"format": "open_clip", "device": device.type}, ("open-clip-torch", *_PACKAGES), directory)
+    return ImageTower(transform, model.encode_image, device, about)
+
+
+def timm_tower(directory: ModelDirectory, device: torch.device) -> ImageTower:
+    """The input of the classifier, of pictures prepared as for evaluation: ``config.json`` of timm."""
+    with importing("timm", "the image encoder with this --model", "image"):
+        import timm
+        import timm.data
+    with directory.loading("a timm model"):
+        # Made without its classifier, timm would not notice weights that are missing elsewhere.
+        model = timm.create_model(f"local-dir:{directory.path}", pretrained=True).eval().to(device)
+        model.reset_classifier(0)
+        prepared = timm.data.resolve_model_data_config(model)
+        transform = timm.data.create_transform(**prepared, is_training=False)
+    settings = {"format": "timm", "input_size": list(prepared["input_size"]), "device": device.type}
+    return ImageTower(transform, model, device, About(settings, ("timm", *_PACKAGES), directory))

@@ -17,7 +17,7 @@ from momok.model.networks.modality import Modality
 from momok.training.data.files import DatasetError
 from momok.training.encoders.base import About, Describer, JobOptions, LeftOut, Unreadable
 from momok.training.encoders.pieces import Piece, Pieces
-from momok.training.encoders.sources import digest_of
+from momok.training.encoders.sources import digest_of_items
 
 PIECE = 64
 """Entities between two writes to disk; more where there would be more than ``MAX_PIECES``."""
@@ -46,7 +46,7 @@ class ItemJob:
         return self.describer.about
 
     def digest(self) -> str:
-        return digest_of(self.items)
+        return digest_of_items(self.items)
 
     def run(self, name: str, work: JobOptions) -> Modality | None:
         """The mean over each entity's items, float16; None where it was stopped.

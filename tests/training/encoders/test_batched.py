@@ -19,9 +19,9 @@ from momok.model.arrays import Float32
 from momok.model.networks.modality import Modality
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
-from momok.training.encoders import describing
+from momok.training.encoders import batched
 from momok.training.encoders.base import About, JobOptions, Unreadable
-from momok.training.encoders.describing import ItemJob
+from momok.training.encoders.batched import ItemJob
 from momok.training.encoders.encode import ENCODERS, partial_of
 from momok.training.encoders.image import Descriptor
 from tests.training.builders import NUM_ENTITIES, write_dataset
@@ -94,7 +94,7 @@ def test_features_too_large_for_float16_are_kept_in_float32() -> None:
 def test_it_stops_after_a_batch_and_keeps_whole_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(describing, "PIECE", 4)
+    monkeypatch.setattr(batched, "PIECE", 4)
     items = {entity: [[float(entity)]] for entity in range(10)}
     straight, _ = run(items)
     describer, partial = Squares(), tmp_path / "partial"
@@ -146,7 +146,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_an_interrupted_command_goes_on_to_the_same_bytes(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(describing, "PIECE", 10)
+    monkeypatch.setattr(batched, "PIECE", 10)
     data, other = write_dataset(tmp_path), tmp_path / "other"
     shutil.copytree(data, other)
     assert encode(other, pictures) == 0
@@ -173,7 +173,7 @@ def test_an_interrupted_command_goes_on_to_the_same_bytes(
 def test_only_the_same_encoding_is_resumed(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(describing, "PIECE", 10)
+    monkeypatch.setattr(batched, "PIECE", 10)
     data = write_dataset(tmp_path)
     assert encode(data, pictures, "--resume") == 2
     assert "nothing to resume here; leave --resume out" in capsys.readouterr().err
@@ -201,7 +201,7 @@ def test_only_the_same_encoding_is_resumed(
 def test_a_damaged_piece_is_named(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(describing, "PIECE", 10)
+    monkeypatch.setattr(batched, "PIECE", 10)
     data = write_dataset(tmp_path)
     with monkeypatch.context() as patch:
         interrupt(patch, after=25)
