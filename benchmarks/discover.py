@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _queries(bundle: Bundle) -> list[Query]:
-    """Everything that a discovery asks, in an order of chance that is always the same."""
+    """All queries of a discovery, in a random order of fixed seed."""
     options = DiscoveryOptions()
     asked_Q2 = np.concatenate(list(Work(bundle, options).pieces()))
     order = np.random.default_rng(0).permutation(len(asked_Q2))
@@ -65,12 +65,12 @@ def _queries(bundle: Bundle) -> list[Query]:
 
 
 def _some(asked: list[Query], number: int) -> list[Query]:
-    """So many of them, again from the first where there are fewer."""
+    """The first ``number`` queries, repeated from the start where there are fewer."""
     return [asked[place % len(asked)] for place in range(number)]
 
 
 def _rate(scorer: Scorer, queries: list[Query], size: int) -> float:
-    """Queries a second, asked so many at a time, with an ``Answer`` for each."""
+    """Queries a second in batches of ``size``, with an ``Answer`` for each query."""
     started = perf_counter()
     for start in range(0, len(queries), size):
         list(scorer.answer(queries[start : start + size]))

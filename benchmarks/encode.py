@@ -3,10 +3,10 @@
     python benchmarks/encode.py [--entities 15000] [--threads 2] [--json]
 
 MoMoK of three modalities and ``joint``, all 256 wide, 3 experts. The bare scan is one float32 product of the
-query vectors with every candidate's, the engine's (``Scan``) finds in float32 whoever may be among the best
-ten. They take turns; ``ratio`` is the median over rounds of (encode / bare scan), ``ratio_of_engine`` of
-(encode / engine's scan). ``plain_ms`` is the model's own ``encode``, which folds nothing, in a few rounds of
-their own.
+query vectors with every candidate's, the engine's (``Scan``) finds in float32 every candidate that may be
+among the best ten. They take turns; ``ratio`` is the median over rounds of (encode / bare scan),
+``ratio_of_engine`` of (encode / engine's scan). ``plain_ms`` is the model's own ``encode``, which folds
+nothing, in a few rounds of their own.
 """
 
 from __future__ import annotations

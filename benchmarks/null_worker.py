@@ -15,17 +15,24 @@ class Memory:
 
     def __init__(self) -> None:
         self._answer = Scorer.answer
-        self._rows: dict[Query, int] = {}
+        self._rows: dict[tuple[int, int, int, bool], int] = {}
+        self._asked: list[Query] = []
 
     def __call__(self, scorer: Scorer, queries: Sequence[Query]) -> Answers:
         if any(query.candidates is not None for query in queries):  # Golden ones.
             return self._answer(scorer, queries)
         before = len(self._rows)
         for query in queries:
-            self._rows.setdefault(query, len(self._rows))
+            if _key(query) not in self._rows:
+                self._rows[_key(query)] = len(self._rows)
+                self._asked.append(query)
         if len(self._rows) > before:
-            self._kept = self._answer(scorer, list(self._rows))
-        return self._kept.taken([self._rows[query] for query in queries])
+            self._kept = self._answer(scorer, self._asked)
+        return self._kept.taken([self._rows[_key(query)] for query in queries])
+
+
+def _key(query: Query) -> tuple[int, int, int, bool]:
+    return query.entity, query.relation, query.k, query.exclude_known
 
 
 if __name__ == "__main__":

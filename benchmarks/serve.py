@@ -57,7 +57,7 @@ IMPATIENT = 250
 DEADLINE_S = 2.0
 UNLOADED_RATE = 20.0
 SETTLE_S = 1.0
-"""After saturation: the queue is still full of requests that nobody waits for."""
+"""A pause after saturation: the queue still holds requests whose clients have left."""
 REFUSED = (429, 503)
 """The queue is full, or there are too many connections."""
 
@@ -253,7 +253,7 @@ def serve_raw(size: int) -> None:
 
     config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off")
     listener = config.bind_socket()
-    listener.listen(128)  # Whoever reads the address may connect at once.
+    listener.listen(128)  # A client may connect as soon as it reads the address.
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -176,7 +176,7 @@ def test_a_graph_too_damaged_to_train_on_is_a_failure_and_the_others_go_on(tmp_p
         ({"rates": (1.0,)}, "below 1"),
         ({"rates": (0.5, 0.5)}, "listed once"),
         ({"seeds": (1, 1)}, "listed once"),
-        ({"modalities": ("structure",)}, "no features to damage; text, numeric have"),
+        ({"modalities": ("structure",)}, "no features to corrupt; text, numeric have"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
