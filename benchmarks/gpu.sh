@@ -19,7 +19,7 @@ done
 python benchmarks/gpu.py --device "$device" --steps "${STEPS:-50}" --json | tee "$out/steps.jsonl"
 for graph in MKG-W MKG-Y DB15K; do
   holdout=()
-  # DB15K's own valid split lies in train and test (docs/log/): a new one is drawn from train.
+  # DB15K's own valid split lies in train and test: a new one is drawn from train.
   [[ $graph == DB15K ]] && holdout=(--holdout 0.1 --seed 7)
   [[ -d $out/$graph ]] || momok import "$data/$graph" "$out/$graph" --layout openke \
     --features "text=$data/$graph/name_text.safetensors" "${holdout[@]}"

@@ -43,7 +43,8 @@ UNMATCHED = "unmatched"
 """The route label of requests that no route takes, so that strangers cannot make label values."""
 OTHER = "other"
 KEPT = 64
-"""Requests that are counted together: each amidst all else takes several times as long (docs/log/)."""
+"""Requests that are counted together: each amidst all else takes several times as long
+(docs/log/2026-11-22-null-route.md)."""
 
 
 class Told(NamedTuple):

@@ -3,7 +3,7 @@
 Uvicorn writes an answer in two pieces, and each piece that is sent wakes its client, which may take longer
 than the sending. Here what was written in a round of the event loop leaves together, before more is read of
 any client: an answer in one piece, and the answers of a batch one after the other, to clients that the first
-of them has woken (docs/log/).
+of them has woken (docs/log/2026-11-22-null-route.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """ScorerProcess: a scorer in a process of its own, asked as if it were here, or from an event loop.
 
 Python runs one thread of a process at a time. A scorer beside the event loop would wait for it after each of
-the few hundred operations of a batch; here it waits for its questions alone (docs/log/).
+the few hundred operations of a batch; here it waits for its questions alone
+(docs/log/2026-11-22-scoring-process.md).
 """
 
 from __future__ import annotations

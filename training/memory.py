@@ -11,7 +11,7 @@ MIN_ROWS = 64
 """Fewer rows a product would read the whole table for little work."""
 
 CELLS = {"cpu": 1 << 24, "cuda": 1 << 28}
-"""Scores held at once: on a CPU 64 MB, as much as makes products of many queries quick (docs/log/)."""
+"""Scores held at once: on a CPU 64 MB, as much as makes products of many queries quick."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -27,7 +27,8 @@ def keep_freed_memory() -> None:
 
     Training and evaluation ask for the same large tensors again and again. glibc gives those above 32 MB back
     to the kernel when they are freed, and the kernel clears every page of the next one: that costs more than
-    simple arithmetic on it (docs/log/). From then on the process stays as large as its largest step.
+    simple arithmetic on it (docs/log/2026-11-21-training-step.md). From then on the process stays as large
+    as its largest step.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -34,7 +34,7 @@ class TrainingConfig(BaseModel):
     optimizer: Literal["adam", "adagrad"] = Field(
         "adam",
         description="adagrad, with learning rates such as 0.05, gets there in a fraction of the epochs where "
-        "it was measured (docs/log/); adam is the paper's.",
+        "it was measured (docs/log/2026-11-21-mkg-y-minutes.md); adam is the paper's.",
     )
     learning_rate: float = Field(1e-3, gt=0, description="The optimizer's step size.")
     max_epochs: int = Field(100, ge=1, description="Stop after so many passes over the queries.")
