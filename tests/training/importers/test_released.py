@@ -56,7 +56,7 @@ def model_of(dataset: Dataset) -> MoMoK:
 
 
 def their_state(model: MoMoK) -> State:
-    """A model of ours as the authors' code would have saved it, with what nobody reads."""
+    """A model of ours as the authors' code would have saved it, with entries that are not read."""
     ours = model.state_dict()
     state: State = {}
     for name, theirs in _sources(model.config).items():
