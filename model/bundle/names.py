@@ -10,7 +10,7 @@ from momok.model.errors import UserError
 
 
 class UnresolvedName(UserError):
-    """A name that does not lead to exactly one id; ``str(error)`` says why and what would be right."""
+    """A name that does not lead to exactly one id; ``str(error)`` says why, and the remedy."""
 
     def __init__(self, kind: str, name: str, choices: Sequence[str], message: str) -> None:
         super().__init__(message)

@@ -164,7 +164,7 @@ def write_vocabulary(
 
 
 def _fold(text: str) -> str:
-    """Without case, and without what SQLite cannot hold: NUL, which ends its texts, and lone surrogates."""
+    """Without case, NUL (it ends a text in SQLite) and lone surrogates (SQLite cannot hold them)."""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text.casefold())
 
 

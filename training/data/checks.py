@@ -1,4 +1,4 @@
-"""What must hold of names, facts and modalities, whatever their source; the first flaw is a DatasetError."""
+"""Checks of names, facts and modalities of any source; the first flaw is a DatasetError."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def unknown_key(kind: str, key: str, keys: Sequence[str], remedy: str) -> str:
 
 
 def check_text(texts: Sequence[str], file: str | Path, lines: Sequence[int]) -> None:
-    """No tab, line end, NUL or half of a surrogate pair: what a column of a UTF-8 table cannot hold."""
+    """No tab, line end, NUL or half of a surrogate pair, as a column of a UTF-8 table cannot hold them."""
     if not _FORBIDDEN.search("".join(texts)):
         return
     index, found = next((i, m) for i, text in enumerate(texts) if (m := _FORBIDDEN.search(text)))

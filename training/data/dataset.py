@@ -37,7 +37,7 @@ from momok.training.data.pictures import copy_pictures, picture_files
 __all__ = ["STRUCTURE", "Dataset", "DatasetError"]
 
 STRUCTURE = Modality("structure")
-"""What importers list first: the modality that has no features but a learned row per entity."""
+"""The modality that importers list first: no features, but a learned row per entity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,7 @@ class Dataset:
 
     @property
     def num_entities(self) -> int:
+        """N."""
         return len(self.entities)
 
     @property
@@ -77,9 +78,9 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of keys in id order and of facts as multisets: what a model's ids and scores rest on.
+        """sha256 (hex) of keys in id order and of facts as multisets: the basis of a model's ids and scores.
 
-        The order of lines, labels and features do not matter to it.
+        Order of lines, labels and features do not enter.
         """
         digest = hashlib.sha256()
         for keys in (self.entities.keys, self.relations.keys):
@@ -91,10 +92,7 @@ class Dataset:
         return digest.hexdigest()
 
     def feature_digests(self, modalities: Collection[str]) -> dict[str, str]:
-        """sha256 (hex) of the features and rows, as they are stored, of those ``modalities`` that have any.
-
-        What a model learns from and ``fingerprint`` does not cover.
-        """
+        """sha256 (hex) of features and rows of ``modalities`` as stored; ``fingerprint`` does not cover them."""
         return {
             modality.name: _digest(modality.features, modality.rows)
             for modality in self.modalities
@@ -113,7 +111,7 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Read and check a directory; ``DatasetError`` says ``file:line``, what is wrong, what is right."""
+        """Read and check a directory. Raises ``DatasetError`` with ``file:line``, the flaw and the remedy."""
         path = Path(path)
         header = read_header(path)
         entities, texts = read_names("entity", path / "entities.tsv", ("description", "picture"))
@@ -138,7 +136,7 @@ class Dataset:
         return dataset
 
     def write_modality(self, path: str | Path, name: str) -> None:
-        """Put one modality of this dataset, and what the header says of it, into its directory on disk.
+        """Put one modality of this dataset, and its entry in the header, into the directory on disk.
 
         The features appear before the header names them: a crash in between leaves a file that ``open`` asks
         to list or to remove. A caller that shares the directory holds it ``locked``, from opening it on.

@@ -84,7 +84,7 @@ def locked(directory: Path) -> Iterator[None]:
     path = directory / HEADER
     while True:
         with explained(path, DatasetError):
-            file = path.open("r+b")  # Network file systems lock for writing what is open for writing.
+            file = path.open("r+b")  # Network file systems lock only files that are open for writing.
         with file:
             with explained(path, DatasetError):
                 fcntl.flock(file, fcntl.LOCK_EX)

@@ -20,7 +20,7 @@ _LINES_OF_INTEGERS = re.compile(rb"(?:" + _THREE_INTEGERS.pattern + rb"\n)*+")
 
 
 class DatasetError(UserError):
-    """What is wrong with a dataset, where, and what would be right: ``file:line: wrong; right``."""
+    """A flaw of a dataset, its place and the remedy: ``file:line: flaw; remedy``."""
 
     def __init__(self, message: str, *, file: str | Path | None = None, line: int | None = None) -> None:
         self.message, self.file, self.line = message, file, line
@@ -40,7 +40,7 @@ def read_bytes(path: Path, remedy: str = "is this the right directory and layout
 
 @contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
-    """What keeps the block from reading is a ``DatasetError``, with ``remedy`` where no file is."""
+    """A failure to read in the block becomes a ``DatasetError``, with ``remedy`` where no file is."""
     try:
         yield
     except FileNotFoundError:

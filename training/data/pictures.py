@@ -15,7 +15,7 @@ _ADDRESSES = ("http://", "https://")
 def picture_files(
     pictures: Sequence[str], folder: Path | None, table: str | Path
 ) -> Iterator[tuple[int, Path]]:
-    """Entity and file of each picture that is one, in id order; ``table`` is where the names stand.
+    """Entity and file of each picture that is a file, in id order; ``table``: the file of the names.
 
     Raises ``DatasetError`` for names that lead nowhere, or out of the folder.
     """
@@ -42,7 +42,7 @@ def copy_pictures(pictures: Sequence[str], folder: Path | None, target: Path) ->
 
 
 def _wrong_with(name: str, folder: Path) -> str | None:
-    """What is wrong with a picture's name and what would be right; None where it leads to a file."""
+    """The flaw of a picture's name and the remedy; None where it leads to a file."""
     path, picture = folder / name, f"picture {shorten(name)!r}"
     # Absolute names are refused even into the folder: in the next dataset they would still mean this one.
     if Path(name).is_absolute() or ".." in Path(name).parts:

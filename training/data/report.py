@@ -161,29 +161,24 @@ def _problems(found: DatasetReport) -> list[str]:
 
 def _notices(found: DatasetReport) -> list[str]:
     """Oddities that do no harm to a score."""
-    notices = []
+    notices = [
+        f"{split.name} facts that repeat another one: {repeats:,} of {split.num_facts:,}"
+        for split in found.splits
+        if (repeats := split.num_facts - split.num_distinct)
+    ]
+    entities = ("entities", found.num_unseen_entities, found.num_entities)
+    relations = ("relations", found.num_unseen_relations, found.num_relations)
+    for kind, number, total in (entities, relations):
+        if number:
+            notices.append(f"{kind} never seen in train: {number:,} of {total:,}")
     for split in found.splits:
-        if split.num_facts > split.num_distinct:
-            repeats = split.num_facts - split.num_distinct
-            notices.append(f"{split.name} facts that repeat another one: {repeats:,} of {split.num_facts:,}")
-    for what, unseen, total in (
-        ("entities", found.num_unseen_entities, found.num_entities),
-        ("relations", found.num_unseen_relations, found.num_relations),
-    ):
-        if unseen:
-            notices.append(f"{what} never seen in train: {unseen:,} of {total:,}")
-    for split in found.splits:
-        for what, count in (
-            ("an entity", split.num_with_unseen_entity),
-            ("a relation", split.num_with_unseen_relation),
-        ):
-            if count:
-                share = f"{count:,} of {split.num_facts:,} ({count / split.num_facts:.1%})"
-                notices.append(f"{split.name} facts that hold {what} never seen in train: {share}")
-    for what, count in (
-        ("entity", found.num_ambiguous_entity_labels),
-        ("relation", found.num_ambiguous_relation_labels),
-    ):
-        if count:
-            notices.append(f"{what} labels that do not name one alone: {count:,} (use their keys)")
+        numbers = {"an entity": split.num_with_unseen_entity, "a relation": split.num_with_unseen_relation}
+        for kind, number in numbers.items():
+            if number:
+                share = f"{number:,} of {split.num_facts:,} ({number / split.num_facts:.1%})"
+                notices.append(f"{split.name} facts that hold {kind} never seen in train: {share}")
+    shared = {"entity": found.num_ambiguous_entity_labels, "relation": found.num_ambiguous_relation_labels}
+    for kind, number in shared.items():
+        if number:
+            notices.append(f"{kind} labels that do not name one alone: {number:,} (use their keys)")
     return notices

@@ -1,7 +1,9 @@
-"""Sounds by the statistics of their log-mel spectrogram: how loud each band is, how much it varies, how fast.
+"""Sounds by the statistics of their log-mel spectrogram: each band's loudness, its deviation and its change.
 
 A light descriptor without a model: tells pitch, timbre and rhythm apart, and knows no words. libsndfile (by
 ``soundfile``) reads the files, SciPy resamples and transforms.
+
+Axes: T samples, C channels, N frames, W samples of a frame, F frequencies, B mel bands.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ WINDOW, HOP, TRANSFORM = 400, 160, 1024
 FLOOR = 1e-10
 """Power below which a band counts as silent: 100 dB below full scale."""
 MAX_SECONDS = 600
-"""What of a longer file is heard: its beginning."""
+"""Of a longer file the beginning is used."""
 _FRAMES_AT_ONCE = 4096
 MODEL_SECONDS = 10
-"""Models hear at most so much at once; longer clips in equal parts, whose mean is taken."""
+"""The longest input of a model; a longer clip is the mean of equal parts."""
 
 
 class ClipStatistics:
@@ -70,7 +72,7 @@ class ClipsByModel:
         rate = self._model.rate
         clip_T = read_clip(item, rate).astype(np.float32)
         num_parts = math.ceil(len(clip_T) / (MODEL_SECONDS * rate))
-        # A second at the least: networks that shorten their input want some of it.
+        # At least a second: networks that shorten their input need that much.
         length = max(math.ceil(len(clip_T) / num_parts), rate)
         clip_T = np.pad(clip_T, (0, num_parts * length - len(clip_T)))
         yield from clip_T.reshape(num_parts, length)

@@ -1,4 +1,7 @@
-"""Item job: items are encoded in batches and averaged by entity; a run can be interrupted."""
+"""Item job: items are encoded in batches and averaged by entity; a run can be interrupted.
+
+Axes: B parts of a batch, n entities, F features.
+"""
 
 from __future__ import annotations
 
@@ -87,26 +90,13 @@ def describe_items(
     """A row an entity, float32: the mean over its items of the mean over their parts. Raises ``Stopped``."""
     owned = [(entity, item) for entity, given in items.items() for item in given]
     left_out: LeftOut = []
-    failed: set[int] = set()
-    total: dict[int, Float64] = {}
-    count = Counter[int]()
-    for batch in _batched(
-        _parts(describer, [item for _, item in owned], failed, left_out), describer.batch_size
-    ):
-        if stop():
-            raise Stopped
-        vectors_BF = describer.describe([part for _, part in batch]).astype(np.float64)
-        for (place, _), vector in zip(batch, vectors_BF, strict=True):
-            total[place] = total.get(place, 0.0) + vector
-            count[place] += 1
     of_entity: dict[int, list[Float64]] = {}
-    for place, (entity, item) in enumerate(owned):
-        if place in failed or place not in total:
-            continue
-        if not np.isfinite(total[place]).all():
+    for place, mean_F in _means(describer, [item for _, item in owned], left_out, stop).items():
+        entity, item = owned[place]
+        if np.isfinite(mean_F).all():
+            of_entity.setdefault(entity, []).append(mean_F)
+        else:
             left_out.append((str(item), "its features are not finite numbers"))
-            continue
-        of_entity.setdefault(entity, []).append(total[place] / count[place])
     rows = np.array(list(of_entity), dtype=np.int64)
     means = [np.mean(vectors, axis=0) for vectors in of_entity.values()]
     features_nF: Float32 = np.array(means, dtype=np.float32).reshape(len(rows), -1 if means else 0)
@@ -122,6 +112,23 @@ def joined(name: str, pieces: Sequence[Piece], *, centred: bool) -> Modality:
         features_nF = features_nF - features_nF.mean(axis=0, dtype=np.float64).astype(np.float32)
     small = np.abs(features_nF).max() <= _LARGEST_FLOAT16
     return Modality(name, features_nF.astype(np.float16 if small else np.float32), rows)
+
+
+def _means(
+    describer: Describer, items: Sequence[Any], left_out: LeftOut, stop: Callable[[], bool]
+) -> dict[int, Float64]:
+    """Place of each readable item -> the mean over its parts, float64[F], places ascending."""
+    failed: set[int] = set()
+    total: dict[int, Float64] = {}
+    count = Counter[int]()
+    for batch in _batched(_parts(describer, items, failed, left_out), describer.batch_size):
+        if stop():
+            raise Stopped
+        vectors_BF = describer.describe([part for _, part in batch]).astype(np.float64)
+        for (place, _), vector_F in zip(batch, vectors_BF, strict=True):
+            total[place] = total.get(place, 0.0) + vector_F
+            count[place] += 1
+    return {place: sum_F / count[place] for place, sum_F in total.items() if place not in failed}
 
 
 def _parts(

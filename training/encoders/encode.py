@@ -105,7 +105,7 @@ def with_modality(
 
 
 def _again(path: Path, before: Dataset, name: str, replace: bool) -> Dataset:
-    """The dataset as it is now, with what others have added since ``before``."""
+    """The dataset read again, with modalities that other processes added since ``before``."""
     dataset = Dataset.open(path)
     if dataset.fingerprint != before.fingerprint:
         raise DatasetError(f"its graph was changed while {name!r} was made; encode again", file=path)

@@ -1,7 +1,7 @@
-"""Pictures by their colours and layout: what colour is where, how much of each, and where edges run.
+"""Pictures by their colours and layout: the colour of each cell, the share of each colour, and the edges.
 
 A light descriptor without a model: good for flags, logos and maps, no match for a vision network on
-photographs.
+photographs. Axes: R rows and C columns of pixels, P colours of the palette, F features.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ CELLS = (6, 4)
 _LEVELS = np.array([0.0, 0.5, 1.0])
 _PALETTE_C3 = np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS), axis=-1).reshape(-1, 3)
 _SHARPNESS = 20.0
-
-
 _NOTHING = "no picture can be read; PNG, JPEG, WebP and GIF files are needed"
 
 

@@ -24,7 +24,7 @@ _RECORD = "encoding.json"
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Some entities' features float32[n, F], whose ``rows`` int64[n] they are, and what was left out."""
+    """Features float32[n, F] of the entities ``rows`` int64[n], and the items that were left out."""
 
     rows: npt.NDArray[np.int64]
     features: Float32
@@ -60,12 +60,14 @@ class Pieces:
             raise DatasetError(message, file=file) from None
 
     def write(self, number: int, piece: Piece) -> None:
+        """Keep a finished piece."""
         rows, features = map(np.ascontiguousarray, (piece.rows, piece.features))
         data = save({"rows": rows, "features": features}, {"left_out": json.dumps(piece.left_out)})
         with replace_file(self._file(number), DatasetError) as partial:
             partial.write_bytes(data)
 
     def remove(self) -> None:
+        """Remove the directory."""
         with explained(self.path, DatasetError):
             shutil.rmtree(self.path)
 

@@ -1,4 +1,4 @@
-"""Feature files as people have them (safetensors, NumPy, PyTorch) -> a Modality that says whose they are."""
+"""Feature files (safetensors, NumPy, PyTorch) -> a Modality, which names the entity of each row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_modality(name: str, file: Path, entities: Names, rows_file: Path | None
 
     ``.safetensors`` (``features``, optionally ``rows``; or its only matrix), ``.npy`` (a matrix), ``.pt`` and
     ``.pth`` (a matrix, a dict with ``features`` and optionally ``rows``, or a dict of vectors by entity key).
-    Where nothing says whose rows they are, there must be one per entity, in id order. float16 stays; every
+    Rows without entities must be one per entity, in id order. float16 stays; every
     other kind of number becomes float32. Raises ``DatasetError``.
     """
     readers = {".safetensors": _read_safetensors, ".npy": _read_npy, ".pt": _read_torch, ".pth": _read_torch}

@@ -1,4 +1,4 @@
-"""Labels files: what people call the entities and relations that a graph knows by key."""
+"""Label files: names for readers of the entities and relations that a graph has by key."""
 
 from __future__ import annotations
 

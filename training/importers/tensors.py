@@ -1,4 +1,4 @@
-"""Files of tensors that other programs wrote, read without running what may be in them."""
+"""Files of tensors from other programs, read without running code in them."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ def test_a_shared_label_is_refused_with_its_keys() -> None:
 
 
 def test_many_keys_of_a_shared_label_are_cut() -> None:
-    crowd = Names("entity", [f"Q{index}" for index in range(9)], ["John"] * 9)
+    many = Names("entity", [f"Q{index}" for index in range(9)], ["John"] * 9)
     with pytest.raises(AmbiguousName, match=r"shared by 9; .* 'Q7', …$") as caught:
-        crowd.resolve("John")
+        many.resolve("John")
     assert len(caught.value.choices) == 9
 
 

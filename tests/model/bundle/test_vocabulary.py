@@ -1,4 +1,4 @@
-"""The vocabulary: what is written is read, and searching finds what a plain search would, in its order."""
+"""The vocabulary: reading gives the texts as written, and searching agrees with a plain search."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_what_the_trainer_reads(small: Dataset) -> None:
     answers, codes = small.known().of(0, 0)
     assert answers.tolist() == [1]
     assert codes.tolist() == [0b011]  # train and valid
-    answers, codes = small.known().of(0, 1 + 3)  # who is near 0?
+    answers, codes = small.known().of(0, 1 + 3)  # heads of a fact near 0
     assert answers.tolist() == [1, 3]
     assert codes.tolist() == [0b110, 0b001]
 

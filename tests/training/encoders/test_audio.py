@@ -1,4 +1,4 @@
-"""Sounds that the tests make: told apart by what is heard, whatever format and rate; silence is finite."""
+"""Synthetic sounds: told apart by pitch, timbre and rhythm in any format and rate; silence is finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items in batches, means over an entity's items, and what interruption leaves to go on with."""
+"""Items in batches, means over an entity's items, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_an_interrupted_command_goes_on_to_the_same_bytes(
     assert encode(data, pictures, "--resume") == 0
     said = capsys.readouterr()
     assert "40 of 41 entities" in said.out
-    assert f"left out {pictures / 'e3.png'}" in said.err, "told by the run that came to an end"
+    assert f"left out {pictures / 'e3.png'}" in said.err, "reported by the run that ended"
     assert not partial_of(data, "image").exists()
     file = Path("modalities", "image.safetensors")
     assert (data / file).read_bytes() == (other / file).read_bytes()

@@ -1,4 +1,4 @@
-"""Pictures: alike in colour and layout is near, whatever the size and the file; broken files are told."""
+"""Pictures: alike in colour and layout is near, whatever the size and the file; broken files are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers: scaled by what is usual, heavy tails by their logarithm, and missing ones say that they are."""
+"""Numbers: robust scaling, logarithms of heavy tails, and a column that marks missing ones."""
 
 from __future__ import annotations
 

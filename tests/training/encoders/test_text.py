@@ -1,4 +1,4 @@
-"""Names that share letters are near, texts that share words are near, and who has no text is absent."""
+"""Names that share letters are near, and texts that share words; an entity without a text is absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature files: every format people have, whose rows they are, and what is refused."""
+"""Feature files: every format, the entities of their rows, and refusals."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class ModelDirectory:
         return digest.hexdigest()
 
     def json(self, name: str) -> dict[str, Any]:
-        """A config file; empty where there is none. Raises ``ModelError`` for what is no JSON object."""
+        """A config file; empty where there is none. Raises ``ModelError`` for other JSON."""
         try:
             found = json.loads((self.path / name).read_bytes())
         except FileNotFoundError:
@@ -62,7 +62,7 @@ class ModelDirectory:
 
     @contextmanager
     def loading(self, what: str) -> Iterator[None]:
-        """Whatever a library makes of a damaged directory becomes a ``ModelError``."""
+        """Any error of a library on a damaged directory becomes a ``ModelError``."""
         try:
             yield
         except UserError:
@@ -79,7 +79,7 @@ class ModelDirectory:
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """Inference that does the same twice, in full float32, on a GPU too."""
+    """Deterministic inference in full float32, on a GPU too."""
     cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), cudnn:
         yield

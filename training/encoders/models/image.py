@@ -15,7 +15,7 @@ from momok.training.encoders.pictures import PictureDescriber
 
 @dataclass(frozen=True)
 class Format:
-    """A library's way to save: the config ``file``, a ``key`` that it must hold, and what loads it."""
+    """A library's way to save: the config ``file``, a ``key`` that it must hold, and the loader."""
 
     file: str
     key: str

@@ -1,4 +1,4 @@
-"""Libraries that only encoders need: imported when used, told how to get, kept off the network."""
+"""Libraries that only encoders need: imported on use, kept off the network, named by errors."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _UNUSED = ("masked_spec_embed",)
 
 
 class Backbone:
-    """A model of transformers, and one vector from what it returns.
+    """A model of transformers, whose output becomes one vector.
 
     Dual encoders (CLIP, CLAP) give the vector that they compare with those of texts; others their pooled
     output where the checkpoint holds the weights of that pooling, else the mean over all positions.

@@ -1,4 +1,4 @@
-"""Texts by a local sentence-transformers model: all-MiniLM-L6-v2 from a package, and what is no model."""
+"""Texts by a local sentence-transformers model: all-MiniLM-L6-v2, and directories without a model."""
 
 from __future__ import annotations
 
