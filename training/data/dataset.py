@@ -92,7 +92,7 @@ class Dataset:
         return digest.hexdigest()
 
     def feature_digests(self, modalities: Collection[str]) -> dict[str, str]:
-        """sha256 (hex) of features and rows of ``modalities`` as stored; ``fingerprint`` does not cover them."""
+        """sha256 (hex) of features and rows of ``modalities``; ``fingerprint`` does not cover them."""
         return {
             modality.name: _digest(modality.features, modality.rows)
             for modality in self.modalities

@@ -42,10 +42,10 @@ def import_dataset(
     """Read a graph in one of ``LAYOUTS``, add what stands beside it, and note in ``provenance`` its sources.
 
     ``labels`` and ``relation_labels`` default to ``entity_labels.tsv`` and ``relation_labels.tsv`` of ``src``
-    where those exist. ``features`` maps a modality to its file, ``rows`` to the file that names the entities of
-    its rows where the features' own does not. ``holdout`` replaces the valid split by this share of train,
-    drawn with ``seed``. Nothing is cleaned silently: ``momok.training.data.report`` names the flaws of a graph.
-    Raises ``DatasetError``.
+    where those exist. ``features`` maps a modality to its file, ``rows`` to the file that names the
+    entities of its rows where the features' own does not. ``holdout`` replaces the valid split by this
+    share of train, drawn with ``seed``. Nothing is cleaned silently: ``momok.training.data.report``
+    names the flaws of a graph. Raises ``DatasetError``.
     """
     src, features, rows = Path(src), features or {}, rows or {}
     if layout not in LAYOUTS:
