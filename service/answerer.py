@@ -71,7 +71,7 @@ class Answerer:
         Raises ``BundleError``, also where its index finds less than ``min_recall`` of the best ten.
         """
         bundle = Bundle.open(path, choose_device(device))
-        answerer = cls(bundle.catalogue(), LocalScorer(bundle, engine, min_recall))
+        answerer = cls(bundle, LocalScorer(bundle, engine, min_recall))
         answerer.verify()
         return answerer
 

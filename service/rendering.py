@@ -50,19 +50,19 @@ class Renderer:
     """Writes answers from one bundle; any number of threads may use one."""
 
     def __init__(self, bundle: Bundle) -> None:
-        names, catalogue, trusted = bundle.vocabulary, bundle.catalogue(), bundle.candidates
+        names, trusted = bundle.vocabulary, bundle.candidates
         self._known = bundle.known
-        self._entities, self._num_relations = names.entities, catalogue.num_relations
+        self._entities, self._num_relations = names.entities, bundle.num_relations
         self._relations = [
             _named(key, label)
             for key, label in zip(names.relations.keys, names.relations.labels, strict=True)
         ]
-        self._modalities = catalogue.modality_names
+        self._modalities = bundle.modality_names
         self._explanations = ExplanationWriter(self._modalities)
-        first, *others = [b'"%b":' % orjson.dumps(name)[1:-1] for name in catalogue.branch_names]
+        first, *others = [b'"%b":' % orjson.dumps(name)[1:-1] for name in bundle.branch_names]
         self._explained = [mark + b',"branch_scores":{' + first for mark in _MARKS]
         self._other_branches = [b"," + branch for branch in others]
-        self._present_NM = catalogue.present
+        self._present_NM = bundle.present
         self._weights_NM = trusted.modality_weights.cpu().numpy()
         self._gates = {name: rows.cpu().numpy() for name, rows in trusted.expert_gates.items()}
         self._kept: dict[int, _Entity] = {}

@@ -55,7 +55,7 @@ class LocalScorer(Scorer):
     ) -> None:
         index = None if engine.startswith("scan") else _index(bundle, min_recall)
         super().__init__(bundle.model, bundle.candidates, bundle.known, engine=engine, index=index)
-        self._bundle = bundle.catalogue()
+        self._bundle = bundle
         self._renderer = Renderer(bundle)
 
     def verify(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ from momok.model.bundle.pictures import Picture, entity_of, media_type_of
 from momok.model.bundle.vocabulary import Vocabulary, VocabularyError
 from momok.model.errors import UserError, describe
 from momok.model.filter_index import FilterIndex
-from momok.model.networks.base import Candidates, LinkPredictor, ModelConfig, build_model, parse_config
+from momok.model.networks.base import Candidates, LinkPredictor, build_model, parse_config
 from momok.model.retrieval.index import EntityIndex
 
 if TYPE_CHECKING:
@@ -58,32 +57,11 @@ class BundleError(UserError):
 
 
 @dataclass(frozen=True, eq=False)
-class Bundle:
-    """An opened bundle: the model in evaluation mode on its device, and everything beside it."""
+class Bundle(Catalogue):
+    """An opened bundle: a catalogue, the model in evaluation mode on its device, and the candidates."""
 
-    path: Path
-    manifest: Manifest
     model: LinkPredictor
     candidates: Candidates
-    known: FilterIndex
-    vocabulary: Vocabulary
-
-    @cached_property
-    def pictures(self) -> dict[int, Picture]:
-        """The pictures by entity id."""
-        return _pictures_of(self.path, self.manifest)
-
-    def catalogue(self) -> Catalogue:
-        """The bundle without its weights."""
-        return Catalogue(
-            self.path,
-            self.manifest,
-            self.model.config,
-            self.model.present.cpu().numpy(),
-            self.known,
-            self.vocabulary,
-            self.pictures,
-        )
 
     def index(self) -> EntityIndex | None:
         """The approximate index over the branches side by side; None where there is none to use.
@@ -91,12 +69,12 @@ class Bundle:
         Bundles of earlier versions may hold indexes for scores that are no inner product: these bundles are
         scanned. Raises ``BundleError``.
         """
-        info, config = self.manifest.index, self.model.config
+        info = self.manifest.index
         if info.spaces != [CONCAT] or self.model.decision != "sum":
             return None
         width = sum(branch.width for branch in self.model.branches)
         with _explained(self.path, info.files[CONCAT]):
-            return EntityIndex.read(self.path / info.files[CONCAT], info.spec, config.num_entities, width)
+            return EntityIndex.read(self.path / info.files[CONCAT], info.spec, self.config.num_entities, width)
 
     @classmethod
     def open(cls, path: Path, device: torch.device | None = None) -> Bundle:
@@ -109,14 +87,14 @@ class Bundle:
             model.load_state_dict(load_file(path / WEIGHTS))
         with _explained(path, ENTITIES):
             candidates = _read_candidates(path / ENTITIES, model)
-        known, vocabulary = _read_known(path, model.config), _open_names(path)
-        bundle = cls(path, manifest, model.eval().to(device), candidates, known, vocabulary)
+        catalogue = read_catalogue(path, manifest)
+        bundle = cls(**vars(catalogue), model=model.eval().to(device), candidates=candidates)
         bundle._check_agreement()
         return bundle
 
     def _check_agreement(self) -> None:
         """What the manifest and the vocabulary repeat must be what the model says."""
-        config = self.model.config
+        config = self.config
         sizes = {"entities": config.num_entities, "relations": config.num_relations}
         for query in self.manifest.golden:
             answered = max(query.entity, *query.entities)
@@ -174,20 +152,25 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def read_catalogue(path: Path) -> Catalogue:
+def read_catalogue(path: Path, manifest: Manifest | None = None) -> Catalogue:
     """A bundle without its weights, verified elsewhere. Raises ``BundleError``."""
-    manifest = read_manifest(path)
+    manifest = manifest or read_manifest(path)
     with _explained(path, ENTITIES), safe_open(path / ENTITIES, "numpy") as file:
-        config = parse_config(manifest.model)
-        return Catalogue(
-            path,
-            manifest,
-            config,
-            file.get_tensor(PRESENT),
-            _read_known(path, config),
-            _open_names(path),
-            _pictures_of(path, manifest),
-        )
+        config, present = parse_config(manifest.model), file.get_tensor(PRESENT)
+    with _explained(path, KNOWN):
+        known = FilterIndex(config.num_entities, config.num_relations, **load_arrays(path / KNOWN))
+    try:
+        vocabulary = Vocabulary.open(path / VOCABULARY)
+    except VocabularyError as error:
+        raise BundleError(str(error)) from None
+    # Of the directory that was verified, also where ``path`` is a link that may be turned to another.
+    directory = path.resolve()
+    pictures = {
+        entity: Picture(directory / name, media_type_of(name), digest.sha256)
+        for name, digest in manifest.files.items()
+        if (entity := entity_of(name)) is not None
+    }
+    return Catalogue(path, manifest, config, present, known, vocabulary, pictures)
 
 
 def _verify(path: Path, digest: FileDigest) -> None:
@@ -204,32 +187,6 @@ def _verify(path: Path, digest: FileDigest) -> None:
         raise BundleError(f"{path}: missing; copy the whole bundle or export it again") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); may this user read it?") from None
-
-
-def _pictures_of(path: Path, manifest: Manifest) -> dict[int, Picture]:
-    # Of the directory that was verified, also where ``path`` is a link that may be turned to another.
-    directory = path.resolve()
-    return {
-        entity: Picture(directory / name, media_type_of(name), digest.sha256)
-        for name, digest in manifest.files.items()
-        if (entity := entity_of(name)) is not None
-    }
-
-
-def _read_known(path: Path, config: ModelConfig) -> FilterIndex:
-    with _explained(path, KNOWN):
-        return FilterIndex(
-            num_entities=config.num_entities,
-            num_relations=config.num_relations,
-            **load_arrays(path / KNOWN),
-        )
-
-
-def _open_names(path: Path) -> Vocabulary:
-    try:
-        return Vocabulary.open(path / VOCABULARY)
-    except VocabularyError as error:
-        raise BundleError(str(error)) from None
 
 
 def _read_candidates(path: Path, model: LinkPredictor) -> Candidates:

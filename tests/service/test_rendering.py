@@ -116,4 +116,4 @@ def test_what_is_kept_of_entities_is_bounded(made: Made, monkeypatch: pytest.Mon
 def opened(path: Path) -> tuple[LocalScorer, Answerer]:
     bundle = Bundle.open(path)
     scorer = LocalScorer(bundle)
-    return scorer, Answerer(bundle.catalogue(), scorer)
+    return scorer, Answerer(bundle, scorer)

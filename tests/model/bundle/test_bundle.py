@@ -95,12 +95,11 @@ def test_opened_it_is_what_was_written_to_the_bit(
 
 
 def test_it_is_described_alike_with_and_without_what_scores(small_bundle: Path) -> None:
-    bundle = Bundle.open(small_bundle)
-    whole, alone = bundle.catalogue(), read_catalogue(small_bundle)
+    whole, alone = Bundle.open(small_bundle), read_catalogue(small_bundle)
     for name in ("path", "manifest", "config", "pictures", "num_relations", "modality_names"):
         assert getattr(alone, name) == getattr(whole, name)
-    assert alone.branch_names == whole.branch_names == [branch.name for branch in bundle.model.branches]
-    assert alone.decision == whole.decision == bundle.model.decision
+    assert alone.branch_names == whole.branch_names == [branch.name for branch in whole.model.branches]
+    assert alone.decision == whole.decision == whole.model.decision
     assert np.array_equal(alone.present, whole.present)
     assert np.array_equal(alone.known.answers, whole.known.answers)
     assert alone.vocabulary.entities.keys == whole.vocabulary.entities.keys
