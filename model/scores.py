@@ -40,16 +40,12 @@ class Branch:
     geometry: ClassVar[Geometry] = "dot"
 
     def scores(self, query_BD: Tensor, table_CD: Tensor) -> Tensor:
-        """float[B, C]: every query against every candidate."""
+        """float[B, C]: every query against every candidate, in the precision given; either may come first."""
         return query_BD @ table_CD.T
 
     def paired_scores(self, query_PD: Tensor, candidate_PD: Tensor) -> Tensor:
         """float[P]: every query against the candidate beside it."""
         return (query_PD * candidate_PD).sum(dim=1)
-
-    def candidate_scores(self, table_CD: Tensor, query_BD: Tensor) -> Tensor:
-        """float[C, B]: every candidate against every query, in the precision given."""
-        return table_CD @ query_BD.T
 
     def exact_scores(self, query_PD: Float64, candidate_PD: Float64) -> Float64:
         """float64[P], pair by pair: equal vectors get equal scores wherever they stand: ties are ties.
@@ -87,9 +83,6 @@ class RotateBranch(Branch):
 
     def paired_scores(self, query_PD: Tensor, candidate_PD: Tensor) -> Tensor:
         return self.margin - paired_distance(query_PD, candidate_PD)
-
-    def candidate_scores(self, table_CD: Tensor, query_BD: Tensor) -> Tensor:
-        return self.scores(query_BD, table_CD).T.contiguous()
 
     def exact_scores(self, query_PD: Float64, candidate_PD: Float64) -> Float64:
         return self.margin - self.lengths(query_PD - candidate_PD)

@@ -74,7 +74,9 @@ class Bundle(Catalogue):
             return None
         width = sum(branch.width for branch in self.model.branches)
         with _explained(self.path, info.files[CONCAT]):
-            return EntityIndex.read(self.path / info.files[CONCAT], info.spec, self.config.num_entities, width)
+            return EntityIndex.read(
+                self.path / info.files[CONCAT], info.spec, self.config.num_entities, width
+            )
 
     @classmethod
     def open(cls, path: Path, device: torch.device | None = None) -> Bundle:

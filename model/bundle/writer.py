@@ -23,7 +23,7 @@ from momok.model.bundle.bundle import (
     Bundle,
     BundleError,
 )
-from momok.model.bundle.manifest import CONCAT, FileDigest, Manifest, digest_of
+from momok.model.bundle.manifest import CONCAT, Manifest, digest_of
 from momok.model.bundle.pictures import FOLDER, name_of, read_picture
 from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor
@@ -38,17 +38,17 @@ def save_bundle(
     candidates: Candidates,
     known: FilterIndex,
     write_names: Callable[[Path], None],
-    manifest: Callable[[dict[str, FileDigest]], Manifest],
+    manifest: Manifest,
     check: Callable[[Bundle], None],
     pictures: Mapping[int, Path] | None = None,
     index: EntityIndex | None = None,
 ) -> Manifest:
     """Write a bundle as a whole: it appears at ``path`` complete and checked, or not at all.
 
-    ``write_names`` writes the vocabulary; ``manifest`` is given the digests of the other files; ``check`` is
-    given the bundle as it was read back, and raises where it differs from the intention; ``pictures`` are
-    files by entity; ``index`` is the approximate index that the manifest names. Raises ``BundleError`` where
-    ``path`` exists or cannot be written, ``PictureError`` for a file that is no picture.
+    ``write_names`` writes the vocabulary; ``manifest`` is written with the digests of the other files;
+    ``check`` is given the bundle as it was read back, and raises where it differs from the intention;
+    ``pictures`` are files by entity; ``index`` is the approximate index that the manifest names. Raises
+    ``BundleError`` where ``path`` exists or cannot be written, ``PictureError`` for what is no picture.
     """
     with new_directory(path, BundleError) as directory:
         # Not save_file: it makes files that only their owner may read, and services run as other users.
@@ -60,7 +60,7 @@ def save_bundle(
         names = [*FILES, *_write_index(directory, index)]
         names += _write_pictures(directory, pictures or {})
         digests = {name: digest_of(directory / name) for name in names}
-        text = manifest(digests).model_dump_json(indent=2)
+        text = manifest.model_copy(update={"files": digests}).model_dump_json(indent=2)
         (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
         written = Bundle.open(directory)
         try:

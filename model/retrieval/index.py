@@ -34,14 +34,14 @@ GPU_SCRATCH = 64 << 20
 class EntityIndex:
     """A FAISS index over vectors float32[N, D] by inner product.
 
-    ``most_fetched`` is the deepest search that it can do.
+    ``most_fetched`` is the deepest search that it can do; it works in ``resources`` as long as it lives.
     """
 
-    most_fetched = sys.maxsize
-
-    def __init__(self, index: Any, spec: IndexSpec) -> None:
-        self.spec = spec
-        self._index = index
+    def __init__(
+        self, index: Any, spec: IndexSpec, most_fetched: int = sys.maxsize, resources: Any = None
+    ) -> None:
+        self.spec, self.most_fetched = spec, most_fetched
+        self._index, self._resources = index, resources
 
     @classmethod
     def build(
@@ -110,25 +110,35 @@ class EntityIndex:
 
         FAISS may be built without GPUs or see none, not support the kind or effort, or lack the memory.
         """
-        library = cast(Any, faiss)
-        if not _suits_gpu(self.spec) or device >= library.get_num_gpus():
+        library, spec = cast(Any, faiss), self.spec
+        most = GPU_SQ8_FETCHED if spec.kind == "ivf" and spec.codes == "sq8" else GPU_FETCHED
+        suits = spec.exact or (spec.kind == "ivf" and spec.fetched <= most and spec.probes <= GPU_FETCHED)
+        if not suits or device >= library.get_num_gpus():
             return self
         # One for each index: two threads must not share it, as they would in a reload.
         resources = library.StandardGpuResources()
         resources.setTempMemory(GPU_SCRATCH)
         try:
-            return _GpuIndex(library.index_cpu_to_gpu(resources, device, self._index), self.spec, resources)
+            copied = library.index_cpu_to_gpu(resources, device, self._index)
         except RuntimeError:
             return self
+        return EntityIndex(copied, spec, most, resources)
 
     def search(self, query_BD: Float32, depth: int) -> tuple[Float32, Int64]:
         """The ``depth`` best inner products of each query, descending, and their entity ids.
 
-        float32[B, depth] and int64[B, depth]; where fewer are found the id is -1.
+        float32[B, depth] and int64[B, depth]; where fewer are found the id is -1. Raises ``MemoryError``
+        where a GPU has too little.
         """
-        score_BC, entity_BC = self._index.search(
-            np.ascontiguousarray(query_BD), depth, params=self._parameters(depth)
-        )
+        assert depth <= self.most_fetched, "Search asks for what the index can do"
+        try:
+            score_BC, entity_BC = self._index.search(
+                np.ascontiguousarray(query_BD), depth, params=self._parameters(depth)
+            )
+        except RuntimeError as error:
+            if "out of memory" in str(error):
+                raise MemoryError(str(error)) from None
+            raise
         return score_BC, entity_BC
 
     def _parameters(self, depth: int) -> Any:
@@ -138,31 +148,3 @@ class EntityIndex:
         if self.spec.kind == "hnsw":
             return library.SearchParametersHNSW(efSearch=max(self.spec.search_depth, depth))
         return None
-
-
-def _suits_gpu(spec: IndexSpec) -> bool:
-    if spec.kind == "ivf":
-        return spec.fetched <= _most_on_gpu(spec) and spec.probes <= GPU_FETCHED
-    return spec.kind == "flat"
-
-
-def _most_on_gpu(spec: IndexSpec) -> int:
-    return GPU_SQ8_FETCHED if spec.kind == "ivf" and spec.codes == "sq8" else GPU_FETCHED
-
-
-class _GpuIndex(EntityIndex):
-    """An index that lies on a GPU, where FAISS fetches a limited number."""
-
-    def __init__(self, index: Any, spec: IndexSpec, resources: Any) -> None:
-        super().__init__(index, spec)
-        self.most_fetched = _most_on_gpu(spec)
-        self._resources = resources  # The index works in them as long as it lives.
-
-    def search(self, query_BD: Float32, depth: int) -> tuple[Float32, Int64]:
-        assert depth <= self.most_fetched, "Search asks for what the index can do"
-        try:
-            return super().search(query_BD, depth)
-        except RuntimeError as error:
-            if "out of memory" in str(error):
-                raise MemoryError(str(error)) from None
-            raise

@@ -89,10 +89,7 @@ class Float32Kernel(Kernel):
         step = self._rows_at_once(len(query_BX))
         for start in range(0, len(self._table_NX), step):
             tile_CX = self._table_NX[start : start + step]
-            yield (
-                start,
-                [space.candidate_scores(tile_CX[:, columns], query) for space, columns, query in pairs],
-            )
+            yield start, [space.scores(tile_CX[:, columns], query) for space, columns, query in pairs]
 
     def errors(self, query_BX: Float32) -> ScoreErrors:
         absolute_BS = self._float32_errors(query_BX)

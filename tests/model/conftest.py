@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
+from momok.model.bundle.manifest import BranchShape, GoldenQuery, IndexInfo, Manifest
 from momok.model.bundle.names import Names
 from momok.model.bundle.vocabulary import write_vocabulary
 from momok.model.bundle.writer import save_bundle
@@ -113,21 +113,20 @@ def _write_bundle(path: Path, model: LinkPredictor, facts: dict[str, np.ndarray]
             relation_counts=[0 for _ in relations.keys],
         )
 
-    def manifest(files: dict[str, FileDigest]) -> Manifest:
-        return Manifest(
-            created_at="2025-01-01T00:00:00+00:00",
-            name="small",
-            model=model.config.model_dump(mode="json"),
-            branches=[BranchShape.of(branch) for branch in model.branches],
-            decision=model.decision,
-            counts={"entities": num_entities, "relations": num_relations},
-            fingerprint="none",
-            index=IndexInfo(),
-            metrics={},
-            golden=[GoldenQuery(entity=0, relation=0, entities=[0], scores=[0.0])],
-            provenance={},
-            files=files,
-        )
+    manifest = Manifest(
+        created_at="2025-01-01T00:00:00+00:00",
+        name="small",
+        model=model.config.model_dump(mode="json"),
+        branches=[BranchShape.of(branch) for branch in model.branches],
+        decision=model.decision,
+        counts={"entities": num_entities, "relations": num_relations},
+        fingerprint="none",
+        index=IndexInfo(),
+        metrics={},
+        golden=[GoldenQuery(entity=0, relation=0, entities=[0], scores=[0.0])],
+        provenance={},
+        files={},
+    )
 
     with torch.inference_mode():
         candidates = model.candidates()

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 from momok.model.answer import Query
-from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
+from momok.model.bundle.manifest import BranchShape, GoldenQuery, IndexInfo, Manifest
 from momok.model.bundle.names import Names
 from momok.model.bundle.vocabulary import write_vocabulary
 from momok.model.bundle.writer import save_bundle
@@ -88,21 +88,20 @@ def make_bundle(
             relation_counts=[5, 6, 7],
         )
 
-    def manifest(files: dict[str, FileDigest]) -> Manifest:
-        return Manifest(
-            created_at="2026-01-01T00:00:00+00:00",
-            name="handmade",
-            model=model.config.model_dump(mode="json"),
-            branches=[BranchShape.of(branch) for branch in model.branches],
-            decision=decision,
-            counts={"entities": num_entities, "relations": NUM_RELATIONS},
-            fingerprint="0" * 64,
-            index=IndexInfo(),
-            metrics={"test": {"protocol": "none", "metrics": {"mrr": 0.5}}},
-            golden=golden,
-            provenance={"command": "made by hand"},
-            files=files,
-        )
+    manifest = Manifest(
+        created_at="2026-01-01T00:00:00+00:00",
+        name="handmade",
+        model=model.config.model_dump(mode="json"),
+        branches=[BranchShape.of(branch) for branch in model.branches],
+        decision=decision,
+        counts={"entities": num_entities, "relations": NUM_RELATIONS},
+        fingerprint="0" * 64,
+        index=IndexInfo(),
+        metrics={"test": {"protocol": "none", "metrics": {"mrr": 0.5}}},
+        golden=golden,
+        provenance={"command": "made by hand"},
+        files={},
+    )
 
     save_bundle(
         path,

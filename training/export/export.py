@@ -13,7 +13,7 @@ import torch
 from momok.model.answer import Answer, Query
 from momok.model.arrays import Int64
 from momok.model.bundle.bundle import Bundle, BundleError
-from momok.model.bundle.manifest import BranchShape, FileDigest, GoldenQuery, IndexInfo, Manifest
+from momok.model.bundle.manifest import BranchShape, GoldenQuery, IndexInfo, Manifest
 from momok.model.bundle.vocabulary import write_vocabulary
 from momok.model.bundle.writer import save_bundle
 from momok.model.filter_index import SPLITS, FilterIndex
@@ -60,21 +60,28 @@ def export_run(
     indexing = _indexing(model, candidates, spec, dataset, show_progress)
     metrics = _evaluate_splits(model.to(device), candidates, dataset, known)
     model.cpu()  # Its candidates are there; both are written below.
-    described = {
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "name": name or dataset.name,
-        "index": indexing.info,
-        "metrics": metrics,
-        "golden": [_golden(answer) for answer in answers],
-        "provenance": run.provenance | {"recipe": run.recipe.model_dump(mode="json"), "best": best},
-    }
+    facts = {split: len(dataset.facts[split]) for split in SPLITS}
+    manifest = Manifest(
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        name=name or dataset.name,
+        model=model.config.model_dump(mode="json"),
+        branches=[BranchShape.of(branch) for branch in model.branches],
+        decision=model.decision,
+        counts={"entities": dataset.num_entities, "relations": dataset.num_relations} | facts,
+        fingerprint=dataset.fingerprint,
+        index=indexing.info,
+        metrics=metrics,
+        golden=[_golden(answer) for answer in answers],
+        provenance=run.provenance | {"recipe": run.recipe.model_dump(mode="json"), "best": best},
+        files={},
+    )
     return save_bundle(
         path,
         model=model,
         candidates=candidates,
         known=known,
         write_names=partial(_write_names, dataset=dataset),
-        manifest=partial(_manifest, model, dataset, described),
+        manifest=manifest,
         check=partial(_check_scores, trained=trained),
         index=indexing.index,
         pictures=dict(picture_files(dataset.pictures, dataset.picture_folder, "entities.tsv")),
@@ -208,25 +215,6 @@ def _check_scores(bundle: Bundle, *, trained: LinkPredictor) -> None:
                     f"self-check: query {row} scores {found.scores[0]:.6g} in the bundle and "
                     f"{expected[0]:.6g} in the model; the bundle was not written. Please report this"
                 )
-
-
-def _manifest(
-    model: LinkPredictor, dataset: Dataset, described: dict[str, Any], files: dict[str, FileDigest]
-) -> Manifest:
-    return Manifest(
-        model=model.config.model_dump(mode="json"),
-        branches=[BranchShape.of(branch) for branch in model.branches],
-        decision=model.decision,
-        counts=_counts(dataset),
-        fingerprint=dataset.fingerprint,
-        files=files,
-        **described,
-    )
-
-
-def _counts(dataset: Dataset) -> dict[str, int]:
-    facts = {split: len(dataset.facts[split]) for split in SPLITS}
-    return {"entities": dataset.num_entities, "relations": dataset.num_relations} | facts
 
 
 def _write_names(path: Path, *, dataset: Dataset) -> None:

@@ -424,7 +424,7 @@ def save_small(path: Path, bundle: Bundle, check: Callable[[Bundle], None]) -> N
         candidates=bundle.candidates,
         known=bundle.known,
         write_names=write_names,
-        manifest=lambda files: manifest.model_copy(update={"files": files}),
+        manifest=manifest,
         check=check,
     )
 
