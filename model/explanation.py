@@ -5,7 +5,7 @@ Axes: B queries, M modalities, K experts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,6 +47,9 @@ class Explanations:
         temperatures = self.relation_temperatures
         temperature = None if temperatures is None else temperatures[row]
         return Explanation(self.modality_weights[row], gates, temperature)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return map(self.__getitem__, range(len(self)))
 
     def taken(self, rows: Sequence[int]) -> Explanations:
         """The explanations of some rows, in their order."""

@@ -18,7 +18,7 @@ from momok.model.answer import Answers, Query
 from momok.model.arrays import Float32, Float64, Int64
 from momok.model.explanation import Explanation, Explanations
 from momok.model.filter_index import FilterIndex
-from momok.model.networks.base import Candidates, Encoding, LinkPredictor, QueryEncoder
+from momok.model.networks.base import Candidates, Encoding, LinkPredictor
 from momok.model.networks.relation_cache import RelationCache
 from momok.model.retrieval.engine import EngineName, Engines
 from momok.model.retrieval.index import EntityIndex
@@ -68,7 +68,7 @@ class Scorer:
         self._model, self._known = model, known
         encoder = model.inference_encoder()
         self._cache = None if encoder is None else RelationCache(encoder, cache_bytes)
-        self._encoder: QueryEncoder = self._model if self._cache is None else self._cache
+        self._encoder = self._model if self._cache is None else self._cache
         self._present_NM = model.present.cpu().numpy()
         self._table, fusion = table_of(model, candidates), FUSIONS[model.decision]
         self.engines = Engines(self._table, fusion, device=model.present.device, engine=engine, index=index)
@@ -90,9 +90,14 @@ class Scorer:
         """Of this process."""
         return gpu_memory()
 
+    @torch.inference_mode()
     def warm(self) -> None:
-        """Prepare the most frequent relations, and choose the engine for each size of batch."""
-        self._prepare_frequent()
+        """Prepare the relations with the most known answers, as far as memory and ``WARM_S`` allow, and
+        choose the engine for each size of batch."""
+        if self._cache is not None:
+            counts_R = self._known.answers_of_relations()
+            order = np.argsort(-counts_R, kind="stable")
+            self._cache.warm(order[counts_R[order] > 0].tolist(), within_s=WARM_S)
         self.choose_engines()
 
     def choose_engines(self) -> None:
@@ -148,14 +153,6 @@ class Scorer:
         entities, relations = (torch.tensor(ids, device=device) for ids in (entity_B, relation_B))
         encoding = encode(entities, relations)
         return {name: rows.cpu().numpy() for name, rows in encoding.query.items()}, encoding
-
-    @torch.inference_mode()
-    def _prepare_frequent(self) -> None:
-        """Prepare the relations with the most known answers, as far as memory and ``WARM_S`` allow."""
-        if self._cache is not None:
-            counts_R = self._known.answers_of_relations()
-            order = np.argsort(-counts_R, kind="stable")
-            self._cache.warm(order[counts_R[order] > 0].tolist(), within_s=WARM_S)
 
     def _selections(self, queries: Sequence[Query], asked_B2: Int64) -> list[Selection]:
         """``asked_B2``: the entities and relations of the queries. Shared candidates are sorted once."""

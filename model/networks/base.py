@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -110,13 +110,6 @@ class InferenceEncoder(ABC):
     @abstractmethod
     def encode(self, entity_B: Tensor, relation_B: Tensor, cached: Mapping[int, CachedRelation]) -> Encoding:
         """As ``LinkPredictor.encode``; ``cached`` holds the relations of the batch and no others."""
-
-
-class QueryEncoder(Protocol):
-    """A model, or a faster encoder of the same queries (``networks/relation_cache.py``)."""
-
-    def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
-        """As ``LinkPredictor.encode``."""
 
 
 class LinkPredictor(nn.Module, ABC):

@@ -43,11 +43,6 @@ class Rankings:
     engines: list[str]
 
     @classmethod
-    def none(cls, num_branches: int) -> Self:
-        """No ranking at all."""
-        return cls([0], np.empty(0, np.int64), np.empty(0), np.empty((0, num_branches)), [], [])
-
-    @classmethod
     def joined(cls, parts: Sequence[Rankings]) -> Self:
         """All of them, part after part."""
         return cls(

@@ -55,17 +55,21 @@ class Retriever:
         """
         batch = _Batch(self._table.join(query), selections, watch or Stopwatch())
         few = self._few(selections)
-        rest = sorted(set(range(len(selections))).difference(few))
-        engine = engine or self.engines.of(max(len(rest), 1))
-        asked = [row for row in rest if engine.answers(selections[row])]
-        found: list[tuple[list[int], Rankings]] = []
+        left = set(range(len(selections))).difference(few)
+        engine = engine or self.engines.of(max(len(left), 1))
+        asked = [row for row in sorted(left) if engine.answers(selections[row])]
+        parts = []
         if few:
             proposal = gathered([selections[row] for row in few])
-            found.append((few, self._ranked(batch, few, proposal, "gather")))
-        found.append(self._proven(batch, asked, engine))
-        left = sorted(set(rest).difference(found[-1][0]))
-        found.append(self._proven(batch, left, self.engines.scan))
-        return _in_order(found)
+            parts.append((few, self._ranked(batch, few, proposal, "gather")))
+        if asked:
+            parts.append(self._proven(batch, asked, engine))
+            left -= set(parts[-1][0])
+        if left:
+            parts.append(self._proven(batch, sorted(left), self.engines.scan))
+        rows = [row for part, _ in parts for row in part]
+        rankings = Rankings.joined([part for _, part in parts])
+        return rankings.taken(sorted(range(len(rows)), key=rows.__getitem__))
 
     def measure(self, query: Mapping[str, Float32], k: int = 10) -> None:
         """Choose the engine of each size of batch by answering these queries, repeated as needed."""
@@ -89,8 +93,6 @@ class Retriever:
 
     def _proven(self, batch: _Batch, rows: list[int], engine: Engine) -> tuple[list[int], Rankings]:
         """The rows that an engine answers, with proof or from an approximate index, and their rankings."""
-        if not rows:
-            return [], Rankings.none(len(self._table.branches))
         proposal = engine.propose(batch.vectors[rows], [batch.selections[row] for row in rows])
         rankings = self._ranked(batch, rows, proposal, engine.name)
         proven = []
@@ -130,11 +132,3 @@ class _Batch:
     vectors: Float32
     selections: Sequence[Selection]
     watch: Stopwatch
-
-
-def _in_order(found: Sequence[tuple[Sequence[int], Rankings]]) -> Rankings:
-    """The rankings of all rows, row by row."""
-    parts = [(rows, rankings) for rows, rankings in found if rows]
-    rows = [row for part, _ in parts for row in part]
-    joined = parts[0][1] if len(parts) == 1 else Rankings.joined([rankings for _, rankings in parts])
-    return joined.taken(sorted(range(len(rows)), key=rows.__getitem__))

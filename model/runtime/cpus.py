@@ -37,48 +37,31 @@ def follow_cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> None:
 
 def threads_beside_another() -> int:
     """Threads of a process that computes while this one needs a processor; an operator's number stays."""
-    if _is_given():
+    if os.environ.get(THREADS) != _followed.get(THREADS):
         return torch.get_num_threads()
     return max(1, min(torch.get_num_threads(), usable_cpus() - 1))
 
 
-def _is_given() -> bool:
-    """Whether an operator has set the number of threads."""
-    given = os.environ.get(THREADS)
-    return given is not None and given != _followed.get(THREADS)
-
-
 def usable_cpus(groups: Path = GROUPS, root: Path = ROOT) -> int:
-    """Processors by affinity and by the limit of the control group, rounded up; at least 1."""
-    limit = cpu_limit(groups, root)
+    """Processors by affinity and by the least limit of the control groups, rounded up; at least 1."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus if limit is None else max(1, min(cpus, ceil(limit)))
+    return max(1, min([cpus, *map(ceil, cpu_limits(groups, root))]))
 
 
-def cpu_limit(groups: Path = GROUPS, root: Path = ROOT) -> float | None:
-    """The least limit, in processors, of this process's control groups (version 1 and 2); None without one.
+def cpu_limits(groups: Path = GROUPS, root: Path = ROOT) -> Iterator[float]:
+    """The limits, in processors, of this process's control groups and of the groups above them.
 
-    Groups above count too. A file that cannot be read, as on systems without control groups, is no limit.
+    Version 2 has one tree, version 1 has that of its controller ``cpu``, which may be mounted with others. A
+    container often sees its own group as the root, under a path that only has a meaning outside of it.
     """
-    limits = [limit for folder in _folders(groups, root) for limit in _limits(folder)]
-    return min(limits, default=None)
-
-
-def _folders(groups: Path, root: Path) -> Iterator[Path]:
-    """Folders with the limits of our groups and of the groups above them.
-
-    A container often sees its own group as the root, under a path that only has a meaning outside of it.
-    """
-    with suppress(OSError):
+    with suppress(OSError):  # No control groups, no limit.
         for line in groups.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            top = root / controllers if controllers else root
-            if controllers and not top.is_dir():
-                top = root / "cpu"
             group = Path(path.lstrip("/"))
-            yield from (top / part for part in (group, *group.parents))
+            if not controllers or "cpu" in controllers.split(","):
+                for top in {root / controllers, root / "cpu"} if controllers else {root}:
+                    for part in (group, *group.parents):
+                        yield from _limits(top / part)
 
 
 def _limits(folder: Path) -> Iterator[float]:

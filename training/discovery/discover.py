@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from threading import Event, Lock
 from time import perf_counter
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -57,15 +57,21 @@ def discover(
         show(work.cost(asked_before))
         scorer = Scorer(bundle.model, bundle.candidates, bundle.known)
         _warm_up(scorer, work)
-        with _Meter(work.num_queries, asked_before, num_threads, show, show_progress) as meter:
-            ended = Event()
-            finder = _Finder(scorer, work, lambda: stop() or ended.is_set(), meter, lines)
-            results = in_order(finder.found, work.pieces(output.progress.pieces), num_threads, begin)
-            with closing(results), _setting(ended):
+        meter, ended = _Meter(work.num_queries, asked_before, num_threads, show, show_progress), Event()
+
+        def found_of(asked_Q2: Int64) -> tuple[bytes, int] | None:
+            facts = _found(scorer, work, meter, lambda: stop() or ended.is_set(), asked_Q2)
+            return None if facts is None else (lines.render(facts), len(facts))
+
+        results = in_order(found_of, work.pieces(output.progress.pieces), num_threads, begin)
+        with closing(meter), closing(results):
+            try:
                 for piece, found in results:
                     if found is None:
                         return None
-                    output.add(found.lines, queries=len(piece), facts=found.num_facts)
+                    output.add(found[0], queries=len(piece), facts=found[1])
+            finally:
+                ended.set()
     output.finish(lines.modality_names, lines.gated_modalities)
     asked = output.progress.queries - asked_before
     return {
@@ -122,51 +128,26 @@ def _threads(bundle: Bundle) -> Iterator[tuple[int, Callable[[], object]]]:
         torch.set_num_threads(usable)
 
 
-@contextmanager
-def _setting(ended: Event) -> Iterator[None]:
-    """Sets the event when the block ends, however it does."""
-    try:
-        yield
-    finally:
-        ended.set()
+def _found(
+    scorer: Scorer, work: Work, meter: _Meter, stop: Callable[[], bool], asked_Q2: Int64
+) -> Facts | None:
+    """The facts of a piece that the options want, None where it was stopped; called in several threads.
 
-
-class _Found(NamedTuple):
-    """The lines of a piece."""
-
-    lines: bytes
-    num_facts: int
-
-
-class _Finder:
-    """Asks the queries of a piece and keeps the facts that the options want; in several threads."""
-
-    def __init__(
-        self, scorer: Scorer, work: Work, stop: Callable[[], bool], meter: _Meter, lines: Lines
-    ) -> None:
-        self._scorer, self._work, self._stop, self._meter, self._lines = scorer, work, stop, meter, lines
-
-    def found(self, asked_Q2: Int64) -> _Found | None:
-        """The lines of a piece; None where it was stopped."""
-        facts = self._facts(asked_Q2)
-        return None if facts is None else _Found(self._lines.render(facts), len(facts))
-
-    def _facts(self, asked_Q2: Int64) -> Facts | None:
-        """Query by query, best first; with a limit the best of the piece."""
-        options = self._work.options
-        found: Facts | None = None
-        for asked_B2 in batches(asked_Q2):
-            if self._stop():
-                return None
-            answers = _ask(self._scorer, self._work, asked_B2)
-            self._meter.add(len(answers))
-            more = Facts.of(answers)
-            if options.min_score is not None:
-                more = more.least(options.min_score)
-            found = more if found is None else found + more
-            if options.limit is not None:
-                found = found.best(options.limit)
-        return found
+    Query by query, best first; with a limit the best of the piece.
+    """
+    options, found = work.options, None
+    for asked_B2 in batches(asked_Q2):
+        if stop():
+            return None
+        answers = _ask(scorer, work, asked_B2)
+        meter.add(len(answers))
+        more = Facts.of(answers)
+        if options.min_score is not None:
+            more = more.least(options.min_score)
+        found = more if found is None else found + more
+        if options.limit is not None:
+            found = found.best(options.limit)
+    return found
 
 
 class _Meter:
@@ -180,10 +161,8 @@ class _Meter:
         self._bar = tqdm(total=total, initial=asked, desc="discover", unit="query", disable=not show_progress)
         self._started, self._lock = perf_counter(), Lock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Stop the clock."""
         self.seconds = perf_counter() - self._started
         self._bar.close()
 

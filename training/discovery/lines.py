@@ -6,13 +6,14 @@ Axes: P found facts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import orjson
 
-from momok.model.answer import Answer, Answers
+from momok.model.answer import Answers, Query
 from momok.model.arrays import Float64, Int64
 from momok.model.bundle.bundle import Bundle
 from momok.model.explanation import DECIMALS, Explanation, explanation_out
@@ -25,15 +26,23 @@ COLUMNS = (
 )  # fmt: skip
 
 
+class Asked(NamedTuple):
+    """A query, whether its candidates provably are the best, and its explanation."""
+
+    query: Query
+    exact: bool
+    explanation: Explanation
+
+
 @dataclass(frozen=True, eq=False)
 class Facts:
     """Candidates of answers, as columns.
 
-    ``rows`` int64[P]: the place of a candidate's answer in ``answers``; ``ranks`` int64[P], from 1;
+    ``rows`` int64[P]: the place of a candidate's query in ``asked``; ``ranks`` int64[P], from 1;
     ``entities`` int64[P]; ``scores`` float64[P].
     """
 
-    answers: Sequence[Answer]
+    asked: Sequence[Asked]
     rows: Int64
     ranks: Int64
     entities: Int64
@@ -45,15 +54,16 @@ class Facts:
         rankings = answers.rankings
         row_P = np.repeat(np.arange(len(answers)), rankings.counts)
         rank_P = np.arange(1, len(row_P) + 1) - np.array(rankings.bounds)[row_P]
-        return cls(list(answers), row_P, rank_P, rankings.entities, rankings.scores)
+        triples = zip(answers.queries, rankings.exact, answers.explanations, strict=True)
+        return cls(list(starmap(Asked, triples)), row_P, rank_P, rankings.entities, rankings.scores)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __add__(self, other: Facts) -> Facts:
         return Facts(
-            [*self.answers, *other.answers],
-            np.concatenate([self.rows, other.rows + len(self.answers)]),
+            [*self.asked, *other.asked],
+            np.concatenate([self.rows, other.rows + len(self.asked)]),
             np.concatenate([self.ranks, other.ranks]),
             np.concatenate([self.entities, other.entities]),
             np.concatenate([self.scores, other.scores]),
@@ -68,10 +78,10 @@ class Facts:
         return self._taken(np.argsort(-self.scores, kind="stable")[:number])
 
     def _taken(self, place_P: Int64) -> Facts:
-        """Answers without a fact are dropped, and the lists of the others, which are parts of a batch's."""
+        """Queries without a fact are dropped."""
         rows, row_P = np.unique(self.rows[place_P], return_inverse=True)
-        answers = [_without_list(self.answers[row]) for row in rows.tolist()]
-        return Facts(answers, row_P, self.ranks[place_P], self.entities[place_P], self.scores[place_P])
+        asked = [self.asked[row] for row in rows.tolist()]
+        return Facts(asked, row_P, self.ranks[place_P], self.entities[place_P], self.scores[place_P])
 
 
 class Lines:
@@ -99,10 +109,10 @@ class Lines:
 
     def _rows(self, facts: Facts) -> Iterator[dict[str, Any]]:
         entities, relations = self._entities, self._relations
-        explanations = [self._explanation(answer) for answer in facts.answers]
+        explanations = [self._explanation(asked) for asked in facts.asked]
         columns = (facts.rows.tolist(), facts.ranks.tolist(), facts.entities.tolist(), facts.scores.tolist())
         for place, rank, entity, score in zip(*columns, strict=True):
-            query = facts.answers[place].query
+            query = facts.asked[place].query
             asks_head = query.relation >= self._num_relations
             head, tail = (entity, query.entity) if asks_head else (query.entity, entity)
             relation = query.relation % self._num_relations
@@ -119,21 +129,15 @@ class Lines:
                 **explanations[place],
             }
 
-    def _explanation(self, answer: Answer) -> dict[str, Any]:
-        """The last columns, the same for all candidates of an answer; weights and gates as written JSON."""
-        temperature = answer.relation_temperature
-        explanation = explanation_out(
-            self.modality_names,
-            Explanation(
-                answer.modality_weights,
-                answer.expert_gates,
-                None if temperature is None else round(temperature, DECIMALS),
-            ),
-        )
+    def _explanation(self, asked: Asked) -> dict[str, Any]:
+        """The last columns, the same for all candidates of a query; weights and gates as written JSON."""
+        explanation = explanation_out(self.modality_names, asked.explanation)
+        if explanation["relation_temperature"] is not None:
+            explanation["relation_temperature"] = round(explanation["relation_temperature"], DECIMALS)
         for name in ("modality_weights", "expert_gates"):
             if explanation[name] is not None:
                 explanation[name] = orjson.Fragment(orjson.dumps(explanation[name]))
-        return {"exact": answer.ranking.exact, **explanation}
+        return {"exact": asked.exact, **explanation}
 
 
 def compact(value: Any) -> str:
@@ -145,9 +149,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else compact(value)
-
-
-def _without_list(answer: Answer) -> Answer:
-    none, nothing = np.empty(0, dtype=np.int64), np.empty(0)
-    ranking = replace(answer.ranking, entities=none, scores=nothing, branch_values=nothing)
-    return replace(answer, ranking=ranking)

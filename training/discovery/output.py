@@ -63,17 +63,13 @@ class DiscoveryFile:
             raise DiscoveryError(f"{path}: exists already; choose another name or remove it first")
         if not path.parent.is_dir():
             raise DiscoveryError(f"{path.parent}: no such directory; make it first")
-        self._check_beginning(resume)
-        self._resume = resume
-
-    def _check_beginning(self, resume: bool) -> None:
-        if resume:
-            if not self.record.exists():
-                raise DiscoveryError(f"{self.record}: nothing to resume here; leave --resume out")
-            return
+        if resume and not self.record.exists():
+            raise DiscoveryError(f"{self.record}: nothing to resume here; leave --resume out")
         for left in (self.record, self.partial):
-            if left.exists():
+            if left.exists() and not resume:
                 raise DiscoveryError(f"{left}: of a run that did not end; --resume it, or remove this file")
+
+        self._resume = resume
 
     @contextmanager
     def writing(self, identity: dict[str, Any], header: bytes) -> Iterator[Self]:

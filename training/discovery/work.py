@@ -19,7 +19,6 @@ import momok
 from momok.model.arrays import Int64
 from momok.model.bundle.bundle import Bundle
 from momok.model.errors import describe
-from momok.model.filter_index import FilterIndex
 from momok.training.discovery.output import DiscoveryError
 
 QUERIES_AT_ONCE = 512
@@ -74,14 +73,10 @@ class Work:
     def __init__(self, bundle: Bundle, options: DiscoveryOptions) -> None:
         self.options = options
         self._bundle = bundle
-        self._known: FilterIndex = bundle.known
-        num_relations = bundle.known.num_relations
+        self._known = bundle.known
+        num_relations, resolve = bundle.known.num_relations, bundle.vocabulary.resolve_relation
         named = options.relations
-        self.relations = (
-            tuple(range(num_relations))
-            if named is None
-            else tuple(sorted({bundle.vocabulary.resolve_relation(name) for name in named}))
-        )
+        self.relations = range(num_relations) if named is None else sorted({resolve(name) for name in named})
         shifts = {"tail": (0,), "head": (num_relations,), "both": (0, num_relations)}[options.missing]
         self._asked = [relation + shift for relation in self.relations for shift in shifts]
         starts = range(0, len(self._asked), PREPARED_AT_ONCE)
@@ -105,7 +100,10 @@ class Work:
 
     def cost(self, asked: int) -> str:
         """The cost for people; ``asked`` queries are done."""
-        fewest, most = self._num_candidates()
+        counts = [self._known.num_entities]  # Known answers included.
+        if self.options.candidates == "observed":
+            counts = [len(self._known.observed(relation)) for relation in self._asked] or [0]
+        fewest, most = min(counts), max(counts)
         choice = f"{most}" if fewest == most else f"{fewest} to {most}"
         done = f", {asked} of them asked already" if asked else ""
         shard = "" if self.options.shard == "1/1" else f" (shard {self.options.shard})"
@@ -150,13 +148,6 @@ class Work:
         if self.options.entities == "all":
             return np.arange(self._known.num_entities)
         return self._known.observed((relation + num_relations) % (2 * num_relations))
-
-    def _num_candidates(self) -> tuple[int, int]:
-        """The fewest and the most candidates of a query, known answers included."""
-        if self.options.candidates == "all":
-            return self._known.num_entities, self._known.num_entities
-        counts = [len(self._known.observed(relation)) for relation in self._asked] or [0]
-        return min(counts), max(counts)
 
 
 def batches(piece_Q2: Int64) -> Iterator[Int64]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from momok.model.runtime.cpus import THREADS, cpu_limit, threads_beside_another, usable_cpus
+from momok.model.runtime.cpus import THREADS, cpu_limits, threads_beside_another, usable_cpus
 
 V2 = "0::/"
 V1 = "12:cpuset:/box\n4:cpu,cpuacct:/box\n1:name=systemd:/box"
@@ -44,11 +44,11 @@ def made(folder: Path, groups: str, files: dict[str, str]) -> tuple[Path, Path]:
 def test_limits_of_both_versions(
     groups: str, files: dict[str, str], expected: float | None, tmp_path: Path
 ) -> None:
-    assert cpu_limit(*made(tmp_path, groups, files)) == expected
+    assert min(cpu_limits(*made(tmp_path, groups, files)), default=None) == expected
 
 
 def test_a_system_without_control_groups_has_no_limit(tmp_path: Path) -> None:
-    assert cpu_limit(tmp_path / "none", tmp_path / "none") is None
+    assert list(cpu_limits(tmp_path / "none", tmp_path / "none")) == []
     assert usable_cpus(tmp_path / "none", tmp_path / "none") == len(os.sched_getaffinity(0))
 
 

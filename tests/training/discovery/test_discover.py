@@ -7,6 +7,7 @@ import json
 import resource
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -384,10 +385,13 @@ def test_the_same_relations_are_folded_together_in_every_shard(
 
 def test_kept_facts_do_not_keep_the_lists_of_their_batch() -> None:
     scores = np.linspace(1, 0, 1000)
-    facts = Facts.of(answers_of(Query(0, 0, 1000), scores, np.ones(1, np.float32)))
+    answers = answers_of(Query(0, 0, 1000), scores, np.ones(1, np.float32))
+    lists = [weakref.ref(answers.rankings.entities), weakref.ref(answers.rankings.scores)]
+    facts = Facts.of(answers)
     kept = (facts + facts).best(3)
+    del answers, facts
     assert kept.entities.tolist() == [0, 0, 1]
-    assert [len(left.ranking.scores) + len(left.ranking.entities) for left in kept.answers] == [0, 0]
+    assert [held() for held in lists] == [None, None]
     assert kept.entities.base is None and kept.scores.base is None
 
 
