@@ -83,12 +83,12 @@ def main() -> None:
     if arguments.index:
         held = {name: rows[256:] for name, rows in asked.items()}
         spec = IndexSpec.parse(arguments.index, len(table))
-        indexing = build_index(table, spec, held, show_progress=False)
-        made = Engines(table, fusion, device=device, engine="faiss", index=indexing.index)
+        index, info = build_index(table, spec, held, show_progress=False)
+        made = Engines(table, fusion, device=device, engine="faiss", index=index)
         retrievers["index"] = Retriever(table, fusion, made)
-        result |= indexing.info.model_dump()
+        result |= info.model_dump()
         per_entity = 4 * table.joined_NX.shape[1]
-        result["memory"] = 1 + indexing.info.bytes_per_entity / per_entity
+        result["memory"] = 1 + info.bytes_per_entity / per_entity
     for retriever in retrievers.values():
         retriever.measure({name: rows[:256] for name, rows in asked.items()})
     for size in BATCHES:

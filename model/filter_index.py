@@ -57,27 +57,14 @@ class FilterIndex:
     @classmethod
     def from_facts(cls, facts: Mapping[str, Int64], *, num_entities: int, num_relations: int) -> FilterIndex:
         """Rows of both directions from ``split -> int64[num_facts, 3]`` (head, relation, tail)."""
-        queries, answers, codes = [], [], []
+        parts = []
         for bit, split in enumerate(SPLITS):
-            if split not in facts:
-                continue
-            head, relation, tail = facts[split].T
+            head, relation, tail = facts.get(split, np.empty((0, 3), np.int64)).T
+            code = np.full(len(head), 1 << bit, dtype=np.uint8)
             inverse = relation + num_relations
-            queries += [relation * num_entities + head, inverse * num_entities + tail]
-            answers += [tail, head]
-            codes.append(np.full(2 * len(head), 1 << bit, dtype=np.uint8))
-        return cls._grouped(
-            num_entities,
-            num_relations,
-            np.concatenate([*queries, np.empty(0, np.int64)]),
-            np.concatenate([*answers, np.empty(0, np.int64)]),
-            np.concatenate([*codes, np.empty(0, np.uint8)]),
-        )
-
-    @classmethod
-    def _grouped(
-        cls, num_entities: int, num_relations: int, queries: Int64, answers: Int64, codes: UInt8
-    ) -> FilterIndex:
+            parts.append((relation * num_entities + head, tail, code))
+            parts.append((inverse * num_entities + tail, head, code))
+        queries, answers, codes = map(np.concatenate, zip(*parts, strict=True))
         order = np.lexsort((answers, queries))
         queries, answers, codes = queries[order], answers[order], codes[order]
         first = np.ones(len(order), dtype=bool)

@@ -8,7 +8,7 @@ branches of one shape, X several parts side by side.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -105,17 +105,16 @@ class InferenceExperts:
 class EntityOutputs:
     """Expert outputs of entities, kept for all of them where that takes ``KEPT_BYTES`` at most.
 
-    Else they are computed for each query from the tables, of which there are no copies. ``tables``: the
-    inputs of all entities in each modality; ``reducers``: the maps before the experts, by the modality's
-    place.
+    Else they are computed for each query from the tables, of which there are no copies. Of each modality,
+    ``tables`` are the inputs of all entities, ``reducers`` the maps before the experts.
     """
 
     @torch.no_grad()
     def __init__(
-        self, tables: Sequence[Tensor], reducers: Mapping[int, nn.Module], experts: InferenceExperts
+        self, tables: Sequence[Tensor], reducers: Iterable[nn.Module], experts: InferenceExperts
     ) -> None:
         self._tables, self._experts = tables, experts
-        self._reducers = {place: deepcopy(reducer) for place, reducer in reducers.items()}
+        self._reducers = [deepcopy(reducer) for reducer in reducers]
         self._kept: list[Tensor] | None = None
         if len(tables[0]) * experts.entity_bytes <= KEPT_BYTES:
             self._kept = self._outputs(tables)
@@ -128,10 +127,9 @@ class EntityOutputs:
 
     @torch.no_grad()  # All other inputs are weights without gradients.
     def _outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        reduced = list(inputs)
-        for place, reducer in self._reducers.items():
-            reduced[place] = reducer(inputs[place])
-        return self._experts.outputs(reduced)
+        return self._experts.outputs(
+            [reducer(given) for reducer, given in zip(self._reducers, inputs, strict=True)]
+        )
 
 
 class InferenceFusion:

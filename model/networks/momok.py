@@ -208,12 +208,8 @@ class MoMoKInference(InferenceEncoder):
     def __init__(self, model: MoMoK) -> None:
         self._model = model
         tables = [table.weight.detach() for table in model.inputs]
-        widths = ((shape.input_width, shape.width) for shape in model.config.modalities)
-        reduced = [place for place, (given, width) in enumerate(widths) if given != width]
         self._experts = InferenceExperts(list(model.experts))
-        self._entities = EntityOutputs(
-            tables, {place: model.reducers[place] for place in reduced}, self._experts
-        )
+        self._entities = EntityOutputs(tables, model.reducers, self._experts)
         self._fusion = None if model.entity_fusion is None else InferenceFusion(model.entity_fusion)
         self._temperature_R = (
             None if model.temperature is None else model.temperature.weight.squeeze(1).sigmoid()

@@ -73,7 +73,7 @@ class Int8Kernel(Kernel):
 
     def __init__(self, table: EntityTable, fusion: Fusion) -> None:
         super().__init__(table, fusion)
-        self._stretched = [_Stretched.of(table, columns) for columns in self.columns]
+        self._stretched = [_Stretched(table, columns) for columns in self.columns]
 
     def tiles(self, query_BX: Float32) -> Iterator[tuple[int, list[Tensor]]]:
         queries = [space.rounded(query_BX) for space in self._stretched]
@@ -106,41 +106,32 @@ class _Rounded:
     lost: Float64
 
 
-@dataclass(frozen=True, eq=False)
 class _Stretched:
     """All candidates in some columns, multiplied by ``stretch`` float64[D].
 
     ``codes`` int8[N, D] and ``steps`` float32[N] of the stretched vectors, ``longest`` of these, ``lost`` the
-    most that rounding took off one.
+    most that rounding took off one. Computed in float32, as tables are large: norms err by less than 1 %
+    there, differences by 2^-23 of a vector, and squares vanish of what is below 2^-63.
     """
 
-    columns: slice
-    stretch: Tensor
-    codes: Tensor
-    steps: Tensor
-    longest: float
-    lost: float
-
-    @classmethod
-    def of(cls, table: EntityTable, columns: slice) -> _Stretched:
-        """In float32, as tables are large: norms err by less than 1 % there, differences by 2^-23 of a
-        vector, and squares vanish of what is below 2^-63."""
+    def __init__(self, table: EntityTable, columns: slice) -> None:
         vector_ND = torch.from_numpy(table.joined_NX)[:, columns]
         stretch_D = _stretch(vector_ND)
-        codes_ND, steps_N = torch.empty(vector_ND.shape, dtype=torch.int8), torch.empty(len(vector_ND))
+        self.columns, self.stretch = columns, stretch_D.double()
+        self.codes = torch.empty(vector_ND.shape, dtype=torch.int8)
+        self.steps = torch.empty(len(vector_ND))
         longest, lost = 0.0, 0.0
         for start in range(0, len(vector_ND), ROWS_AT_ONCE):
             tile = slice(start, start + ROWS_AT_ONCE)
             part_CD = vector_ND[tile] * stretch_D
             steps_C1 = vector_norm(part_CD, torch.inf, dim=1, keepdim=True) / STEPS
             codes_CD = _codes(part_CD, steps_C1)
-            codes_ND[tile], steps_N[tile] = codes_CD, steps_C1[:, 0]
+            self.codes[tile], self.steps[tile] = codes_CD, steps_C1[:, 0]
             longest = max(longest, float(vector_norm(part_CD, dim=1).max()))
             lost = max(lost, float(vector_norm(part_CD.addcmul_(codes_CD, steps_C1, value=-1), dim=1).max()))
         vanished = vector_ND.shape[1] * 2.0**-62
-        longest = 1.01 * longest + vanished
-        lost = 1.01 * lost + 2.0**-22 * longest + vanished
-        return cls(columns, stretch_D.double(), codes_ND, steps_N, longest, lost)
+        self.longest = 1.01 * longest + vanished
+        self.lost = 1.01 * lost + 2.0**-22 * self.longest + vanished
 
     def rounded(self, query_BX: Float32) -> _Rounded:
         """Queries, stretched the other way so that products stay the same."""

@@ -18,12 +18,13 @@ from momok.model.bundle.vocabulary import write_vocabulary
 from momok.model.bundle.writer import save_bundle
 from momok.model.filter_index import SPLITS, FilterIndex
 from momok.model.networks.base import Candidates, LinkPredictor, build_model
+from momok.model.retrieval.index import EntityIndex
 from momok.model.retrieval.index_spec import IndexSpec
 from momok.model.scorer import Scorer, table_of
 from momok.training.data.dataset import Dataset
 from momok.training.data.pictures import picture_files
 from momok.training.evaluation.ranking import evaluate
-from momok.training.export.indexing import NUM_QUERIES, Indexing, build_index, check_indexable
+from momok.training.export.indexing import NUM_QUERIES, build_index, check_indexable
 from momok.training.fit.run import Run
 
 NUM_GOLDEN = 8
@@ -57,7 +58,7 @@ def export_run(
         candidates = model.candidates()
     known = dataset.known()
     answers = Scorer(model, candidates, known).answer(_golden_queries(dataset))
-    indexing = _indexing(model, candidates, spec, dataset, show_progress)
+    found, info = _indexing(model, candidates, spec, dataset, show_progress)
     metrics = _evaluate_splits(model.to(device), candidates, dataset, known)
     model.cpu()  # Its candidates are there; both are written below.
     facts = {split: len(dataset.facts[split]) for split in SPLITS}
@@ -69,7 +70,7 @@ def export_run(
         decision=model.decision,
         counts={"entities": dataset.num_entities, "relations": dataset.num_relations} | facts,
         fingerprint=dataset.fingerprint,
-        index=indexing.info,
+        index=info,
         metrics=metrics,
         golden=[_golden(answer) for answer in answers],
         provenance=run.provenance | {"recipe": run.recipe.model_dump(mode="json"), "best": best},
@@ -83,7 +84,7 @@ def export_run(
         write_names=partial(_write_names, dataset=dataset),
         manifest=manifest,
         check=partial(_check_scores, trained=trained),
-        index=indexing.index,
+        index=found,
         pictures=dict(picture_files(dataset.pictures, dataset.picture_folder, "entities.tsv")),
     )
 
@@ -153,10 +154,10 @@ def _golden_queries(dataset: Dataset) -> list[Query]:
 @torch.inference_mode()
 def _indexing(
     model: LinkPredictor, candidates: Candidates, spec: IndexSpec, dataset: Dataset, show_progress: bool
-) -> Indexing:
+) -> tuple[EntityIndex | None, IndexInfo]:
     """The index of the candidates, tuned on queries that training has not seen; none where it is exact."""
     if spec.exact:
-        return Indexing(None, IndexInfo())
+        return None, IndexInfo()
     encoding = model.encode(*(torch.from_numpy(ids) for ids in _held_out(dataset)))
     asked = {name: rows.numpy() for name, rows in encoding.query.items()}
     try:

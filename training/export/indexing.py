@@ -6,7 +6,6 @@ A score that is one inner product of the branches side by side can be indexed; e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -34,14 +33,6 @@ queries is 0.99."""
 Vectors = Mapping[str, Float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Indexing:
-    """The index of a bundle, None where an exact one is built at opening, and its part of the manifest."""
-
-    index: EntityIndex | None
-    info: IndexInfo
-
-
 def check_indexable(spec: IndexSpec, decision: Decision) -> None:
     """Raises ``ValueError`` for an approximate index of scores that are no inner product."""
     if not spec.exact and decision != "sum":
@@ -51,7 +42,9 @@ def check_indexable(spec: IndexSpec, decision: Decision) -> None:
         )
 
 
-def build_index(table: EntityTable, spec: IndexSpec, queries: Vectors, *, show_progress: bool) -> Indexing:
+def build_index(
+    table: EntityTable, spec: IndexSpec, queries: Vectors, *, show_progress: bool
+) -> tuple[EntityIndex, IndexInfo]:
     """Build an approximate index for scores that add up, and choose the effort that ``spec`` leaves open.
 
     ``queries``: branch -> float32[num_queries, D], of queries that training has not seen. Raises
@@ -72,7 +65,7 @@ def build_index(table: EntityTable, spec: IndexSpec, queries: Vectors, *, show_p
         build_s=build_s,
         bytes_per_entity=index.size_bytes / len(table),
     )
-    return Indexing(index, info)
+    return index, info
 
 
 class _Trial:

@@ -145,7 +145,8 @@ class Trainer:
                 progress.seconds += perf_counter() - started
                 bar.update()
                 loss = progress.loss_sums["loss"] / progress.batch
-                bar.set_postfix(loss=f"{loss:.4f}", best=self._best_text())
+                best = f"{progress.best_mrr:.4f}@{progress.best_epoch}" if progress.best_mrr >= 0 else "-"
+                bar.set_postfix(loss=f"{loss:.4f}", best=best)
                 if progress.batch < total and stop():
                     return False
         progress.batch = 0
@@ -219,19 +220,11 @@ class Trainer:
     def _end_reason(self) -> str | None:
         if self.progress.epoch >= self.schedule.max_epochs:
             return "max_epochs"
-        if self._out_of_time():
+        if self.schedule.max_minutes and self.progress.seconds >= 60 * self.schedule.max_minutes:
             return "max_minutes"
         if self.progress.stale_validations >= self.schedule.patience:
             return "patience"
         return None
-
-    def _out_of_time(self) -> bool:
-        limit = self.schedule.max_minutes
-        return limit is not None and self.progress.seconds >= 60 * limit
-
-    def _best_text(self) -> str:
-        best = self.progress.best_mrr
-        return f"{best:.4f}@{self.progress.best_epoch}" if best >= 0 else "-"
 
     def _log(self, event: str, **values: Any) -> None:
         line = {

@@ -16,8 +16,9 @@ from momok.model.networks.adamf import AdaMF
 from momok.model.networks.base import LinkPredictor
 from momok.model.networks.layers import Modules
 from momok.model.rotation import paired_distance, rotate
-from momok.training.objectives.base import ObjectiveConfig
-from momok.training.objectives.losses import self_adversarial
+from momok.training.objectives.base import Loss, ObjectiveConfig
+from momok.training.objectives.batches import Batch
+from momok.training.objectives.losses import negative_sampling
 from momok.training.objectives.negatives import Corrupted
 from momok.training.objectives.self_adversarial import SelfAdversarial, SelfAdversarialConfig
 
@@ -85,6 +86,19 @@ class Adversarial(SelfAdversarial):
         )
         self._last: tuple[Corrupted, Tensor] | None = None
 
+    def loss(self, model: LinkPredictor, batch: Batch) -> Loss:
+        assert isinstance(model, AdaMF)
+        if not self.generators:
+            return super().loss(model, batch)
+        asked = self.corrupt(batch)
+        with torch.autocast(batch.entity.device.type, enabled=False):  # As of ``SelfAdversarial``.
+            negatives, positive_B = self.against_negatives(model, asked)
+            fakes = self.fake_scores(model, asked, self.noise(asked), of_model=True)
+            adversarial = self._of_fakes(fakes, positive_B, generated_wins=False)
+            total = negatives + self.config.adversarial_weight * adversarial
+        self._last = asked, positive_B.detach()
+        return Loss(total, {"negatives": negatives, "adversarial": adversarial})
+
     def after_step(self, model: LinkPredictor) -> dict[str, float]:
         if self._optimizer is None or self._last is None:
             return {}
@@ -131,19 +145,9 @@ class Adversarial(SelfAdversarial):
         facts = (fake_head_BX, tail_BX), (head_BX, fake_tail_BX), (fake_head_BX, fake_tail_BX)
         return [model.config.margin - paired_distance(rotate(h, phase_BD), t) for h, t in facts]
 
-    def _losses(self, model: LinkPredictor, asked: Corrupted) -> tuple[dict[str, Tensor], Tensor]:
-        assert isinstance(model, AdaMF)
-        negatives, positive_B = self.against_negatives(model, asked)
-        if not self.generators:
-            return {"negatives": negatives}, negatives
-        fakes = self.fake_scores(model, asked, self.noise(asked), of_model=True)
-        adversarial = self._of_fakes(fakes, positive_B, generated_wins=False)
-        self._last = asked, positive_B.detach()
-        total = negatives + self.config.adversarial_weight * adversarial
-        return {"negatives": negatives, "adversarial": adversarial}, total
-
     def _of_fakes(self, fakes: Sequence[Tensor], positive_B: Tensor, *, generated_wins: bool) -> Tensor:
         """Each kind of fake against the true facts, one negative a positive, summed."""
         pairs = [(fake_B, positive_B) if generated_wins else (positive_B, fake_B) for fake_B in fakes]
-        losses = [self_adversarial(above_B, below_B[:, None], self.config.beta) for above_B, below_B in pairs]
+        whole_B1 = torch.ones_like(positive_B[:, None])
+        losses = [negative_sampling(above_B, below_B[:, None], whole_B1) for above_B, below_B in pairs]
         return torch.stack(losses).sum()

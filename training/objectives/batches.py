@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,49 +24,49 @@ class Batch:
     answer: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.entity.to(device), self.relation.to(device), self.row.to(device), self.answer.to(device)
-        )
+        parts = (self.entity, self.relation, self.row, self.answer)
+        return Batch(*(part.to(device) for part in parts))
 
 
-class Batches(Protocol):
-    """The train split in an order that follows from seed and epoch alone."""
+class Batches(ABC):
+    """The train split in ``num_batches`` batches of ``count`` items, in a new order each epoch."""
 
-    num_batches: int
+    def __init__(self, count: int, num_batches: int) -> None:
+        self._count, self.num_batches = count, num_batches
 
     def epoch(self, seed: int, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """Batches ``start, start + 1, …`` of one epoch."""
+        """Batches ``start, start + 1, …`` of one epoch; the order follows from seed and epoch alone.
+
+        Sizes differ by one at the most.
+        """
+        order = np.random.default_rng([seed, epoch]).permutation(self._count)
+        return map(self._batch, np.array_split(order, self.num_batches)[start:])
+
+    @abstractmethod
+    def _batch(self, chosen_B: Int64) -> Batch: ...
 
 
-class QueryBatches:
-    """The distinct queries of the train split, both directions, in a new order each epoch.
+class QueryBatches(Batches):
+    """The distinct queries of the train split, both directions; no batch of a single row is left over.
 
     Raises ``ValueError`` for fewer than two queries: batch normalisation needs company.
     """
 
     def __init__(self, known: FilterIndex, batch_size: int) -> None:
-        if len(known.queries) < 2:
-            raise ValueError(f"training needs at least 2 queries, the train split has {len(known.queries)}")
+        count = len(known.queries)
+        if count < 2:
+            raise ValueError(f"training needs at least 2 queries, the train split has {count}")
+        super().__init__(count, max(min(-(-count // batch_size), count // 2), 1))
         self._known = known
-        self._relation, self._entity = np.divmod(known.queries, known.num_entities)
-        self.num_batches = max(min(-(-len(known.queries) // batch_size), len(known.queries) // 2), 1)
-
-    def epoch(self, seed: int, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """Batches ``start, start + 1, …`` of one epoch; the order follows from seed and epoch alone.
-
-        Sizes differ by one at the most, so that no batch of a single row is left over.
-        """
-        for chosen_B in _shuffled(len(self._entity), self.num_batches, seed, epoch)[start:]:
-            yield self._batch(chosen_B)
 
     def _batch(self, chosen_B: Int64) -> Batch:
-        entity_B, relation_B = self._entity[chosen_B], self._relation[chosen_B]
+        relation_B, entity_B = np.divmod(self._known.queries[chosen_B], self._known.num_entities)
         row_P, answer_P = self._known.rows(entity_B, relation_B)
         return Batch(*map(torch.from_numpy, (entity_B, relation_B, row_P, answer_P)))
 
 
-class FactBatches:
-    """The distinct facts of the train split, each a tail query with one answer, in a new order each epoch.
+class FactBatches(Batches):
+    """The distinct facts of the train split, each a tail query with one answer.
 
     ``NegativeSampler`` turns some of them into head queries. Raises ``ValueError`` where there is no fact.
     """
@@ -75,13 +75,8 @@ class FactBatches:
         self._facts = known.facts("train")
         if not len(self._facts):
             raise ValueError("training needs facts, the train split has none")
-        self.num_batches = -(-len(self._facts) // batch_size)
+        super().__init__(len(self._facts), -(-len(self._facts) // batch_size))
 
-    def epoch(self, seed: int, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        for chosen_B in _shuffled(len(self._facts), self.num_batches, seed, epoch)[start:]:
-            head_B, relation_B, tail_B = map(torch.from_numpy, self._facts[chosen_B].T.copy())
-            yield Batch(head_B, relation_B, torch.arange(len(chosen_B)), tail_B)
-
-
-def _shuffled(count: int, num_batches: int, seed: int, epoch: int) -> list[Int64]:
-    return np.array_split(np.random.default_rng([seed, epoch]).permutation(count), num_batches)
+    def _batch(self, chosen_B: Int64) -> Batch:
+        head_B, relation_B, tail_B = map(torch.from_numpy, self._facts[chosen_B].T.copy())
+        return Batch(head_B, relation_B, torch.arange(len(chosen_B)), tail_B)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -15,6 +16,7 @@ from momok.model.networks.mocme import MoCME
 from momok.training.objectives.base import Loss, ObjectiveConfig
 from momok.training.objectives.batches import Batch
 from momok.training.objectives.complementarity import Complementarity
+from momok.training.objectives.losses import self_adversarial_weights
 from momok.training.objectives.self_adversarial import SelfAdversarial, SelfAdversarialConfig
 
 ESTIMATED_AT_ONCE = 16_384
@@ -92,14 +94,12 @@ class Egns(SelfAdversarial):
         total, positive_B = self.against_negatives(model, self.corrupt(batch))
         return Loss(total, {"positive": -F.logsigmoid(positive_B.detach()).mean()})
 
-    def weights(self, negative_Bn: Tensor) -> Tensor | None:
+    def weights(self, negative_Bn: Tensor) -> Tensor:
         """As configured."""
         if self.config.weighting == "egns":
             return egns_weights(negative_Bn, self.config)
-        if self.config.weighting == "uniform":
-            counted_Bn = (negative_Bn.detach() != -torch.inf).to(negative_Bn.dtype)
-            return counted_Bn / counted_Bn.sum(dim=1, keepdim=True).clamp_min(1)
-        return None
+        beta = 0.0 if self.config.weighting == "uniform" else self.config.beta
+        return self_adversarial_weights(negative_Bn, beta)
 
     def after_step(self, model: LinkPredictor) -> dict[str, float]:
         self.num_steps += 1
@@ -125,9 +125,7 @@ class Egns(SelfAdversarial):
             present_nK = torch.ones(views_nKX.shape[:2], dtype=torch.bool, device=entity_n.device)
             return list(views_nKX.unbind(dim=1)), present_nK
 
-        estimate = Complementarity(*views(_spread(having)), self.config.components)
-        for entity_n in torch.split(having, ESTIMATED_AT_ONCE):
-            model.view_complementarity[entity_n, place] = estimate(*views(entity_n))
+        self._estimate(having, views, model.view_complementarity[:, place])
 
     def _refresh_modalities(self, model: MoCME) -> None:
         entity_N = torch.arange(len(model.present), device=model.present.device)
@@ -139,12 +137,13 @@ class Egns(SelfAdversarial):
             ]
             return fused, model.present[entity_n]
 
-        estimate = Complementarity(*modalities(_spread(entity_N)), self.config.components)
+        self._estimate(entity_N, modalities, model.modality_complementarity)
+
+    def _estimate(
+        self, entity_N: Tensor, views: Callable[[Tensor], tuple[list[Tensor], Tensor]], kept_NV: Tensor
+    ) -> None:
+        """Estimated on some of the entities, evenly spread, and kept for all in ``kept_NV`` float[N, V]."""
+        step = max(-(-len(entity_N) // ESTIMATED_AT_ONCE), 1)
+        estimate = Complementarity(*views(entity_N[::step]), self.config.components)
         for entity_n in torch.split(entity_N, ESTIMATED_AT_ONCE):
-            model.modality_complementarity[entity_n] = estimate(*modalities(entity_n))
-
-
-def _spread(entity_n: Tensor) -> Tensor:
-    """Some of the entities, evenly spread."""
-    step = -(-len(entity_n) // ESTIMATED_AT_ONCE)
-    return entity_n[:: max(step, 1)]
+            kept_NV[entity_n] = estimate(*views(entity_n))

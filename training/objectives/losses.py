@@ -62,16 +62,12 @@ def self_adversarial_weights(negative_Bn: Tensor, beta: float) -> Tensor:
     return weights_Bn.masked_fill(none_Bn, 0.0)
 
 
-def self_adversarial(
-    positive_B: Tensor, negative_Bn: Tensor, beta: float, *, weights_Bn: Tensor | None = None
-) -> Tensor:
+def negative_sampling(positive_B: Tensor, negative_Bn: Tensor, weights_Bn: Tensor) -> Tensor:
     """``-½ [mean log σ(s⁺) + mean Σ_i w_i log σ(-s⁻_i)]``, a scalar (RotatE, arXiv 1902.10197, equation 5).
 
-    ``positive_B`` and ``negative_Bn`` are scores; a negative of -inf is none. The weights are those of
-    ``self_adversarial_weights`` unless others, without a gradient, are given.
+    ``positive_B`` and ``negative_Bn`` are scores; a negative of -inf is none. Weights without a gradient, as
+    ``self_adversarial_weights``.
     """
-    if weights_Bn is None:
-        weights_Bn = self_adversarial_weights(negative_Bn, beta)
     of_negatives_B = (weights_Bn * F.logsigmoid(-negative_Bn)).sum(dim=1)
     return -(F.logsigmoid(positive_B).mean() + of_negatives_B.mean()) / 2
 

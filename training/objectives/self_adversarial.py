@@ -13,7 +13,7 @@ from momok.model.networks.base import LinkPredictor
 from momok.model.scores import FUSIONS
 from momok.training.objectives.base import Loss, Objective, ObjectiveConfig
 from momok.training.objectives.batches import Batch, Batches, FactBatches
-from momok.training.objectives.losses import self_adversarial
+from momok.training.objectives.losses import negative_sampling, self_adversarial_weights
 from momok.training.objectives.negatives import Corrupted, NegativeSampler
 
 
@@ -47,12 +47,12 @@ class SelfAdversarial(Objective):
 
     def loss(self, model: LinkPredictor, batch: Batch) -> Loss:
         with torch.autocast(batch.entity.device.type, enabled=False):  # Distances are small differences.
-            losses, total = self._losses(model, self.corrupt(batch))
-        return Loss(total, losses)
+            negatives, _ = self.against_negatives(model, self.corrupt(batch))
+        return Loss(negatives, {"negatives": negatives})
 
-    def weights(self, negative_Bn: Tensor) -> Tensor | None:
-        """Weights of negatives by their scores, float[B, n], detached; None: as in RotatE, by ``beta``."""
-        return None
+    def weights(self, negative_Bn: Tensor) -> Tensor:
+        """Weights of negatives by their scores, float[B, n], detached."""
+        return self_adversarial_weights(negative_Bn, self.config.beta)
 
     def corrupt(self, batch: Batch) -> Corrupted:
         """The facts of a batch with one end replaced."""
@@ -73,11 +73,5 @@ class SelfAdversarial(Objective):
                 for branch in model.branches
             )
             negative_Bn = negative_Bn.masked_fill(asked.is_true, -torch.inf)
-            weights_Bn = self.weights(negative_Bn)
-            loss = self_adversarial(positive_B, negative_Bn, self.config.beta, weights_Bn=weights_Bn)
+            loss = negative_sampling(positive_B, negative_Bn, self.weights(negative_Bn))
         return loss, positive_B
-
-    def _losses(self, model: LinkPredictor, asked: Corrupted) -> tuple[dict[str, Tensor], Tensor]:
-        """The parts of the loss, and their weighted sum."""
-        negatives, _ = self.against_negatives(model, asked)
-        return {"negatives": negatives}, negatives

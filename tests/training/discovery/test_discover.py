@@ -386,7 +386,7 @@ def test_the_same_relations_are_folded_together_in_every_shard(
 def test_kept_facts_do_not_keep_the_lists_of_their_batch() -> None:
     scores = np.linspace(1, 0, 1000)
     answers = answers_of(Query(0, 0, 1000), scores, np.ones(1, np.float32))
-    lists = [weakref.ref(answers.rankings.entities), weakref.ref(answers.rankings.scores)]
+    lists = [weakref.ref(rows) for rows in (answers.rankings.entities, answers.rankings.scores)]
     facts = Facts.of(answers)
     kept = (facts + facts).best(3)
     del answers, facts

@@ -13,14 +13,16 @@ import pytest
 import torch
 
 from momok.model.bundle.bundle import Bundle, BundleError
+from momok.model.bundle.manifest import IndexInfo
 from momok.model.networks.base import LinkPredictor
+from momok.model.retrieval.index import EntityIndex
 from momok.model.retrieval.index_spec import IndexSpec
 from momok.model.scorer import table_of
 from momok.model.scores import Decision
 from momok.service.answerer import Answerer
 from momok.service.schemas import PredictRequest
 from momok.training.export.export import export_run
-from momok.training.export.indexing import Indexing, build_index, check_indexable
+from momok.training.export.indexing import build_index, check_indexable
 from momok.training.fit.run import Run
 from tests.model.conftest import _make_model
 from tests.training.builders import CPU, make_recipe, start
@@ -38,7 +40,9 @@ def asked(number: int = 60) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.inference_mode()
-def indexing_of(model: LinkPredictor, spec: IndexSpec, queries: tuple[np.ndarray, np.ndarray]) -> Indexing:
+def indexing_of(
+    model: LinkPredictor, spec: IndexSpec, queries: tuple[np.ndarray, np.ndarray]
+) -> tuple[EntityIndex, IndexInfo]:
     encoding = model.encode(*(torch.from_numpy(ids) for ids in queries))
     vectors = {name: rows.numpy() for name, rows in encoding.query.items()}
     return build_index(table_of(model, model.candidates()), spec, vectors, show_progress=False)
@@ -54,24 +58,21 @@ def recall_of(model: LinkPredictor, found: list[list[int]], queries: tuple[np.nd
 
 
 def test_effort_is_doubled_until_recall_is_good() -> None:
-    indexing = indexing_of(model_of_sum(), IndexSpec(kind="ivf", lists=16), asked())
-    info = indexing.info
+    index, info = indexing_of(model_of_sum(), IndexSpec(kind="ivf", lists=16), asked())
     assert info.spaces == ["concat"]
     assert info.spec.probes > 1
     assert set(info.recall) == {"1", "10", "100"}
     assert info.num_queries == 30
     assert info.recall["10"] > 0.9
     assert info.build_s > 0
-    assert indexing.index is not None and info.spec.probes == indexing.index.spec.probes
+    assert info.spec.probes == index.spec.probes
 
 
 def test_effort_that_was_asked_for_stays_and_its_recall_is_told_as_it_is() -> None:
     model = model_of_sum()
     spec = IndexSpec(kind="ivf", lists=64, probes=1)
-    indexing = indexing_of(model, spec, asked(400))
-    assert indexing.info.spec.probes == 1
-    index = indexing.index
-    assert index is not None
+    index, info = indexing_of(model, spec, asked(400))
+    assert info.spec.probes == 1
     entity_Q, relation_Q = (ids[1::2] for ids in asked(400))
     with torch.inference_mode():
         query = model.encode(torch.from_numpy(entity_Q), torch.from_numpy(relation_Q)).query
@@ -80,7 +81,7 @@ def test_effort_that_was_asked_for_stays_and_its_recall_is_told_as_it_is() -> No
     rows = np.array([row for row, _ in full])
     plain = recall_of(model, [ids for _, ids in full], (entity_Q[rows], relation_Q[rows]))
     # Rescoring 128 finds a little more than the index's own ten; queries that find too few are scanned.
-    assert plain - 0.02 <= indexing.info.recall["10"] < 0.98
+    assert plain - 0.02 <= info.recall["10"] < 0.98
 
 
 @pytest.mark.parametrize("decision", ["mean_sigmoid", "single"])

@@ -21,7 +21,7 @@ from momok.training.fit.checkpoint import Checkpoint
 from momok.training.fit.recipe import Recipe, RecipeError
 from momok.training.fit.start import resume_training
 from momok.training.importers.released import renamed
-from momok.training.objectives.losses import self_adversarial
+from momok.training.objectives.losses import negative_sampling, self_adversarial_weights
 from momok.training.objectives.negatives import Corrupted
 from tests.model.networks.test_parity import theirs
 from tests.training.builders import CPU, Learner, after, events, make_dataset, start, write_dataset
@@ -210,7 +210,9 @@ def test_true_facts_among_the_negatives_count_for_nothing() -> None:
     for row in range(20):
         drawn = asked.negative[0][~asked.is_true[row]]
         own = scores_BN[row, asked.answer[row]]
-        total += self_adversarial(own[None], scores_BN[row, drawn][None], objective.config.beta).item() / 20
+        others = scores_BN[row, drawn][None]
+        weights = self_adversarial_weights(others, objective.config.beta)
+        total += negative_sampling(own[None], others, weights).item() / 20
         assert positive_B[row].item() == pytest.approx(own.item(), abs=1e-5)
     assert found.item() == pytest.approx(total, rel=1e-5)
 

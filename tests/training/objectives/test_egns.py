@@ -25,6 +25,7 @@ from momok.training.fit.start import resume_training
 from momok.training.fit.trainer import Trainer
 from momok.training.objectives.egns import Egns, EgnsConfig, egns_weights
 from momok.training.objectives.kinds import parse_objective
+from momok.training.objectives.losses import self_adversarial_weights
 from tests.conftest import REPOSITORY
 from tests.training.builders import CPU, after, events, make_recipe, start
 
@@ -120,9 +121,11 @@ def test_weights_of_negatives_are_as_configured(tmp_path: Path) -> None:
         folder = tmp_path / weighting
         folder.mkdir()
         found[weighting] = parts(trainer_of(folder, {"objective.weighting": weighting}))[1].weights(scores)
-    assert found["self_adversarial"] is None
-    assert found["uniform"] is not None and found["uniform"].tolist() == [[0.5, 0.5, 0.0]]
-    assert torch.equal(found["egns"], egns_weights(scores, EgnsConfig(kind="egns")))  # type: ignore[arg-type]
+    assert torch.equal(
+        found["self_adversarial"], self_adversarial_weights(scores, EgnsConfig(kind="egns").beta)
+    )
+    assert found["uniform"].tolist() == [[0.5, 0.5, 0.0]]
+    assert torch.equal(found["egns"], egns_weights(scores, EgnsConfig(kind="egns")))
 
 
 def test_all_weigh_the_same_until_the_first_estimate(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from momok.model.filter_index import FilterIndex
 from momok.model.networks.base import LinkPredictor, ModalityShape, build_model, parse_config
 from momok.training.fit.recipe import RecipeError
 from momok.training.objectives.kinds import OBJECTIVES, parse_objective
-from momok.training.objectives.losses import self_adversarial
+from momok.training.objectives.losses import negative_sampling, self_adversarial_weights
 from tests.training.builders import Learner, make_recipe, start
 
 NUM_ENTITIES, NUM_RELATIONS, NUM_FACTS = 700, 3, 2000
@@ -136,7 +136,9 @@ def test_negatives_are_told_apart_by_the_fused_score(decision: str) -> None:
         drawn = asked.negative[group][~asked.is_true[row]]
         own = scores_BN[row, asked.answer[row]]
         assert positive_B[row].item() == pytest.approx(own.item(), abs=1e-4)
-        total += self_adversarial(own[None], scores_BN[row, drawn][None], learner.config.beta).item()
+        others = scores_BN[row, drawn][None]
+        weights = self_adversarial_weights(others, learner.config.beta)
+        total += negative_sampling(own[None], others, weights).item()
     assert found.item() == pytest.approx(total / len(asked.entity), rel=1e-4)
 
 

@@ -13,7 +13,12 @@ from momok.model.filter_index import FilterIndex
 from momok.model.networks.momok import MoMoKConfig
 from momok.training.importers.released import renamed
 from momok.training.objectives.batches import Batch
-from momok.training.objectives.losses import LOSSES, cross_entropy, self_adversarial, self_adversarial_weights
+from momok.training.objectives.losses import (
+    LOSSES,
+    cross_entropy,
+    negative_sampling,
+    self_adversarial_weights,
+)
 from tests.model.networks.test_parity import theirs
 from tests.training.builders import Learner
 
@@ -186,17 +191,18 @@ def test_self_adversarial_loss_is_its_formula() -> None:
         total += sum(
             w / sum(raised) * math.log(1 / (1 + math.exp(s))) for w, s in zip(raised, others, strict=True)
         )
-    assert self_adversarial(positive, negative, 2.0).item() == pytest.approx(-total / 4 / 2, rel=1e-6)
+    weights = self_adversarial_weights(negative, 2.0)
+    assert negative_sampling(positive, negative, weights).item() == pytest.approx(-total / 4 / 2, rel=1e-6)
 
 
 def test_weights_of_negatives_have_no_gradient_and_can_be_given() -> None:
     positive, negative = torch.zeros(2), torch.tensor([[1.0, -2.0], [0.5, 0.25]], requires_grad=True)
     weights = self_adversarial_weights(negative, 0.5)
     assert not weights.requires_grad
-    (gradient,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5), negative)
+    (gradient,) = torch.autograd.grad(negative_sampling(positive, negative, weights), negative)
     torch.testing.assert_close(gradient, weights * negative.detach().sigmoid() / 4)
     given = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    (gradient,) = torch.autograd.grad(self_adversarial(positive, negative, 0.5, weights_Bn=given), negative)
+    (gradient,) = torch.autograd.grad(negative_sampling(positive, negative, given), negative)
     torch.testing.assert_close(gradient, given * negative.detach().sigmoid() / 4)
 
 
@@ -204,16 +210,18 @@ def test_weights_of_negatives_have_no_gradient_and_can_be_given() -> None:
 def test_without_beta_all_negatives_weigh_the_same(beta: float) -> None:
     negative = torch.tensor([[1.0, 30.0, 5.0], [2.0, 2.0, 2.0]])
     negative[0, 2] = negative[1] = -torch.inf  # True facts are no negatives.
-    assert self_adversarial_weights(negative, beta).tolist() == [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
-    assert self_adversarial(torch.zeros(2), negative, beta).isfinite()
+    weights = self_adversarial_weights(negative, beta)
+    assert weights.tolist() == [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    assert negative_sampling(torch.zeros(2), negative, weights).isfinite()
 
 
 def test_negatives_that_are_none_weigh_nothing() -> None:
     negative = torch.tensor([[1.0, 3.0], [2.0, 2.0]], requires_grad=True)
     is_true = torch.tensor([[False, True], [True, True]])
     masked = negative.masked_fill(is_true, -torch.inf)
-    assert self_adversarial_weights(masked, 2.0).tolist() == [[1, 0], [0, 0]]
-    loss = self_adversarial(torch.zeros(2), masked, 2.0)
+    weights = self_adversarial_weights(masked, 2.0)
+    assert weights.tolist() == [[1, 0], [0, 0]]
+    loss = negative_sampling(torch.zeros(2), masked, weights)
     expected = (2 * math.log(2) + math.log(1 + math.e)) / 4
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     (gradient,) = torch.autograd.grad(loss, negative)
