@@ -86,9 +86,8 @@ def run_discover(arguments: Namespace) -> int:
     from momok.training.discovery.work import DiscoveryOptions
     from momok.training.memory import keep_freed_memory
 
-    options = DiscoveryOptions.of(
-        **{name: getattr(arguments, name) for name in DiscoveryOptions.model_fields}
-    )
+    fields = {name: getattr(arguments, name) for name in DiscoveryOptions.model_fields}
+    options = checked(DiscoveryOptions, fields)
     output = DiscoveryFile(arguments.out, resume=arguments.resume)
     keep_freed_memory()
     bundle = Bundle.open(arguments.bundle, choose_device(arguments.device))

@@ -15,7 +15,7 @@
     ├── TrialError             training.experiments.trials   trials that cannot run where they should
     ├── RobustnessError        training.experiments.robustness  scenarios, rates or models not comparable
     ├── PlotError              training.experiments.plot     a plot that cannot be drawn
-    ├── DiscoveryError         training.discovery.output     options or an output that cannot be used
+    ├── DiscoveryError         training.discovery.output     an output that cannot be used
     └── ServiceError           service.errors                a refused request; its own tree, by HTTP status
 
 Any other exception that reaches the top is a bug and shows its traceback.

@@ -156,25 +156,18 @@ class Scorer:
 
     def _selections(self, queries: Sequence[Query], asked_B2: Int64) -> list[Selection]:
         """``asked_B2``: the entities and relations of the queries. Shared candidates are sorted once."""
-        offered: dict[object, Int64] = {}
+        offered: dict[object, Int64] = {}  # int64, sorted, distinct.
+        selections = []
         known = self._known.of_each(asked_B2[:, 0], asked_B2[:, 1])
-        return [
-            Selection(query.k, answers if query.exclude_known else answers[:0], self._offered(query, offered))
-            for query, answers in zip(queries, known, strict=True)
-        ]
-
-    def _offered(self, query: Query, offered: dict[object, Int64]) -> Int64 | None:
-        """The candidates of a query, int64, sorted, distinct; kept in ``offered`` for queries that share
-        them."""
-        given = query.candidates
-        if given is None:
-            return None
-        shared = ("observed", query.relation) if isinstance(given, str) else ("given", id(given))
-        if shared not in offered:
-            offered[shared] = (
-                self._known.observed(query.relation) if isinstance(given, str) else np.unique(given)
-            )
-        return offered[shared]
+        for query, answers in zip(queries, known, strict=True):
+            given = query.candidates
+            shared = query.relation if isinstance(given, str) else ("given", id(given))
+            if given is not None and shared not in offered:
+                observed = isinstance(given, str)
+                offered[shared] = self._known.observed(query.relation) if observed else np.unique(given)
+            excluded = answers if query.exclude_known else answers[:0]
+            selections.append(Selection(query.k, excluded, offered.get(shared)))
+        return selections
 
     def _explanations(self, encoding: Encoding, entity_B: Int64) -> Explanations:
         names, present_BM = self._model.modality_names, self._present_NM[entity_B]

@@ -71,7 +71,7 @@ class Names:
     def resolve(self, name: str) -> int:
         """The id that ``name`` means: a key first, else a label that only one carries.
 
-        Raises ``UnknownName`` (without suggestions: see ``nearest``) or ``AmbiguousName``.
+        Raises ``UnknownName`` (without suggestions: see ``closest``) or ``AmbiguousName``.
         """
         found = self.id_of(name)
         if found is not None:
@@ -82,10 +82,6 @@ class Names:
         if not ids:
             raise UnknownName(self.kind, name)
         return ids[0]
-
-    def nearest(self, name: str, limit: int = 3) -> list[str]:
-        """Labels that look like ``name``, best first."""
-        return closest(name, self.labels, limit)
 
     def ambiguous_labels(self) -> int:
         """How many labels are carried by more than one key."""

@@ -116,7 +116,8 @@ class Vocabulary:
         try:
             return self.relations.resolve(name)
         except UnknownName:
-            raise UnknownName("relation", name, self.relations.nearest(name) if suggest else ()) from None
+            nearest = closest(name, self.relations.labels, 3) if suggest else ()
+            raise UnknownName("relation", name, nearest) from None
 
     def _similar(self, name: str, limit: int = 3) -> list[str]:
         """Labels like a misspelt one: those that share most trigrams with it, then by edit similarity."""

@@ -56,80 +56,54 @@ class InferenceExperts:
     """Expert banks of all modalities: views and the logits of the gates in one map for each.
 
     The outputs of the experts depend on the entity alone: for all modalities of one width they are
-    float32[G, B, K D + K], the views and then the logits.
+    float32[G, B, K D + K], the views and then the logits. They are kept for all entities where that takes
+    ``KEPT_BYTES`` at most, else computed for each query from the tables, of which there are no copies. Of
+    each modality, ``tables`` are the inputs of all entities, ``reducers`` the maps before the experts.
     """
 
     @torch.no_grad()
-    def __init__(self, banks: Sequence[ExpertBank]) -> None:
-        self.num_experts = banks[0].gate.shape[1]
+    def __init__(
+        self, tables: Sequence[Tensor], reducers: Iterable[nn.Module], banks: Sequence[ExpertBank]
+    ) -> None:
+        self._tables, self._reducers = tables, [deepcopy(reducer) for reducer in reducers]
+        self._num_experts = banks[0].gate.shape[1]
         matrices, offsets = zip(*map(self._map, banks), strict=True)
         self._maps = AffineMaps(matrices, offsets)
+        entity_bytes = sum(part.offset.nbytes for part in self._maps.parts)
+        self._kept = self._computed(tables) if len(tables[0]) * entity_bytes <= KEPT_BYTES else None
 
-    @property
-    def places(self) -> list[list[int]]:
-        """The modalities of each width."""
-        return [part.places for part in self._maps.parts]
-
-    @property
-    def entity_bytes(self) -> int:
-        """The size of the expert outputs of one entity."""
-        return sum(part.offset.nbytes for part in self._maps.parts)
-
-    def outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Expert outputs float32[G, B, K D + K] of entities, from their float32[B, D] in each modality."""
-        return list(self._maps(inputs))
+    def outputs(self, entity_B: Tensor) -> list[Tensor]:
+        """Expert outputs float32[G, B, K D + K] of some entities."""
+        if self._kept is None:
+            return self._computed([table.index_select(0, entity_B) for table in self._tables])
+        return [output_GNX.index_select(1, entity_B) for output_GNX in self._kept]
 
     def mix(
         self, outputs: Sequence[Tensor], temperature_B: Tensor | None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Mixed embeddings float32[B, D] and gates float32[B, K] of each modality."""
         floored_B1 = None if temperature_B is None else temperature_B.clamp_min(MIN_TEMPERATURE)[:, None]
-        mixed, gates = ([outputs[0]] * sum(map(len, self.places)) for _ in range(2))
-        for places, output_GBX in zip(self.places, outputs, strict=True):
-            shape = (*output_GBX.shape[:2], self.num_experts, -1)
-            logits_GBK = output_GBX[..., -self.num_experts :]
+        mixed, gates = ([outputs[0]] * len(self._tables) for _ in range(2))
+        for part, output_GBX in zip(self._maps.parts, outputs, strict=True):
+            shape = (*output_GBX.shape[:2], self._num_experts, -1)
+            logits_GBK = output_GBX[..., -self._num_experts :]
             gates_GBK = softmax(logits_GBK if floored_B1 is None else logits_GBK / floored_B1, dim=2)
-            views_GBKD = output_GBX[..., : -self.num_experts].view(shape)
+            views_GBKD = output_GBX[..., : -self._num_experts].view(shape)
             mixed_GBD = (gates_GBK[:, :, None] @ views_GBKD).squeeze(2)
-            _put(places, mixed_GBD, mixed)
-            _put(places, gates_GBK, gates)
+            _put(part.places, mixed_GBD, mixed)
+            _put(part.places, gates_GBK, gates)
         return mixed, gates
+
+    @torch.no_grad()  # All other inputs are weights without gradients.
+    def _computed(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        pairs = zip(self._reducers, inputs, strict=True)
+        return list(self._maps([reducer(given) for reducer, given in pairs]))
 
     def _map(self, bank: ExpertBank) -> tuple[Tensor, Tensor]:
         """Matrix float32[D, K D + K] and offset: all views ``W_k (e - b_k)``, then the logits."""
         shift_KD = torch.einsum("koi,ki->ko", bank.weight, bank.bias)
         matrix_DX = torch.cat([bank.weight.permute(2, 0, 1).flatten(1), bank.gate], dim=1)
-        return matrix_DX, torch.cat([-shift_KD.flatten(), shift_KD.new_zeros(self.num_experts)])
-
-
-class EntityOutputs:
-    """Expert outputs of entities, kept for all of them where that takes ``KEPT_BYTES`` at most.
-
-    Else they are computed for each query from the tables, of which there are no copies. Of each modality,
-    ``tables`` are the inputs of all entities, ``reducers`` the maps before the experts.
-    """
-
-    @torch.no_grad()
-    def __init__(
-        self, tables: Sequence[Tensor], reducers: Iterable[nn.Module], experts: InferenceExperts
-    ) -> None:
-        self._tables, self._experts = tables, experts
-        self._reducers = [deepcopy(reducer) for reducer in reducers]
-        self._kept: list[Tensor] | None = None
-        if len(tables[0]) * experts.entity_bytes <= KEPT_BYTES:
-            self._kept = self._outputs(tables)
-
-    def of(self, entity_B: Tensor) -> list[Tensor]:
-        """Expert outputs of some entities, float32[G, B, K D + K]."""
-        if self._kept is None:
-            return self._outputs([table.index_select(0, entity_B) for table in self._tables])
-        return [output_GNX.index_select(1, entity_B) for output_GNX in self._kept]
-
-    @torch.no_grad()  # All other inputs are weights without gradients.
-    def _outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        return self._experts.outputs(
-            [reducer(given) for reducer, given in zip(self._reducers, inputs, strict=True)]
-        )
+        return matrix_DX, torch.cat([-shift_KD.flatten(), shift_KD.new_zeros(self._num_experts)])
 
 
 class InferenceFusion:

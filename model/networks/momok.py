@@ -23,7 +23,6 @@ from momok.model.networks.base import (
     register,
 )
 from momok.model.networks.inference import (
-    EntityOutputs,
     InferenceExperts,
     InferenceFusion,
     alike,
@@ -208,8 +207,7 @@ class MoMoKInference(InferenceEncoder):
     def __init__(self, model: MoMoK) -> None:
         self._model = model
         tables = [table.weight.detach() for table in model.inputs]
-        self._experts = InferenceExperts(list(model.experts))
-        self._entities = EntityOutputs(tables, model.reducers, self._experts)
+        self._experts = InferenceExperts(tables, model.reducers, list(model.experts))
         self._fusion = None if model.entity_fusion is None else InferenceFusion(model.entity_fusion)
         self._temperature_R = (
             None if model.temperature is None else model.temperature.weight.squeeze(1).sigmoid()
@@ -234,7 +232,7 @@ class MoMoKInference(InferenceEncoder):
         temperature_B = None
         if self._temperature_R is not None:
             temperature_B = self._temperature_R.index_select(0, relation_B)
-        mixed, gates = self._experts.mix(self._entities.of(entity_B), temperature_B)
+        mixed, gates = self._experts.mix(self._experts.outputs(entity_B), temperature_B)
         absent_BM = self._absent_NM.index_select(0, entity_B)
         if self._fusion is None:
             weights_BM = equal_weights(~absent_BM)

@@ -53,9 +53,9 @@ class Kernel(ABC):
     def errors(self, query_BX: Float32) -> ScoreErrors:
         """Bounds of the errors of ``tiles``, a column a space."""
 
-    def fused(self, scores: list[Tensor]) -> Tensor:
-        """float[C, B]: the score that ranks; uses up the memory of ``scores``."""
-        return self.fusion.combine(scores)
+    def fused(self, query_BX: Float32) -> Iterator[tuple[int, Tensor]]:
+        """The same, the scores of a tile fused to the one that ranks, float[C, B]."""
+        return ((start, self.fusion.combine(scores)) for start, scores in self.tiles(query_BX))
 
     def _float32_errors(self, query_BX: Float32) -> Float64:
         """float64[B, S]: what float32 arithmetic on vectors of float32 may get wrong."""

@@ -76,8 +76,7 @@ class FactRanker:
         """int8[B, N]: 1 for entities that score more than ``score_B``, 0 for ties, -1 for less."""
         sign_BN = np.empty((len(query_BX), len(self._table)), dtype=np.int8)
         low_B, high_B = (bound_B.to(self._kernel.device) for bound_B in self._settled(query_BX, score_B))
-        for start, scores in self._kernel.tiles(query_BX):
-            score_CB = self._kernel.fused(scores)
+        for start, score_CB in self._kernel.fused(query_BX):
             sign_CB = (score_CB > high_B).to(torch.int8).sub_((score_CB < low_B).to(torch.int8))
             sign_BN[:, start : start + len(sign_CB)] = sign_CB.cpu().numpy().T
         for row in range(len(query_BX)):

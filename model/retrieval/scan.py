@@ -66,8 +66,7 @@ class Scan:
     ) -> _Shortlist:
         masks = _Masks(selections, len(self._table), self.kernel.device)
         shortlist = _Shortlist(selections, errors, self._fusion, self.kernel.device)
-        for start, scores in self.kernel.tiles(query_BX):
-            score_CB = self.kernel.fused(scores)
+        for start, score_CB in self.kernel.fused(query_BX):
             masks.apply(score_CB, start)
             shortlist.add(score_CB, start)
         return shortlist
@@ -96,8 +95,8 @@ class Scan:
     def _all_in_contention(self, query_1X: Float32, selection: Selection, least: float) -> Int64:
         """All allowed entities with a score of at least ``least``, or with any if that is NaN."""
         allowed_N = selection.allowed(len(self._table))
-        for start, scores in self.kernel.tiles(query_1X):
-            behind_C = (self.kernel.fused(scores)[:, 0] < least).cpu().numpy()
+        for start, score_C1 in self.kernel.fused(query_1X):
+            behind_C = (score_C1[:, 0] < least).cpu().numpy()
             allowed_N[start : start + len(behind_C)] &= ~behind_C
         return np.flatnonzero(allowed_N)
 

@@ -33,7 +33,7 @@ ROWS_AT_ONCE = 1 << 16
 
 
 class DiscoveryError(UserError):
-    """Options or an output that cannot be used; the message names the option or file, and the remedy."""
+    """An output that cannot be used; the message names the file, and the remedy."""
 
 
 @dataclass(frozen=True)

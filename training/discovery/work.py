@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice, starmap
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 import momok
 from momok.model.arrays import Int64
 from momok.model.bundle.bundle import Bundle
-from momok.model.errors import describe
-from momok.training.discovery.output import DiscoveryError
 
 QUERIES_AT_ONCE = 512
 """Queries of a batch, and of a piece without a limit."""
@@ -57,14 +55,6 @@ class DiscoveryOptions(BaseModel):
         if not 1 <= index <= count:
             raise ValueError(f"{shard} is not one of {count} shards; the first of two is 1/2")
         return shard
-
-    @classmethod
-    def of(cls, **fields: Any) -> Self:
-        """Raises ``DiscoveryError`` naming every bad field."""
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            raise DiscoveryError(describe(error)) from None
 
 
 class Work:

@@ -60,55 +60,39 @@ def rank_facts(
     try:
         vectors = model.entity_table() if table is None else table
         head, relation, tail = facts.T
-        entity, truth = np.concatenate([head, tail]), np.concatenate([tail, head])
-        asked = np.concatenate([relation, relation + model.config.num_relations])
-        rank = np.empty(len(entity))
+        inverse = np.stack([tail, relation + model.config.num_relations, head], axis=1)
+        asked_Q3 = np.concatenate([facts, inverse])
+        rank = np.empty(len(asked_Q3))
         # Queries of one relation together, and many at once: much of what encodes them is done a relation. A
         # query stands there once for each of its answers, and is scored once.
-        order = np.lexsort((entity, asked))
+        order = np.lexsort((asked_Q3[:, 0], asked_Q3[:, 1]))
         for start in range(0, len(order), ENCODED_AT_ONCE):
             part = order[start : start + ENCODED_AT_ONCE]
-            queries = Queries(entity[part], asked[part], truth[part])
-            rank[part] = _rank_queries(model, vectors, known, queries, statistics)
+            rank[part] = _rank_queries(model, vectors, known, asked_Q3[part], statistics)
     finally:
         model.train(was_training)
     return Ranks(*np.split(rank, 2))
-
-
-@dataclass(frozen=True, eq=False)
-class Queries:
-    """int64[B] each: what is asked of which entity (relation in [0, 2R)), and what is true."""
-
-    entity: Int64
-    relation: Int64
-    truth: Int64
-
-    def first(self) -> npt.NDArray[np.bool_]:
-        """bool[B]: whether a query is another one than that before it."""
-        same_b = (self.entity[1:] == self.entity[:-1]) & (self.relation[1:] == self.relation[:-1])
-        return np.append(np.ones(min(len(self.entity), 1), dtype=bool), ~same_b)
-
-    def __getitem__(self, part: slice | Int64) -> Queries:
-        return Queries(self.entity[part], self.relation[part], self.truth[part])
 
 
 def _rank_queries(
     model: LinkPredictor,
     table: dict[str, Tensor],
     known: FilterIndex,
-    queries: Queries,
+    asked_B3: Int64,
     statistics: GateStatistics | None,
 ) -> Float64:
-    """Ranks float64[B]: encoded together, scored as many at a time as memory allows, equal ones once."""
+    """Ranks float64[B]: encoded together, scored as many at a time as memory allows, equal ones once.
+
+    ``asked_B3`` int64[B, 3], equal queries side by side: entity, relation in [0, 2R) and what is true.
+    """
     device = model.present.device
-    starts = np.append(np.flatnonzero(queries.first()), len(queries.truth))
-    entity, relation = (
-        torch.from_numpy(ids[starts[:-1]]).to(device) for ids in (queries.entity, queries.relation)
-    )
+    differs = (asked_B3[1:, :2] != asked_B3[:-1, :2]).any(axis=1)
+    starts = np.concatenate([[0], np.flatnonzero(differs) + 1, [len(asked_B3)]])
+    entity, relation = torch.from_numpy(asked_B3[starts[:-1], :2].T.copy()).to(device)
     encoding = model.encode(entity, relation)
     if statistics is not None:
         statistics.add(encoding, entity, relation, torch.from_numpy(np.diff(starts)).double())
-    rank, size = np.empty(len(queries.truth)), rows_at_once(next(iter(table.values())))
+    rank, size = np.empty(len(asked_B3)), rows_at_once(next(iter(table.values())))
     for start in range(0, len(entity), size):
         query = {name: vector_BD[start : start + size] for name, vector_BD in encoding.query.items()}
         ends = starts[start : start + size + 1]
@@ -118,21 +102,22 @@ def _rank_queries(
         for first in range(0, len(others), size):
             chosen = others[first : first + size]
             rows = torch.from_numpy(np.searchsorted(ends, chosen, side="right") - 1).to(device)
-            rank[chosen] = _ranks_of_truth([tile_Bc[rows] for tile_Bc in tiles], queries[chosen], known)
-        rank[ends[:-1]] = _ranks_of_truth(tiles, queries[ends[:-1]], known)
+            rank[chosen] = _ranks_of_truth([tile_Bc[rows] for tile_Bc in tiles], asked_B3[chosen], known)
+        rank[ends[:-1]] = _ranks_of_truth(tiles, asked_B3[ends[:-1]], known)
     return rank
 
 
-def _ranks_of_truth(tiles: Sequence[Tensor], queries: Queries, known: FilterIndex) -> Float64:
+def _ranks_of_truth(tiles: Sequence[Tensor], asked_B3: Int64, known: FilterIndex) -> Float64:
     """``1 + greater + ties / 2`` among all entities but the other known answers, float64[B].
 
     ``tiles`` float32[B, c]: the scores of all entities, some after the other; they are used up.
     """
     device = tiles[0].device
-    row_P, answer_P = known.rows(queries.entity, queries.relation)
-    others = answer_P != queries.truth[row_P]
+    entity_B, relation_B, true_B = asked_B3.T
+    row_P, answer_P = known.rows(entity_B, relation_B)
+    others = answer_P != true_B[row_P]
     row_p, answer_p = (torch.from_numpy(ids[others]).to(device) for ids in (row_P, answer_P))
-    rows, truth_B = torch.arange(len(queries.truth)), torch.from_numpy(queries.truth)
+    rows, truth_B = torch.arange(len(true_B)), torch.from_numpy(true_B)
     pairs = torch.cat([rows.to(device), row_p]), torch.cat([truth_B.to(device), answer_p])
     score_B, score_p = _scores_at(tiles, *pairs).tensor_split([len(rows)])
     # +1 above the truth, 0 for a tie, -1 below it: (sign + 1) / 2 is what each candidate adds to the rank.

@@ -59,7 +59,12 @@ def export_run(
     known = dataset.known()
     answers = Scorer(model, candidates, known).answer(_golden_queries(dataset))
     found, info = _indexing(model, candidates, spec, dataset, show_progress)
-    metrics = _evaluate_splits(model.to(device), candidates, dataset, known)
+    table = {name: rows.to(device) for name, rows in candidates.vectors.items()}
+    metrics = {
+        split: _report(model.to(device), dataset, known, split, table)
+        for split in ("valid", "test")
+        if len(dataset.facts[split])
+    }
     model.cpu()  # Its candidates are there; both are written below.
     facts = {split: len(dataset.facts[split]) for split in SPLITS}
     manifest = Manifest(
@@ -72,7 +77,7 @@ def export_run(
         fingerprint=dataset.fingerprint,
         index=info,
         metrics=metrics,
-        golden=[_golden(answer) for answer in answers],
+        golden=list(map(_golden, answers)),
         provenance=run.provenance | {"recipe": run.recipe.model_dump(mode="json"), "best": best},
         files={},
     )
@@ -92,13 +97,7 @@ def export_run(
 def evaluate_run(run: Run, dataset: Dataset, split: str, device: torch.device) -> dict[str, Any]:
     """The evaluation report of a run's best model on one split."""
     model, best = run.best_model()
-    report = evaluate(
-        model.to(device),
-        dataset.facts[split],
-        dataset.known(),
-        seen=dataset.seen_entities(),
-        relations=dataset.relations,
-    )
+    report = _report(model.to(device), dataset, dataset.known(), split)
     return {"source": str(run.path), "split": split, "best_epoch": best["epoch"], **report}
 
 
@@ -124,19 +123,15 @@ def _for_inference(trained: LinkPredictor) -> LinkPredictor:
     return model.eval()
 
 
-def _evaluate_splits(
-    model: LinkPredictor, candidates: Candidates, dataset: Dataset, known: FilterIndex
+def _report(
+    model: LinkPredictor,
+    dataset: Dataset,
+    known: FilterIndex,
+    split: str,
+    table: dict[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
-    device = model.present.device
-    table = {name: rows.to(device) for name, rows in candidates.vectors.items()}
-    seen = dataset.seen_entities()
-    return {
-        split: evaluate(
-            model, dataset.facts[split], known, seen=seen, relations=dataset.relations, table=table
-        )
-        for split in ("valid", "test")
-        if len(dataset.facts[split])
-    }
+    seen, relations = dataset.seen_entities(), dataset.relations
+    return evaluate(model, dataset.facts[split], known, seen=seen, relations=relations, table=table)
 
 
 def _golden_queries(dataset: Dataset) -> list[Query]:

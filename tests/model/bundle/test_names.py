@@ -56,8 +56,8 @@ def test_an_unknown_name_tells_the_nearest_when_given() -> None:
 
 
 def test_nearest_labels_ignore_case_and_leave_out_the_unlike() -> None:
-    assert NAMES.nearest("pariS (texas") == ["Paris (Texas)", "Paris"]
-    assert NAMES.nearest("zzzzzz") == []
+    assert closest("pariS (texas", NAMES.labels, 3) == ["Paris (Texas)", "Paris"]
+    assert closest("zzzzzz", NAMES.labels, 3) == []
     assert closest("ROME", ["Rome", "rome", "Romeo"], 2) == ["Rome", "Romeo"]
     assert closest("a", ["a", "ab", "abc"], 1) == ["a"]
 

@@ -17,10 +17,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from momok.model.answer import Answer, Answers, Query
 from momok.model.bundle.bundle import Bundle
 from momok.model.bundle.names import Names, UnknownName
+from momok.model.errors import describe
 from momok.model.explanation import DECIMALS, Explanation, Explanations, explanation_out
 from momok.model.networks.relation_cache import RelationCache
 from momok.model.retrieval.ranking import Rankings
@@ -77,7 +79,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def found(bundle: Bundle, folder: Path, **fields: Any) -> list[Row]:
     """The records of an uninterrupted run."""
     path = folder / f"{len(list(folder.iterdir()))}.jsonl"
-    assert discover(bundle, DiscoveryOptions.of(**fields), DiscoveryFile(path)) is not None
+    assert discover(bundle, DiscoveryOptions(**fields), DiscoveryFile(path)) is not None
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -346,7 +348,7 @@ def test_parquet_holds_the_same(bundle: Bundle, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("missing", ["both", "head"])
 def test_pieces_go_on_over_relations(bundle: Bundle, missing: str) -> None:
-    work = Work(bundle, DiscoveryOptions.of(missing=missing))
+    work = Work(bundle, DiscoveryOptions.model_validate({"missing": missing}))
     pieces = list(work.pieces())
     short = [place for place, piece in enumerate(pieces) if len(piece) != 5]
     asked_together = [set(piece[:, 1].tolist()) for piece in pieces]
@@ -377,7 +379,7 @@ def test_the_same_relations_are_folded_together_in_every_shard(
 
     monkeypatch.setattr(RelationCache, "_prepare", seen)
     found(bundle, tmp_path, shard=shard)
-    pieces = Work(bundle, DiscoveryOptions.of(shard=shard)).pieces()
+    pieces = Work(bundle, DiscoveryOptions(shard=shard)).pieces()
     asked = set(np.concatenate(list(pieces))[:, 1].tolist())
     assert prepared == [group for group in ([0, 2, 1], [3]) if asked.intersection(group)]
     assert shard != "8/40" or asked != {0, 2, 1}, "some of those that are prepared are not asked"
@@ -439,7 +441,7 @@ def after(num_batches: int) -> Callable[[], bool]:
 
 def run(bundle: Bundle, path: Path, *, resume: bool = False, stop: Any = None, **fields: Any) -> Row | None:
     output = DiscoveryFile(path, resume=resume)
-    return discover(bundle, DiscoveryOptions.of(**fields), output, **({"stop": stop} if stop else {}))
+    return discover(bundle, DiscoveryOptions(**fields), output, **({"stop": stop} if stop else {}))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".tsv"])
@@ -563,9 +565,9 @@ def test_the_cost_is_told_first_and_the_time_after_a_batch(bundle: Bundle, tmp_p
     ],
 )
 def test_options_out_of_range_are_named(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(DiscoveryError) as told:
-        DiscoveryOptions.of(**fields)
-    assert words in str(told.value)
+    with pytest.raises(ValidationError) as told:
+        DiscoveryOptions(**fields)
+    assert words in describe(told.value)
 
 
 def test_an_unknown_relation_is_refused_with_the_nearest_names(bundle: Bundle, tmp_path: Path) -> None:
