@@ -57,8 +57,11 @@ def save_bundle(
         rows = {name: getattr(known, name) for name in ("queries", "offsets", "answers", "splits")}
         (directory / KNOWN).write_bytes(arrays_as_bytes(rows))
         write_names(directory / VOCABULARY)
-        names = [*FILES, *_write_index(directory, index)]
-        names += _write_pictures(directory, pictures or {})
+        names = [*FILES, *_write_pictures(directory, pictures or {})]
+        if index is not None:
+            names.append(f"index/{CONCAT}.faiss")
+            (directory / "index").mkdir()
+            index.write(directory / names[-1])
         digests = {name: digest_of(directory / name) for name in names}
         text = manifest.model_copy(update={"files": digests}).model_dump_json(indent=2)
         (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -68,15 +71,6 @@ def save_bundle(
         finally:
             written.vocabulary.close()
     return written.manifest
-
-
-def _write_index(directory: Path, index: EntityIndex | None) -> list[str]:
-    if index is None:
-        return []
-    (directory / "index").mkdir()
-    name = f"index/{CONCAT}.faiss"
-    index.write(directory / name)
-    return [name]
 
 
 def _write_pictures(directory: Path, pictures: Mapping[int, Path]) -> list[str]:

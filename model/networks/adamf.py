@@ -48,7 +48,7 @@ class AdaMF(RotatingPredictor):
     def __init__(self, config: AdaMFConfig) -> None:
         width = 2 * config.dim
         super().__init__(config, [RotateBranch(JOINT, width, config.margin)])
-        self.inputs: Modules[nn.Embedding] = Modules(
+        self.inputs = Modules(
             nn.Embedding(config.num_entities, width if shape.learned else shape.input_width)
             for shape in config.modalities
         )

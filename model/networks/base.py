@@ -10,7 +10,7 @@ Axes: B queries, C candidates, N entities, M modalities, K experts, D width of a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from momok.model.errors import describe
+from momok.model.networks.layers import Modules
 from momok.model.networks.modality import ModalityInput
 from momok.model.scores import FUSIONS, Branch, Decision
 
@@ -116,6 +117,8 @@ class LinkPredictor(nn.Module, ABC):
     """Encodes queries and candidates; relations run over [0, 2R)."""
 
     present: Tensor
+    inputs: Modules[nn.Embedding]
+    """The input tables, one a modality, of a model that has one of each."""
 
     def __init__(self, config: ModelConfig, branches: Sequence[Branch]) -> None:
         super().__init__()
@@ -134,9 +137,16 @@ class LinkPredictor(nn.Module, ABC):
         """The modalities that have experts, and so gates; empty for a model without experts."""
         return self.modality_names
 
-    @abstractmethod
     def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
         """Start from these input tables and presence masks, in the order of ``config.modalities``."""
+        with torch.no_grad():
+            for table, given in zip(self.inputs, inputs, strict=True):
+                table.weight.copy_(given.table)
+            self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
+
+    def by_modality(self, values: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Modality -> its value, from one of each."""
+        return dict(zip(self.modality_names, values, strict=True))
 
     @abstractmethod
     def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:

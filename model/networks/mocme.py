@@ -84,9 +84,7 @@ class MoCME(RotatingPredictor):
     def __init__(self, config: MoCMEConfig) -> None:
         shapes, width = config.modalities, 2 * config.dim
         super().__init__(config, [RotateBranch(JOINT, width, config.margin)])
-        self.inputs: Modules[nn.Embedding] = Modules(
-            nn.Embedding(config.num_entities, shape.input_width) for shape in shapes
-        )
+        self.inputs = Modules(nn.Embedding(config.num_entities, shape.input_width) for shape in shapes)
         self.banks: Modules[ViewBank] = Modules(
             ViewBank(shape.input_width, config.hidden_width, width, config.num_experts) for shape in shapes
         )
@@ -97,23 +95,21 @@ class MoCME(RotatingPredictor):
         self.register_buffer("input_scale", torch.ones(len(shapes)))
 
     def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
-        with torch.no_grad():
-            for place, (table, given) in enumerate(zip(self.inputs, inputs, strict=True)):
-                table.weight.copy_(given.table)
-                # All modalities get one scale: one net cannot serve numbers around 1 and rows of length 1.
-                square = given.table[given.present].square().mean().clamp_min(torch.finfo().tiny)
-                self.input_scale[place] = square.rsqrt()
-            self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
+        super().load_inputs(inputs)
+        for place, given in enumerate(inputs):
+            # All modalities get one scale: one net cannot serve numbers around 1 and rows of length 1.
+            square = given.table[given.present].square().mean().clamp_min(torch.finfo().tiny)
+            self.input_scale[place] = square.rsqrt()
 
     def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
         joint_BX, weights_BM, gates = self.fuse(entity_B)
         query_BX = rotate(joint_BX, self.phases(relation_B))
-        return Encoding({JOINT: query_BX}, weights_BM, self._by_modality(gates), None)
+        return Encoding({JOINT: query_BX}, weights_BM, self.by_modality(gates.unbind(dim=1)), None)
 
     def candidates(self) -> Candidates:
         entity_N = torch.arange(self.config.num_entities, device=self.present.device)
         joint_NX, weights_NM, gates = self.fuse(entity_N)
-        return Candidates({JOINT: joint_NX}, weights_NM, self._by_modality(gates))
+        return Candidates({JOINT: joint_NX}, weights_NM, self.by_modality(gates.unbind(dim=1)))
 
     def fused(self, entity_U: Tensor) -> Tensor:
         return self.fuse(entity_U)[0]
@@ -154,6 +150,3 @@ class MoCME(RotatingPredictor):
     def _input(self, place: int, entity_B: Tensor) -> Tensor:
         given_BF: Tensor = self.inputs[place](entity_B)
         return given_BF * self.input_scale[place]
-
-    def _by_modality(self, gates_BMK: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self.modality_names, gates_BMK.unbind(dim=1), strict=True))

@@ -87,12 +87,9 @@ class ModalitySpec(BaseModel):
         fitted_nF = self._transform(features_nF, seen_n, generator)
         table_NF = fitted_nF[seen_n].mean(dim=0).repeat(num_entities, 1)
         table_NF[rows_n] = fitted_nF
-        return ModalityInput(
-            table_NF, self._branch_width(fitted_nF.shape[1]), torch.from_numpy(modality.present(num_entities))
-        )
-
-    def _branch_width(self, input_width: int) -> int:
-        return min(input_width, self.width) if self.reduce == "linear" else input_width
+        input_width = table_NF.shape[1]
+        width = min(input_width, self.width) if self.reduce == "linear" else input_width
+        return ModalityInput(table_NF, width, torch.from_numpy(modality.present(num_entities)))
 
     def _transform(self, features_nF: Tensor, seen_n: Tensor, generator: torch.Generator) -> Tensor:
         narrow = features_nF.shape[1] < LIFT_BELOW

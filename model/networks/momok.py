@@ -36,7 +36,6 @@ from momok.model.networks.layers import (
     TuckerScorer,
     equal_weights,
 )
-from momok.model.networks.modality import ModalityInput
 from momok.model.scores import Branch
 
 
@@ -81,9 +80,7 @@ class MoMoK(LinkPredictor):
         joint = [Branch(JOINT, config.joint_width)] if config.joint else []
         super().__init__(config, [*branches, *joint])
         # Lists, not ModuleDicts: a modality may have any name, and ModuleDict refuses names such as "type".
-        self.inputs: Modules[nn.Embedding] = Modules(
-            nn.Embedding(config.num_entities, shape.input_width) for shape in shapes
-        )
+        self.inputs = Modules(nn.Embedding(config.num_entities, shape.input_width) for shape in shapes)
         self.reducers: Modules[nn.Module] = Modules(
             nn.Identity()
             if shape.width == shape.input_width
@@ -113,12 +110,6 @@ class MoMoK(LinkPredictor):
         for table in self.relations:
             nn.init.xavier_normal_(table.weight)
 
-    def load_inputs(self, inputs: Sequence[ModalityInput]) -> None:
-        with torch.no_grad():
-            for embedding, given in zip(self.inputs, inputs, strict=True):
-                embedding.weight.copy_(given.table)
-            self.present.copy_(torch.stack([given.present for given in inputs], dim=1))
-
     def encode(self, entity_B: Tensor, relation_B: Tensor) -> Encoding:
         groups = RelationGroups(relation_B)
         temperature_B = None
@@ -136,7 +127,7 @@ class MoMoK(LinkPredictor):
                 strict=True,
             )
         }
-        return Encoding(query, weights_BM, self._by_modality(gates), temperature_B)
+        return Encoding(query, weights_BM, self.by_modality(gates), temperature_B)
 
     def inference_encoder(self) -> InferenceEncoder:
         return MoMoKInference(self)
@@ -153,7 +144,7 @@ class MoMoK(LinkPredictor):
         mixed, gates = self._mix([table.weight for table in self.inputs], None)
         outputs, weights_NM = self._fuse(mixed, self.present)
         vectors = {branch.name: rows for branch, rows in zip(self.branches, outputs, strict=True)}
-        return Candidates(vectors, weights_NM, self._by_modality(gates))
+        return Candidates(vectors, weights_NM, self.by_modality(gates))
 
     @property
     def num_experts(self) -> int:
@@ -183,9 +174,6 @@ class MoMoK(LinkPredictor):
             return mixed, equal_weights(present_BM)
         fused_BD, weights_of_attentions = self.entity_fusion(mixed, present_BM)
         return [*mixed, fused_BD], weights_of_attentions.mean(dim=0)
-
-    def _by_modality(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
-        return dict(zip(self.modality_names, values, strict=True))
 
     def _fusion(self, widths: Sequence[int]) -> AttentionFusion:
         return AttentionFusion(
@@ -240,8 +228,7 @@ class MoMoKInference(InferenceEncoder):
             fused_BD, weights_BM = self._fusion(mixed, absent_BM)
             mixed.append(fused_BD)
         query = self._multiply(mixed, relation_B, cached)
-        by_modality = dict(zip(self._model.modality_names, gates, strict=True))
-        return Encoding(query, weights_BM, by_modality, temperature_B)
+        return Encoding(query, weights_BM, self._model.by_modality(gates), temperature_B)
 
     def _multiply(
         self, inputs: Sequence[Tensor], relation_B: Tensor, cached: Mapping[int, CachedRelation]

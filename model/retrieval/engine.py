@@ -84,7 +84,9 @@ class Engines:
         """Choose for each size of batch; ``answer`` answers so many queries by an engine."""
         if self.wanted != "auto":
             return
-        racing = [self.get(name) for name in RACING if not self._obstacle(name) and self._affordable(name)]
+        copies = self._index is None and self._table.joined_NX.nbytes > COPIED_BYTES
+        names = [name for name in RACING if not (copies and name == "faiss")]
+        racing = [self.get(name) for name in names if not self._obstacle(name)]
         choices: dict[int, Engine] = {}
         started = perf_counter()
         for size in MEASURED_SIZES if len(racing) > 1 else ():
@@ -120,9 +122,6 @@ class Engines:
         if name == "scan-int8" and not all(multiplies(space.width) for space in spaces):
             return "on this machine, which does not add up whole numbers exactly"
         return ""
-
-    def _affordable(self, name: EngineName) -> bool:
-        return name != "faiss" or bool(self._index) or self._table.joined_NX.nbytes <= COPIED_BYTES
 
     @property
     def _on_gpu(self) -> bool:

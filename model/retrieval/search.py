@@ -44,7 +44,7 @@ class Search:
         """The best allowed candidates of each query; queries of the same depth are searched together."""
         depth_B = np.array([self._depth(selection) for selection in selections])
         ceiling_B = np.full(len(selections), np.nan)
-        pairs: list[Int64] = []
+        pairs: list[Int64] = []  # As numbers ``row * N + entity``.
         for depth in np.unique(depth_B).tolist():
             rows = np.flatnonzero(depth_B == depth)
             score_BC, entity_BC = self._index.search(query_BX[rows], depth)
@@ -52,20 +52,15 @@ class Search:
                 ceiling_B[rows] = self._ceiling(query_BX[rows], score_BC[:, -1], entity_BC)
             row_BC = np.broadcast_to(rows[:, None], entity_BC.shape)
             pairs.append((row_BC * len(self._table) + entity_BC)[entity_BC >= 0])  # -1: nothing found.
-        return Proposal(*self._allowed(np.concatenate(pairs), selections), ceiling_B)
+        row_P, excluded_P = excluded_pairs(selections)
+        allowed = np.setdiff1d(np.concatenate(pairs), row_P * len(self._table) + excluded_P)
+        return Proposal(*np.divmod(allowed, len(self._table)), ceiling_B)
 
     def _depth(self, selection: Selection) -> int:
         """Deep enough for k answers besides the excluded; rounded up, so that a batch needs few searches."""
         wanted = selection.k + len(selection.excluded) + OVERFETCH
         least = 0 if self._exact else self._index.spec.fetched
         return max(1 << (wanted - 1).bit_length(), least)
-
-    def _allowed(self, code_P: Int64, selections: Sequence[Selection]) -> tuple[Int64, Int64]:
-        """Rows ascending and entities of ``row * N + entity``, without the excluded."""
-        row_P, excluded_P = excluded_pairs(selections)
-        code_P = np.setdiff1d(code_P, row_P * len(self._table) + excluded_P)
-        rows, entities = np.divmod(code_P, len(self._table))
-        return rows, entities
 
     def _ceiling(self, query_BX: Float32, last_B: Float32, entity_BC: Int64) -> Float64:
         """A score that no candidate beyond the search reaches, float64[B].

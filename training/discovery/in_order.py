@@ -28,13 +28,9 @@ def in_order(
         for item in items:
             waiting.append((item, pool.submit(call, item)))
             if len(waiting) > num_threads:
-                yield _first(waiting)
-        while waiting:
-            yield _first(waiting)
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for item, future in waiting:
+            yield item, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _first(waiting: deque[tuple[ItemT, Future[ResultT]]]) -> tuple[ItemT, ResultT]:
-    item, future = waiting.popleft()
-    return item, future.result()
