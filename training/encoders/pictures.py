@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from momok.model.arrays import Float32
-from momok.training.encoders.base import About, Unreadable
+from momok.training.encoders.base import Unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,34 +13,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused: they may be made to exhaust memory."""
-
-
-class PictureDescriber(Protocol):
-    """Pictures as vectors: each is prepared alone (and then small), prepared ones are described together."""
-
-    about: About
-    batch_size: int
-    centred: bool
-
-    def prepare(self, picture: Image) -> Any:
-        """What is described; red, green and blue in, transparent parts already white."""
-
-    def describe(self, parts: Sequence[Any]) -> Float32:
-        """float32[B, F]."""
-
-
-class PictureFiles:
-    """A describer of picture files (or pictures in memory), one part each."""
-
-    def __init__(self, pictures: PictureDescriber) -> None:
-        self.about, self.batch_size, self.centred = pictures.about, pictures.batch_size, pictures.centred
-        self._pictures = pictures
-
-    def parts(self, item: Path | Image) -> Iterator[Any]:
-        yield self._pictures.prepare(open_picture(item) if isinstance(item, Path) else on_white(item))
-
-    def describe(self, parts: Sequence[Any]) -> Float32:
-        return self._pictures.describe(parts)
 
 
 def open_picture(path: Path) -> Image:

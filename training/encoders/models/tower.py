@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from momok.model.arrays import Float32
-from momok.training.encoders.base import About
+from momok.training.encoders.base import About, Describer
 from momok.training.encoders.models.base import ModelDirectory, computing
 from momok.training.encoders.models.libraries import importing
 
@@ -22,33 +22,24 @@ if TYPE_CHECKING:
 _PACKAGES = ("torchvision", "torch", "pillow")
 
 
-class ImageTower:
-    """A describer of pictures. ``network``: Tensor[B, ...] of transformed pictures -> Tensor[B, F]."""
+def _tower(
+    transform: Callable[[Image], Tensor],
+    network: Callable[[Tensor], Tensor],
+    device: torch.device,
+    about: About,
+) -> Describer:
+    """Describes pictures. ``network``: Tensor[B, ...] of transformed pictures -> Tensor[B, F]."""
 
-    batch_size = 32
-    centred = False
-
-    def __init__(
-        self,
-        transform: Callable[[Image], Tensor],
-        network: Callable[[Tensor], Tensor],
-        device: torch.device,
-        about: About,
-    ) -> None:
-        self._transform, self._network, self._device = transform, network, device
-        self.about = about
-
-    def prepare(self, picture: Image) -> Tensor:
-        return self._transform(picture)
-
-    def describe(self, parts: Sequence[Tensor]) -> Float32:
+    def describe(parts: Sequence[Tensor]) -> Float32:
         with computing():
-            vectors_BF = self._network(torch.stack(list(parts)).to(self._device))
+            vectors_BF = network(torch.stack(list(parts)).to(device))
         features: Float32 = vectors_BF.float().cpu().numpy()
         return features
 
+    return Describer(about, lambda picture: [transform(picture)], describe, batch_size=32)
 
-def open_clip_tower(directory: ModelDirectory, device: torch.device) -> ImageTower:
+
+def open_clip_tower(directory: ModelDirectory, device: torch.device) -> Describer:
     """The vector that the model compares with texts': ``open_clip_config.json`` beside safetensors."""
     with importing("open_clip", "the image encoder with this --model", "image"):
         import open_clip
@@ -58,10 +49,10 @@ def open_clip_tower(directory: ModelDirectory, device: torch.device) -> ImageTow
         )
         model.eval()
     about = About({"format": "open_clip", "device": device.type}, ("open-clip-torch", *_PACKAGES), directory)
-    return ImageTower(transform, model.encode_image, device, about)
+    return _tower(transform, model.encode_image, device, about)
 
 
-def timm_tower(directory: ModelDirectory, device: torch.device) -> ImageTower:
+def timm_tower(directory: ModelDirectory, device: torch.device) -> Describer:
     """The input of the classifier, of pictures prepared as for evaluation: ``config.json`` of timm."""
     with importing("timm", "the image encoder with this --model", "image"):
         import timm
@@ -73,4 +64,4 @@ def timm_tower(directory: ModelDirectory, device: torch.device) -> ImageTower:
         prepared = timm.data.resolve_model_data_config(model)
         transform = timm.data.create_transform(**prepared, is_training=False)
     settings = {"format": "timm", "input_size": list(prepared["input_size"]), "device": device.type}
-    return ImageTower(transform, model, device, About(settings, ("timm", *_PACKAGES), directory))
+    return _tower(transform, model, device, About(settings, ("timm", *_PACKAGES), directory))
