@@ -13,6 +13,7 @@ from momok.commands.console import (
     add_device,
     add_json,
     add_recipe,
+    checked,
     interrupted,
     print_lines_or_json,
     stop_on_interrupt,
@@ -66,9 +67,8 @@ def run_robustness(arguments: Namespace) -> int:
     from momok.training.experiments.robustness import RobustnessOptions, curves, robustness
     from momok.training.fit.recipe import Recipe
 
-    options = RobustnessOptions.of(
-        **{name: getattr(arguments, name) for name in RobustnessOptions.model_fields}
-    )
+    given = {name: getattr(arguments, name) for name in RobustnessOptions.model_fields}
+    options = checked(RobustnessOptions, {name: value for name, value in given.items() if value is not None})
     plot = arguments.plot or (arguments.out / "robustness.svg" if can_plot() else None)
     if plot is not None:
         check_plot(plot)

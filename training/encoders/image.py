@@ -7,6 +7,7 @@ photographs. Axes: R rows and C columns of pixels, P colours of the palette, F f
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,16 +15,19 @@ import numpy as np
 from momok.model.arrays import Float64
 from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
-from momok.training.encoders.base import About, Describer, Options
+from momok.training.encoders.base import About, Describer, Options, Unreadable
 from momok.training.encoders.jobs import Encoder, ItemJob
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.image import open_image_model
 from momok.training.encoders.models.libraries import need
-from momok.training.encoders.pictures import SUFFIXES, on_white, open_picture
 from momok.training.encoders.sources import find_files
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused: they may be made to exhaust memory."""
 
 SIZE = (48, 32)
 """Columns and rows of pixels to which a picture is brought, whatever its shape."""
@@ -83,6 +87,34 @@ def _cells(value_RCF: Float64) -> Float64:
     tall, wide = value_RCF.shape[0] // rows, value_RCF.shape[1] // columns
     means: Float64 = value_RCF.reshape(rows, tall, columns, wide, features).mean(axis=(1, 3))
     return means
+
+
+def open_picture(path: Path) -> Image:
+    """Red, green and blue, upright, transparent parts white. Raises ``Unreadable``."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            check_size(opened.width, opened.height)
+            return on_white(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError:
+        raise Unreadable("not a picture") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise Unreadable(str(error)) from None
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises ``Unreadable`` above ``MAX_PIXELS``."""
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width} x {height} pixels; {MAX_PIXELS} are allowed")
+
+
+def on_white(picture: Image) -> Image:
+    """The picture in RGB, transparent parts white."""
+    from PIL import Image
+
+    over = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
 
 
 def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:

@@ -10,10 +10,9 @@ from typing import Any
 
 from momok.training.data.dataset import Dataset
 from momok.training.encoders.base import Describer, Options, Unreadable
-from momok.training.encoders.image import picture_describer
+from momok.training.encoders.image import check_size, picture_describer
 from momok.training.encoders.jobs import Encoder, ItemJob
 from momok.training.encoders.models.libraries import importing, need
-from momok.training.encoders.pictures import check_size
 from momok.training.encoders.sources import find_files
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg")

@@ -32,7 +32,6 @@ from momok.training.fit.recipe import Recipe, RecipeError, read_toml
 SEED = "training.seed"
 DROP, CONFIG = "drop", "config"
 _FOLDER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9_-])?")
-FOLDER_RULE = "a name is letters, digits, _, - and blanks within, as it names folders"
 
 
 class Grid(BaseModel):
@@ -71,8 +70,7 @@ class Grid(BaseModel):
             if field in (SEED, DROP, CONFIG):
                 raise ValueError(f"grid.{field}: use seeds for seeds, and variants to drop or to change base")
         for name in self.variants:
-            if not names_folder(name):
-                raise ValueError(f"variants.{name}: {FOLDER_RULE}")
+            check_folder(f"variants.{name}", name)
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: each is listed once")
         return self
@@ -84,8 +82,6 @@ class Grid(BaseModel):
             return cls.model_validate(read_toml(path))
         except ValidationError as error:
             raise UserError(f"{path}: {describe(error)}") from None
-        except RecipeError as error:
-            raise UserError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -181,20 +177,22 @@ def _without(recipe: Recipe, drop: Any, dataset: Dataset, where: str) -> Recipe:
     return Recipe.model_validate(fields | {"use": kept, "modalities": specs})
 
 
-def names_folder(name: str) -> bool:
-    """Whether a folder may be called so on any system, as ``FOLDER_RULE`` says."""
-    return _FOLDER.fullmatch(name) is not None
+def check_folder(what: str, name: str) -> None:
+    """Raises ``UserError`` for the name of ``what`` where a folder cannot be called so on any system."""
+    if not _FOLDER.fullmatch(name):
+        rule = "a name is letters, digits, _, - and blanks within, as it names folders"
+        raise UserError(f"{what}: {rule}")
 
 
 def refuse_twins(trials: Sequence[Trial]) -> None:
     """Raises ``UserError`` where two trials would share a folder; some systems do not tell A from a."""
-    names: dict[str, Trial] = {}
+    names = set[str]()
     for trial in trials:
         if trial.name.casefold() in names:
             raise UserError(
                 f"two combinations would both be called {trial.name!r} (A is as a here); list each value once"
             )
-        names[trial.name.casefold()] = trial
+        names.add(trial.name.casefold())
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -110,7 +110,7 @@ def test_broken_files_are_left_out_and_told(tmp_path: Path) -> None:
 def test_a_picture_made_to_exhaust_memory_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("momok.training.encoders.pictures.MAX_PIXELS", 1000)
+    monkeypatch.setattr("momok.training.encoders.image.MAX_PIXELS", 1000)
     Image.new("1", (100, 11)).save(tmp_path / "e0.png")
     work = JobOptions()
     with pytest.raises(DatasetError):

@@ -88,7 +88,7 @@ def test_a_folder_of_videos_is_encoded_as_the_mean_of_frames(
 
 
 def test_frames_made_to_exhaust_memory_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("momok.training.encoders.pictures.MAX_PIXELS", 1000)
+    monkeypatch.setattr("momok.training.encoders.image.MAX_PIXELS", 1000)
     clip = write_video(tmp_path / "clip.mp4", COLOURS)
     with pytest.raises(Unreadable, match="64 x 48 pixels; 1000 are allowed"):
         list(described_frames(clip, 1, picture_describer(Options())))

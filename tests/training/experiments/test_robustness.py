@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from momok.cli import main
+from momok.commands.console import checked
 from momok.model.errors import UserError
 from momok.training.data.dataset import Dataset
 from momok.training.evaluation.ranking import rank_facts, summarise
@@ -105,7 +106,7 @@ def run(
     recipe = make_recipe(max_epochs=2)
     recipes = recipes or {"momok": recipe, "one expert": recipe.changed({"network.num_experts": 1})}
     fields = {"rates": RATES, "seeds": (1,)}
-    chosen = RobustnessOptions.of(**fields | options.pop("fields", {}))
+    chosen = checked(RobustnessOptions, fields | options.pop("fields", {}))
     return robustness(dataset, recipes, chosen, Running(folder, CPU, **options))
 
 
