@@ -98,24 +98,13 @@ def mel_bands() -> Float64:
     return triangle_FB
 
 
-def _statistics() -> Describer:
-    """The built-in describer of sound files: 192 features."""
-    about = About({"rate": RATE, "bands": BANDS, "max_seconds": MAX_SECONDS}, ("soundfile", "scipy", "numpy"))
-    return Describer(about, lambda path: [log_mel_statistics(read_clip(path, RATE))], centred=True)
-
-
-def _by_model(model: Describer) -> Describer:
-    """A describer of sound files by one of waveforms."""
-    rate = model.about.settings["rate"]
-    return replace(model, parts=lambda path: equal_parts(read_clip(path, rate).astype(np.float32), rate))
-
-
-def equal_parts(clip_T: Float32, rate: int) -> Float32:
+def _equal_parts(clip_T: Float64, rate: int) -> Float32:
     """A clip cut into parts of at most ``MODEL_SECONDS``, a row each, filled up with silence."""
     num_parts = math.ceil(len(clip_T) / (MODEL_SECONDS * rate))
     # At least a second: networks that shorten their input need that much.
     length = max(math.ceil(len(clip_T) / num_parts), rate)
-    return np.pad(clip_T, (0, num_parts * length - len(clip_T))).reshape(num_parts, length)
+    filled = np.pad(clip_T, (0, num_parts * length - len(clip_T)))
+    return filled.reshape(num_parts, length).astype(np.float32)
 
 
 def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:
@@ -124,11 +113,13 @@ def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:
         import soundfile  # noqa: F401
     files = find_files(source, dataset.entities, SUFFIXES)
     if options.model is None:
-        describer = _statistics()
+        settings = {"rate": RATE, "bands": BANDS, "max_seconds": MAX_SECONDS}
+        about = About(settings, ("soundfile", "scipy", "numpy"))
+        describer = Describer(about, lambda path: [log_mel_statistics(read_clip(path, RATE))], centred=True)
     else:
-        describer = _by_model(
-            transformers_audio(ModelDirectory(options.model), choose_device(options.device))
-        )
+        model = transformers_audio(ModelDirectory(options.model), choose_device(options.device))
+        rate = model.about.settings["rate"]
+        describer = replace(model, parts=lambda path: _equal_parts(read_clip(path, rate), rate))
     return ItemJob(describer, files, f"no sound can be read; {', '.join(SUFFIXES)} files are needed")
 
 

@@ -53,22 +53,19 @@ def encode_texts(name: str, texts: Sequence[str], *, width: int = WIDTH, seed: i
 
 
 def _start(dataset: Dataset, source: str, options: Options) -> ItemJob | TableJob:
-    if options.model is not None:
-        return _start_model(dataset, source, options, ModelDirectory(options.model))
     texts = read_texts(source, dataset)
-    width, seed = options.width or WIDTH, options.seed or 0
-    about = About({"width": width, "seed": seed}, ("scikit-learn", "numpy"))
-    return TableJob(about, lambda name: encode_texts(name, texts, width=width, seed=seed))
-
-
-def _start_model(dataset: Dataset, source: str, options: Options, directory: ModelDirectory) -> ItemJob:
+    if options.model is None:
+        width, seed = options.width or WIDTH, options.seed or 0
+        about = About({"width": width, "seed": seed}, ("scikit-learn", "numpy"))
+        return TableJob(about, lambda name: encode_texts(name, texts, width=width, seed=seed))
     for name, given in (("width", options.width), ("seed", options.seed)):
         if given is not None:
             raise DatasetError(f"--{name} is of TF-IDF + SVD; with --model, leave it out")
-    texts = {row: [text] for row, text in enumerate(read_texts(source, dataset)) if text.strip()}
-    if not texts:
+    items = {row: [text] for row, text in enumerate(texts) if text.strip()}
+    if not items:
         raise DatasetError("no entity has a text", file=source)
-    return ItemJob(sentence_model(directory, choose_device(options.device)), texts, "no text can be encoded")
+    describer = sentence_model(ModelDirectory(options.model), choose_device(options.device))
+    return ItemJob(describer, items, "no text can be encoded")
 
 
 TEXT = Encoder(_start, frozenset({"model", "width", "seed"}))

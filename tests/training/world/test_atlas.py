@@ -188,7 +188,7 @@ def test_labels_of_countries_belong_to_their_codes(atlas: Atlas) -> None:
             assert set(re.findall(r"\w{4,}", entity.label)) & set(re.findall(r"\w{4,}", theirs)), entity
 
 
-def test_every_country_has_what_a_country_has(atlas: Atlas, tails: Tails) -> None:
+def test_every_country_has_what_a_country_has(tails: Tails) -> None:
     for country in ALPHA2:
         for relation in ("capital", "currency", "official_language"):
             assert tails(country, relation), (country, relation)
@@ -229,7 +229,7 @@ def test_neighbours(tails: Tails, country: str) -> None:
     assert tails(country, "borders") == set(NEIGHBOURS[country].split())
 
 
-def test_islands_and_landlocked_countries(atlas: Atlas, tails: Tails) -> None:
+def test_islands_and_landlocked_countries(tails: Tails) -> None:
     num_neighbours = {country: len(tails(country, "borders")) for country in ALPHA2}
     assert {country for country, number in num_neighbours.items() if number == 0} == set(ISLANDS.split())
     assert {country for country, number in num_neighbours.items() if number == 1} == set(
