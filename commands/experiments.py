@@ -13,6 +13,7 @@ from momok.commands.console import (
     add_device,
     add_json,
     add_recipe,
+    checked,
     interrupted,
     print_lines_or_json,
     stop_on_interrupt,
@@ -35,7 +36,7 @@ def run_sweep(arguments: Namespace) -> int:
     from momok.training.fit.recipe import Recipe
 
     base = Recipe.load(arguments.config, arguments.set)
-    of_grid = partial(sweep, arguments.dataset, base, arguments.grid, arguments.out, overrides=arguments.set)
+    of_grid = partial(sweep, arguments.dataset, base, arguments.grid, overrides=arguments.set)
     return _compare(of_grid, arguments)
 
 
@@ -66,9 +67,8 @@ def run_robustness(arguments: Namespace) -> int:
     from momok.training.experiments.robustness import RobustnessOptions, curves, robustness
     from momok.training.fit.recipe import Recipe
 
-    options = RobustnessOptions.of(
-        **{name: getattr(arguments, name) for name in RobustnessOptions.model_fields}
-    )
+    given = {name: getattr(arguments, name) for name in RobustnessOptions.model_fields}
+    options = checked(RobustnessOptions, {name: value for name, value in given.items() if value is not None})
     plot = arguments.plot or (arguments.out / "robustness.svg" if can_plot() else None)
     if plot is not None:
         check_plot(plot)
@@ -81,7 +81,7 @@ def run_robustness(arguments: Namespace) -> int:
         else:
             print("no plot without matplotlib; momok[plot] brings it", file=sys.stderr)
 
-    return _compare(partial(robustness, arguments.dataset, recipes, arguments.out, options), arguments, draw)
+    return _compare(partial(robustness, arguments.dataset, recipes, options), arguments, draw)
 
 
 def _add_comparison(parser: ArgumentParser) -> None:
@@ -104,17 +104,14 @@ def _compare(
     """Run it until it is done or interrupted, and show its results."""
     from momok.model.runtime.device import choose_device
     from momok.training.experiments.results import results_lines
+    from momok.training.experiments.trials import Running
     from momok.training.memory import keep_freed_memory
 
     keep_freed_memory()
+    device, show = choose_device(arguments.device), partial(print, file=sys.stderr)
     with stop_on_interrupt() as stop:
-        results = comparison(
-            device=choose_device(arguments.device),
-            split=arguments.split,
-            stop=stop,
-            show=partial(print, file=sys.stderr),
-            show_progress=True,
-        )
+        running = Running(arguments.out, device, arguments.split, stop, show, show_progress=True)
+        results = comparison(running)
     if results is None:
         return interrupted("the same command goes on")
     draw(results)

@@ -11,10 +11,6 @@
     ├── RunError               training.fit.run              a run directory that cannot be used
     ├── CheckpointError        training.fit.checkpoint       a checkpoint that cannot be read or written
     ├── TrainingError          training.fit.trainer          training cannot go on
-    ├── GridError              training.experiments.grid     a grid that cannot be used
-    ├── TrialError             training.experiments.trials   trials that cannot run where they should
-    ├── RobustnessError        training.experiments.robustness  scenarios, rates or models not comparable
-    ├── PlotError              training.experiments.plot     a plot that cannot be drawn
     ├── DiscoveryError         training.discovery.output     an output that cannot be used
     └── ServiceError           service.errors                a refused request; its own tree, by HTTP status
 

@@ -31,11 +31,15 @@ def check_keys(kind: str, keys: Sequence[str], file: str | Path, lines: Sequence
     check_text(keys, file, lines)
 
 
-def unknown_key(kind: str, key: str, keys: Sequence[str], remedy: str) -> str:
-    """The message for a key that is none of ``keys``, with the nearest ones."""
-    nearest = closest(key, keys, 3)
-    hint = f" (nearest: {', '.join(map(repr, nearest))})" if nearest else ""
-    return f"{shorten(key)!r} is not the key of any {kind}{hint}; {remedy}"
+def known_id(names: Names, key: str, remedy: str, file: str | Path | None, line: int | None = None) -> int:
+    """The id of a key. Raises ``DatasetError`` with the nearest keys and the ``remedy``."""
+    index = names.id_of(key)
+    if index is None:
+        nearest = closest(key, names.keys, 3)
+        hint = f" (nearest: {', '.join(map(repr, nearest))})" if nearest else ""
+        message = f"{shorten(key)!r} is not the key of any {names.kind}{hint}; {remedy}"
+        raise DatasetError(message, file=file, line=line)
+    return index
 
 
 def check_text(texts: Sequence[str], file: str | Path, lines: Sequence[int]) -> None:

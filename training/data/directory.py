@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from momok.model.arrays import Int64
 from momok.model.bundle.names import Names, shorten
+from momok.model.errors import describe
 from momok.model.networks.modality import Modality
 from momok.model.runtime.directory import explained, replace_file
 from momok.training.data.checks import check_keys, check_modality_name
@@ -67,9 +68,7 @@ def read_header(directory: Path) -> Header:
     try:
         return Header.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DatasetError(f"{place}: {first['msg']}; import the graph again", file=path) from None
+        raise DatasetError(f"{describe(error)}; import the graph again", file=path) from None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ Axes: T samples, C channels, N frames, W samples of a frame, F frequencies, B me
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,11 +18,11 @@ import numpy as np
 from momok.model.arrays import Float32, Float64
 from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
-from momok.training.encoders.base import About, Describer, Encoder, Options, Unreadable
-from momok.training.encoders.batched import ItemJob
+from momok.training.encoders.base import About, Describer, Options, Unreadable
+from momok.training.encoders.jobs import Encoder, ItemJob
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.libraries import importing, need
-from momok.training.encoders.models.transformers import TransformersAudio
+from momok.training.encoders.models.transformers import transformers_audio
 from momok.training.encoders.sources import find_files
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
@@ -40,45 +40,6 @@ MAX_SECONDS = 600
 _FRAMES_AT_ONCE = 4096
 MODEL_SECONDS = 10
 """The longest input of a model; a longer clip is the mean of equal parts."""
-
-
-class ClipStatistics:
-    """The built-in describer of sound files: 192 features."""
-
-    batch_size = 64
-    centred = True
-
-    def __init__(self) -> None:
-        _need_libraries()
-        settings = {"rate": RATE, "bands": BANDS, "max_seconds": MAX_SECONDS}
-        self.about = About(settings, ("soundfile", "scipy", "numpy"))
-
-    def parts(self, item: Path) -> Iterator[Float64]:
-        yield log_mel_statistics(read_clip(item, RATE))
-
-    def describe(self, parts: Sequence[Float64]) -> Float32:
-        return np.stack(parts).astype(np.float32)
-
-
-class ClipsByModel:
-    """A describer of sound files by a model of transformers."""
-
-    def __init__(self, model: TransformersAudio) -> None:
-        _need_libraries()
-        self._model = model
-        self.about, self.batch_size, self.centred = model.about, model.batch_size, model.centred
-
-    def parts(self, item: Path) -> Iterator[Float32]:
-        rate = self._model.rate
-        clip_T = read_clip(item, rate).astype(np.float32)
-        num_parts = math.ceil(len(clip_T) / (MODEL_SECONDS * rate))
-        # At least a second: networks that shorten their input need that much.
-        length = max(math.ceil(len(clip_T) / num_parts), rate)
-        clip_T = np.pad(clip_T, (0, num_parts * length - len(clip_T)))
-        yield from clip_T.reshape(num_parts, length)
-
-    def describe(self, parts: Sequence[Float32]) -> Float32:
-        return self._model.describe(parts)
 
 
 def read_clip(path: Path, rate: int) -> Float64:
@@ -137,18 +98,28 @@ def mel_bands() -> Float64:
     return triangle_FB
 
 
-def _need_libraries() -> None:
-    need("scipy", "the audio encoder", "audio")
-    with importing("soundfile", "the audio encoder", "audio"):
-        import soundfile  # noqa: F401
+def _equal_parts(clip_T: Float64, rate: int) -> Float32:
+    """A clip cut into parts of at most ``MODEL_SECONDS``, a row each, filled up with silence."""
+    num_parts = math.ceil(len(clip_T) / (MODEL_SECONDS * rate))
+    # At least a second: networks that shorten their input need that much.
+    length = max(math.ceil(len(clip_T) / num_parts), rate)
+    filled = np.pad(clip_T, (0, num_parts * length - len(clip_T)))
+    return filled.reshape(num_parts, length).astype(np.float32)
 
 
 def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:
+    need("scipy", "the audio encoder", "audio")
+    with importing("soundfile", "the audio encoder", "audio"):
+        import soundfile  # noqa: F401
     files = find_files(source, dataset.entities, SUFFIXES)
-    describer: Describer = ClipStatistics()
-    if options.model is not None:
-        model = TransformersAudio(ModelDirectory(options.model), choose_device(options.device))
-        describer = ClipsByModel(model)
+    if options.model is None:
+        settings = {"rate": RATE, "bands": BANDS, "max_seconds": MAX_SECONDS}
+        about = About(settings, ("soundfile", "scipy", "numpy"))
+        describer = Describer(about, lambda path: [log_mel_statistics(read_clip(path, RATE))], centred=True)
+    else:
+        model = transformers_audio(ModelDirectory(options.model), choose_device(options.device))
+        rate = model.about.settings["rate"]
+        describer = replace(model, parts=lambda path: _equal_parts(read_clip(path, rate), rate))
     return ItemJob(describer, files, f"no sound can be read; {', '.join(SUFFIXES)} files are needed")
 
 

@@ -1,4 +1,4 @@
-"""Encoders: options in, a job out; a job makes a modality, all at once or item by item.
+"""Describers: functions that turn items into vectors, and the options that choose one.
 
 Axes: B parts of a batch, F features.
 """
@@ -6,21 +6,16 @@ Axes: B parts of a batch, F features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from momok.model.arrays import Float32
-from momok.model.networks.modality import Modality
 from momok.model.runtime.device import DeviceName
-from momok.training.data.dataset import Dataset
-from momok.training.data.files import DatasetError
 from momok.training.encoders.models.base import ModelDirectory
-
-LeftOut = list[tuple[str, str]]
-"""Unreadable items, each with the reason."""
 
 
 class Unreadable(Exception):
@@ -48,76 +43,22 @@ class About:
     model: ModelDirectory | None = None
 
 
-class Describer(Protocol):
-    """Turns items (texts, pictures, clips) into vectors, which do not depend on the batches."""
-
-    about: About
-    batch_size: int
-    """Parts described together."""
-    centred: bool
-    """Whether the mean over all entities is subtracted, as it would drown their differences."""
-
-    def parts(self, item: Any) -> Iterable[Any]:
-        """The parts of an item to describe, such as the frames of a video. Raises ``Unreadable``."""
-
-    def describe(self, parts: Sequence[Any]) -> Float32:
-        """float32[B, F], a row a part."""
+def as_they_are(parts: Sequence[Any]) -> Float32:
+    """Parts that are vectors already, float32[B, F]."""
+    return np.stack(parts).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class JobOptions:
-    """Options of one run of a job.
+class Describer:
+    """Turns items (texts, pictures, files) into vectors, which do not depend on the batches.
 
-    ``partial``: the directory of unfinished results, which ``resume`` goes on with; None keeps them in
-    memory. ``stop`` is called after every batch. ``left_out`` receives the unreadable items.
+    ``parts`` of an item are what is described, such as the frames of a video; raises ``Unreadable``.
+    ``describe``: ``batch_size`` parts -> float32[B, F], a row a part. ``centred``: whether the mean over all
+    entities is subtracted, as it would drown their differences.
     """
 
-    partial: Path | None = None
-    resume: bool = False
-    identity: Mapping[str, Any] = field(default_factory=dict)
-    stop: Callable[[], bool] = lambda: False
-    left_out: LeftOut = field(default_factory=list)
-    show_progress: bool = False
-
-
-class EncodingJob(Protocol):
-    """An encoder with its source read and checked."""
-
-    resumable: ClassVar[bool]
-    """Whether it keeps finished pieces in ``JobOptions.partial``."""
-
-    @property
-    def about(self) -> About:
-        """For the provenance."""
-
-    def digest(self) -> str:
-        """sha256 (hex) of the input; a resumed run must find the same."""
-
-    def run(self, name: str, work: JobOptions) -> Modality | None:
-        """The modality, or None when ``work.stop()`` became true. Raises ``DatasetError``."""
-
-
-@dataclass(frozen=True)
-class TableJob:
-    """A job over all entities at once, done in seconds."""
-
-    resumable: ClassVar[bool] = False
-
     about: About
-    make: Callable[[str], Modality]
-
-    def digest(self) -> str:
-        return ""  # It is never resumed.
-
-    def run(self, name: str, work: JobOptions) -> Modality:
-        if work.resume:
-            raise DatasetError("this encoder starts over and is done in seconds; leave --resume out")
-        return self.make(name)
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """One ``--encoder``: how its job starts from a source, and the ``Options`` it takes beside ``device``."""
-
-    start: Callable[[Dataset, str, Options], EncodingJob]
-    takes: frozenset[str]
+    parts: Callable[[Any], Iterable[Any]]
+    describe: Callable[[Sequence[Any]], Float32] = as_they_are
+    batch_size: int = 64
+    centred: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from momok.training.data.dataset import Dataset
 from momok.training.data.directory import locked
 from momok.training.data.files import DatasetError
 from momok.training.encoders.audio import AUDIO
-from momok.training.encoders.base import About, Encoder, JobOptions, LeftOut, Options
+from momok.training.encoders.base import About, Options
 from momok.training.encoders.image import IMAGE
+from momok.training.encoders.jobs import Encoder, ItemJob, JobOptions
 from momok.training.encoders.numeric import NUMERIC
+from momok.training.encoders.pieces import LeftOut
 from momok.training.encoders.text import TEXT
 from momok.training.encoders.video import VIDEO
 
@@ -67,11 +69,10 @@ def encode(
     chosen = ENCODERS[encoder]
     _check_options(encoder, chosen, options)
     job = chosen.start(dataset, source, options)
-    about = _as_json(encoder, source, job.about)
     work = JobOptions(
         partial=partial_of(path, name),
         resume=resume,
-        identity={"dataset": dataset.fingerprint, **about, "items": job.digest()},
+        identity={"dataset": dataset.fingerprint, **_provenance(encoder, source, job.about)},
         stop=stop,
         show_progress=show_progress,
     )
@@ -79,9 +80,9 @@ def encode(
     if made is None:
         return None
     with locked(path):
-        dataset = _with(_again(path, dataset, name, replace), made, about)
+        dataset = with_modality(_again(path, dataset, name, replace), made, encoder, source, job.about)
         dataset.write_modality(path, name)
-    if job.resumable:  # Another's unfinished work may stand there.
+    if isinstance(job, ItemJob):  # Else another's unfinished work may stand there.
         shutil.rmtree(partial_of(path, name), ignore_errors=True)
     return Encoded(dataset, made, work.left_out)
 
@@ -92,16 +93,13 @@ def partial_of(path: Path, name: str) -> Path:
     return path.with_name(f"{path.name}.{name}.partial")
 
 
-def with_modality(
-    dataset: Dataset,
-    made: Modality,
-    encoder: str,
-    source: str,
-    settings: Mapping[str, Any],
-    libraries: Sequence[str],
-) -> Dataset:
+def with_modality(dataset: Dataset, made: Modality, encoder: str, source: str, about: About) -> Dataset:
     """The dataset with a modality in place of one of that name, or after all others."""
-    return _with(dataset, made, _as_json(encoder, source, About(settings, libraries)))
+    places = {modality.name: modality for modality in dataset.modalities} | {made.name: made}
+    encoders = dataset.provenance.get("encoders", {}) | {made.name: _provenance(encoder, source, about)}
+    return dataclasses.replace(
+        dataset, modalities=tuple(places.values()), provenance=dataset.provenance | {"encoders": encoders}
+    )
 
 
 def _again(path: Path, before: Dataset, name: str, replace: bool) -> Dataset:
@@ -113,23 +111,13 @@ def _again(path: Path, before: Dataset, name: str, replace: bool) -> Dataset:
     return dataset
 
 
-def _with(dataset: Dataset, made: Modality, about: Mapping[str, Any]) -> Dataset:
-    places = {modality.name: modality for modality in dataset.modalities} | {made.name: made}
-    encoders = {**dataset.provenance.get("encoders", {}), made.name: dict(about)}
-    return dataclasses.replace(
-        dataset,
-        modalities=tuple(places.values()),
-        provenance={**dataset.provenance, "encoders": encoders},
-    )
-
-
-def _as_json(encoder: str, source: str, about: About) -> dict[str, Any]:
-    model = {} if about.model is None else {"directory": str(about.model.path), "sha256": about.model.sha256}
+def _provenance(encoder: str, source: str, about: About) -> dict[str, Any]:
+    model = about.model
     return {
         "encoder": encoder,
         "source": source,
         "settings": dict(about.settings),
-        **({"model": model} if model else {}),
+        **({"model": {"directory": str(model.path), "sha256": model.sha256}} if model else {}),
         "versions": {library: version(library) for library in about.libraries},
     }
 

@@ -6,27 +6,28 @@ photographs. Axes: R rows and C columns of pixels, P colours of the palette, F f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from momok.model.arrays import Float32, Float64
-from momok.model.networks.modality import Modality
+from momok.model.arrays import Float64
 from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
-from momok.training.data.files import DatasetError
-from momok.training.encoders.base import About, Encoder, LeftOut, Options
-from momok.training.encoders.batched import ItemJob, describe_items, joined
+from momok.training.encoders.base import About, Describer, Options, Unreadable
+from momok.training.encoders.jobs import Encoder, ItemJob
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.image import open_image_model
 from momok.training.encoders.models.libraries import need
-from momok.training.encoders.pictures import SUFFIXES, PictureDescriber, PictureFiles, on_white
 from momok.training.encoders.sources import find_files
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused: they may be made to exhaust memory."""
 
 SIZE = (48, 32)
 """Columns and rows of pixels to which a picture is brought, whatever its shape."""
@@ -37,50 +38,12 @@ CELLS = (6, 4)
 _LEVELS = np.array([0.0, 0.5, 1.0])
 _PALETTE_C3 = np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS), axis=-1).reshape(-1, 3)
 _SHARPNESS = 20.0
-_NOTHING = "no picture can be read; PNG, JPEG, WebP and GIF files are needed"
 
 
-class Descriptor:
-    """The built-in describer of pictures."""
-
-    batch_size = 64
-    centred = True
-
-    def __init__(self) -> None:
-        self.about = About({}, ("pillow", "numpy"))
-
-    def prepare(self, picture: Image) -> Float64:
-        return describe(picture)
-
-    def describe(self, parts: Sequence[Float64]) -> Float32:
-        return np.stack(parts).astype(np.float32)
-
-
-def encode_pictures(
-    name: str,
-    pictures: Iterable[tuple[int, Sequence[Path | Image]]],
-    *,
-    left_out: LeftOut | None = None,
-) -> Modality:
-    """A modality of 148 features, float16: the mean over each entity's pictures, less the mean of all.
-
-    ``pictures``: pairs of an entity id and its pictures. Files that cannot be read are left out and added to
-    ``left_out`` with the reason; an entity whose pictures all fail lacks the modality. Raises
-    ``DatasetError`` where no picture can be read.
-    """
-    need("PIL", "the image encoder")
-    piece = describe_items(PictureFiles(Descriptor()), dict(pictures))
-    if left_out is not None:
-        left_out.extend(piece.left_out)
-    if not len(piece.rows):
-        raise DatasetError(_NOTHING)
-    return joined(name, [piece], centred=True)
-
-
-def picture_describer(options: Options) -> PictureDescriber:
-    """The built-in one, or the model that ``options`` name."""
+def picture_describer(options: Options) -> Describer:
+    """Of pictures in RGB: the built-in one, or the model that ``options`` name."""
     if options.model is None:
-        return Descriptor()
+        return Describer(About({}, ("pillow", "numpy")), lambda picture: [describe(picture)], centred=True)
     return open_image_model(ModelDirectory(options.model), choose_device(options.device))
 
 
@@ -126,10 +89,40 @@ def _cells(value_RCF: Float64) -> Float64:
     return means
 
 
+def open_picture(path: Path) -> Image:
+    """Red, green and blue, upright, transparent parts white. Raises ``Unreadable``."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            check_size(opened.width, opened.height)
+            return on_white(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError:
+        raise Unreadable("not a picture") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise Unreadable(str(error)) from None
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises ``Unreadable`` above ``MAX_PIXELS``."""
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width} x {height} pixels; {MAX_PIXELS} are allowed")
+
+
+def on_white(picture: Image) -> Image:
+    """The picture in RGB, transparent parts white."""
+    from PIL import Image
+
+    over = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+
+
 def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:
     need("PIL", "the image encoder")
     files = find_files(source, dataset.entities, SUFFIXES)
-    return ItemJob(PictureFiles(picture_describer(options)), files, _NOTHING)
+    pictures = picture_describer(options)
+    describer = replace(pictures, parts=lambda path: pictures.parts(open_picture(path)))
+    return ItemJob(describer, files, "no picture can be read; PNG, JPEG, WebP and GIF files are needed")
 
 
 IMAGE = Encoder(_start, frozenset({"model"}))

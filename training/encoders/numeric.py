@@ -11,7 +11,8 @@ from momok.model.arrays import Float64
 from momok.model.networks.modality import Modality
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
-from momok.training.encoders.base import About, Encoder, Options, TableJob
+from momok.training.encoders.base import About, Options
+from momok.training.encoders.jobs import Encoder, TableJob
 from momok.training.encoders.sources import read_numbers
 
 HEAVY_TAIL = 2.0

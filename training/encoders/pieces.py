@@ -17,9 +17,11 @@ from safetensors.numpy import save
 from momok.model.arrays import Float32
 from momok.model.runtime.directory import explained, new_directory, replace_file
 from momok.training.data.files import DatasetError, check_begun, read_bytes
-from momok.training.encoders.base import LeftOut
 
 _RECORD = "encoding.json"
+
+LeftOut = list[tuple[str, str]]
+"""Unreadable items, each with the reason."""
 
 
 @dataclass(frozen=True, eq=False)

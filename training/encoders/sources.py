@@ -17,11 +17,12 @@ import numpy as np
 
 from momok.model.arrays import Float64
 from momok.model.bundle.names import Names, shorten
-from momok.training.data.checks import unknown_key
+from momok.training.data.checks import known_id
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError, read_lines, read_text
 
 FACTS_HEADER = ["key", "attribute", "value"]
+_REMEDY = "correct it or take the line away"
 
 
 def read_texts(source: str, dataset: Dataset) -> list[str]:
@@ -40,7 +41,7 @@ def read_texts(source: str, dataset: Dataset) -> list[str]:
             message = f"{shorten(row)!r} is one column; a key, a tab and a text are needed"
             raise DatasetError(message, file=source, line=line)
         _once(key, seen, source, line)
-        texts[_id(key, dataset.entities, source, line)] = text
+        texts[known_id(dataset.entities, key, _REMEDY, source, line)] = text
     return texts
 
 
@@ -60,7 +61,7 @@ def read_numbers(source: str, entities: Names) -> tuple[list[str], Float64]:
     values: dict[tuple[int, str], float] = {}
     attributes = {} if header == FACTS_HEADER else dict.fromkeys(header[1:])
     for line, key, attribute, text in cells:
-        place = (_id(key, entities, path, line), attribute)
+        place = (known_id(entities, key, _REMEDY, path, line), attribute)
         if place in values:
             message = f"{attribute!r} of {shorten(key)!r} stands there twice; give it once"
             raise DatasetError(message, file=path, line=line)
@@ -84,18 +85,13 @@ def find_files(source: str, entities: Names, suffixes: Sequence[str]) -> dict[in
     if not folder.is_dir():
         raise DatasetError("no such folder; name the one that holds the files", file=folder)
     found: dict[int, list[Path]] = defaultdict(list)
+    remedy = "rename or remove the file; several files of an entity go into a folder named by its key"
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in suffixes or not path.is_file():
-            continue
-        inside = path.relative_to(folder)
-        key = inside.parts[0] if len(inside.parts) > 1 else inside.stem
-        entity = entities.id_of(key)
-        if entity is None:
-            entity = entities.id_of(unquote(key))
-        if entity is None:
-            remedy = "rename or remove the file; several files of an entity go into a folder named by its key"
-            raise DatasetError(unknown_key("entity", key, entities.keys, remedy), file=path)
-        found[entity].append(path)
+        if path.suffix.lower() in suffixes and path.is_file():
+            inside = path.relative_to(folder)
+            key = inside.parts[0] if len(inside.parts) > 1 else inside.stem
+            key = unquote(key) if entities.id_of(key) is None else key
+            found[known_id(entities, key, remedy, path)].append(path)
     if not found:
         raise DatasetError(f"holds no {', '.join(suffixes)} files named by key", file=folder)
     return dict(sorted(found.items()))
@@ -165,11 +161,3 @@ def _number(text: str, attribute: str, path: Path, line: int) -> float:
         message = f"{attribute} {shorten(text)!r} is not a finite number; leave it empty where it is unknown"
         raise DatasetError(message, file=path, line=line)
     return value
-
-
-def _id(key: str, entities: Names, file: str | Path, line: int) -> int:
-    index = entities.id_of(key)
-    if index is None:
-        message = unknown_key("entity", key, entities.keys, "correct it or take the line away")
-        raise DatasetError(message, file=file, line=line)
-    return index

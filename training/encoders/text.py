@@ -14,11 +14,11 @@ from momok.model.networks.modality import Modality
 from momok.model.runtime.device import choose_device
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
-from momok.training.encoders.base import About, Encoder, EncodingJob, Options, TableJob
-from momok.training.encoders.batched import ItemJob
+from momok.training.encoders.base import About, Options
+from momok.training.encoders.jobs import Encoder, ItemJob, TableJob
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.libraries import need
-from momok.training.encoders.models.text import SentenceModel
+from momok.training.encoders.models.text import sentence_model
 from momok.training.encoders.sources import read_texts
 
 WIDTH = 128
@@ -52,23 +52,20 @@ def encode_texts(name: str, texts: Sequence[str], *, width: int = WIDTH, seed: i
     return Modality(name, normalize(features_nF).astype(np.float16), rows)
 
 
-def _start(dataset: Dataset, source: str, options: Options) -> EncodingJob:
-    if options.model is not None:
-        return _start_model(dataset, source, options, ModelDirectory(options.model))
+def _start(dataset: Dataset, source: str, options: Options) -> ItemJob | TableJob:
     texts = read_texts(source, dataset)
-    width, seed = options.width or WIDTH, options.seed or 0
-    about = About({"width": width, "seed": seed}, ("scikit-learn", "numpy"))
-    return TableJob(about, lambda name: encode_texts(name, texts, width=width, seed=seed))
-
-
-def _start_model(dataset: Dataset, source: str, options: Options, directory: ModelDirectory) -> ItemJob:
+    if options.model is None:
+        width, seed = options.width or WIDTH, options.seed or 0
+        about = About({"width": width, "seed": seed}, ("scikit-learn", "numpy"))
+        return TableJob(about, lambda name: encode_texts(name, texts, width=width, seed=seed))
     for name, given in (("width", options.width), ("seed", options.seed)):
         if given is not None:
             raise DatasetError(f"--{name} is of TF-IDF + SVD; with --model, leave it out")
-    texts = {row: [text] for row, text in enumerate(read_texts(source, dataset)) if text.strip()}
-    if not texts:
+    items = {row: [text] for row, text in enumerate(texts) if text.strip()}
+    if not items:
         raise DatasetError("no entity has a text", file=source)
-    return ItemJob(SentenceModel(directory, choose_device(options.device)), texts, "no text can be encoded")
+    describer = sentence_model(ModelDirectory(options.model), choose_device(options.device))
+    return ItemJob(describer, items, "no text can be encoded")
 
 
 TEXT = Encoder(_start, frozenset({"model", "width", "seed"}))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from momok.model.arrays import Float32
 from momok.training.data.dataset import Dataset
-from momok.training.encoders.base import About, Encoder, Options, Unreadable
-from momok.training.encoders.batched import ItemJob
-from momok.training.encoders.image import picture_describer
+from momok.training.encoders.base import Describer, Options, Unreadable
+from momok.training.encoders.image import check_size, picture_describer
+from momok.training.encoders.jobs import Encoder, ItemJob
 from momok.training.encoders.models.libraries import importing, need
-from momok.training.encoders.pictures import PictureDescriber, check_size
 from momok.training.encoders.sources import find_files
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg")
@@ -20,38 +20,30 @@ EVERY = 25
 """Films have 24 to 30 frames a second."""
 
 
-class VideoFiles:
-    """A describer of video files; ``every``: the first frame, and each so many frames after it."""
+def described_frames(path: Path, every: int, pictures: Describer) -> Iterator[Any]:
+    """The parts of the first frame and of each ``every``-th after it. Raises ``Unreadable``."""
+    import av
 
-    def __init__(self, pictures: PictureDescriber, every: int) -> None:
-        with importing("av", "the video encoder", "video"):
-            import av
-        self._av, self._pictures, self._every = av, pictures, every
-        self.batch_size, self.centred = pictures.batch_size, pictures.centred
-        about = pictures.about
-        settings = {"every": every, **about.settings}
-        self.about = About(settings, ("av", *about.libraries), about.model)
-
-    def parts(self, item: Path) -> Iterator[Any]:
-        try:
-            with self._av.open(str(item)) as container:
-                if not container.streams.video:
-                    raise Unreadable("there is no picture in it")
-                for number, frame in enumerate(container.decode(video=0)):
-                    if number % self._every == 0:
-                        check_size(frame.width, frame.height)
-                        yield self._pictures.prepare(frame.to_image().convert("RGB"))
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise Unreadable(str(error)) from None
-
-    def describe(self, parts: Sequence[Any]) -> Float32:
-        return self._pictures.describe(parts)
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise Unreadable("there is no picture in it")
+            for frame in islice(container.decode(video=0), 0, None, every):
+                check_size(frame.width, frame.height)
+                yield from pictures.parts(frame.to_image().convert("RGB"))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise Unreadable(str(error)) from None
 
 
 def _start(dataset: Dataset, source: str, options: Options) -> ItemJob:
     need("PIL", "the video encoder", "video")
+    with importing("av", "the video encoder", "video"):
+        import av  # noqa: F401
     files = find_files(source, dataset.entities, SUFFIXES)
-    videos = VideoFiles(picture_describer(options), options.every or EVERY)
+    pictures, every = picture_describer(options), options.every or EVERY
+    settings = {"every": every, **pictures.about.settings}
+    about = replace(pictures.about, settings=settings, libraries=("av", *pictures.about.libraries))
+    videos = replace(pictures, about=about, parts=lambda path: described_frames(path, every, pictures))
     return ItemJob(videos, files, f"no video can be read; {', '.join(SUFFIXES)} files are needed")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -38,7 +38,7 @@ def corrupted(
         train = dataset.facts["train"]
         kept = _spared(len(train), rate, np.random.default_rng([seed, 0]))
         return replace(plain, facts=dataset.facts | {"train": train[kept]})
-    change = _HARMS[scenario]
+    change = _noisy if scenario == "noise" else _missing
     return replace(
         plain,
         modalities=tuple(
@@ -68,12 +68,6 @@ def _missing(modality: Modality, rate: float, random: np.random.Generator) -> Mo
     assert modality.features is not None and modality.rows is not None
     kept = _spared(len(modality.features), rate, random)
     return replace(modality, features=modality.features[kept], rows=modality.rows[kept])
-
-
-_HARMS: dict[Scenario, Callable[[Modality, float, np.random.Generator], Modality]] = {
-    "noise": _noisy,
-    "missing": _missing,
-}
 
 
 def _spared(count: int, rate: float, random: np.random.Generator) -> Int64:

@@ -32,11 +32,6 @@ from momok.training.fit.recipe import Recipe, RecipeError, read_toml
 SEED = "training.seed"
 DROP, CONFIG = "drop", "config"
 _FOLDER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9_-])?")
-FOLDER_RULE = "a name is letters, digits, _, - and blanks within, as it names folders"
-
-
-class GridError(UserError):
-    """A grid or a comparison that cannot be used; the message names the file, the field and the remedy."""
 
 
 class Grid(BaseModel):
@@ -75,21 +70,18 @@ class Grid(BaseModel):
             if field in (SEED, DROP, CONFIG):
                 raise ValueError(f"grid.{field}: use seeds for seeds, and variants to drop or to change base")
         for name in self.variants:
-            if not names_folder(name):
-                raise ValueError(f"variants.{name}: {FOLDER_RULE}")
+            check_folder(f"variants.{name}", name)
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: each is listed once")
         return self
 
     @classmethod
     def load(cls, path: Path) -> Grid:
-        """Raises ``GridError`` naming the file, the field and what is wrong."""
+        """Raises ``UserError`` naming the file, the field and what is wrong."""
         try:
             return cls.model_validate(read_toml(path))
         except ValidationError as error:
-            raise GridError(f"{path}: {describe(error)}") from None
-        except RecipeError as error:
-            raise GridError(str(error)) from None
+            raise UserError(f"{path}: {describe(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -124,13 +116,12 @@ def trials_of(
     """Every combination, variants outermost and seeds innermost.
 
     ``config`` is looked up in ``directory``, and read with the ``overrides`` that ``base`` was read with.
-    Raises ``GridError`` or ``RecipeError`` naming the combination.
+    Raises ``UserError`` or ``RecipeError`` naming the combination.
     """
     trials: list[Trial] = []
     fields = list(grid.grid)
     for variant, changes in (grid.variants or {"": {}}).items():
-        other = _named(changes, variant, directory, overrides)
-        start = _variant_base(other or base, variant, changes, dataset, overrides)
+        start = _variant_base(base, variant, changes, dataset, directory, overrides)
         for values in product(*grid.grid.values()):
             for seed in grid.seeds or (start.training.seed,):
                 chosen = dict(zip(fields, values, strict=True))
@@ -151,24 +142,22 @@ def trials_of(
     return trials
 
 
-def _named(
-    changes: Mapping[str, Any], variant: str, directory: Path, overrides: Sequence[str]
-) -> Recipe | None:
-    """The recipe that a variant starts from instead of the base."""
-    config = changes.get(CONFIG)
-    if config is None:
-        return None
-    if not isinstance(config, str):
-        raise GridError(f"variants.{variant}.{CONFIG}: name a recipe file")
-    return Recipe.load(directory / config, overrides)
-
-
 def _variant_base(
-    base: Recipe, variant: str, changes: Mapping[str, Any], dataset: Dataset, overrides: Sequence[str]
+    base: Recipe,
+    variant: str,
+    changes: Mapping[str, Any],
+    dataset: Dataset,
+    directory: Path,
+    overrides: Sequence[str],
 ) -> Recipe:
-    changes = {name: value for name, value in changes.items() if name != CONFIG}
-    drop = changes.pop(DROP, [])
+    """The recipe of a variant, which starts from the base or from another one, without what it drops."""
     where = f"variants.{variant}"
+    changes = dict(changes)
+    config, drop = changes.pop(CONFIG, None), changes.pop(DROP, None)
+    if config is not None:
+        if not isinstance(config, str):
+            raise UserError(f"{where}.{CONFIG}: name a recipe file")
+        base = Recipe.load(directory / config, overrides)
     try:
         recipe = base.changed(changes, overrides=overrides)
     except RecipeError as error:
@@ -181,27 +170,29 @@ def _without(recipe: Recipe, drop: Any, dataset: Dataset, where: str) -> Recipe:
     available = [modality.name for modality in dataset.modalities]
     used = list(available if recipe.use is None else recipe.use)
     if not isinstance(drop, list) or not set(map(str, drop)) <= set(used):
-        raise GridError(f"{where}.{DROP}: {drop!r} must list modalities in use: {', '.join(used)}")
+        raise UserError(f"{where}.{DROP}: {drop!r} must list modalities in use: {', '.join(used)}")
     fields = recipe.model_dump()
     kept = [name for name in used if name not in drop]
     specs = {name: spec for name, spec in fields["modalities"].items() if name not in drop}
     return Recipe.model_validate(fields | {"use": kept, "modalities": specs})
 
 
-def names_folder(name: str) -> bool:
-    """Whether a folder may be called so on any system, as ``FOLDER_RULE`` says."""
-    return _FOLDER.fullmatch(name) is not None
+def check_folder(what: str, name: str) -> None:
+    """Raises ``UserError`` for the name of ``what`` where a folder cannot be called so on any system."""
+    if not _FOLDER.fullmatch(name):
+        rule = "a name is letters, digits, _, - and blanks within, as it names folders"
+        raise UserError(f"{what}: {rule}")
 
 
 def refuse_twins(trials: Sequence[Trial]) -> None:
-    """Raises ``GridError`` where two trials would share a folder; some systems do not tell A from a."""
-    names: dict[str, Trial] = {}
+    """Raises ``UserError`` where two trials would share a folder; some systems do not tell A from a."""
+    names = set[str]()
     for trial in trials:
         if trial.name.casefold() in names:
-            raise GridError(
+            raise UserError(
                 f"two combinations would both be called {trial.name!r} (A is as a here); list each value once"
             )
-        names[trial.name.casefold()] = trial
+        names.add(trial.name.casefold())
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,25 +20,21 @@ Curves = Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]]
 """Scenario -> model -> (rate, mean, deviation) by rate."""
 
 
-class PlotError(UserError):
-    """A picture that cannot be drawn; the message says what is missing."""
-
-
 def can_plot() -> bool:
     """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 def check_plot(path: Path) -> None:
-    """Raises ``PlotError`` where matplotlib is missing or the suffix is none of ``SUFFIXES``."""
+    """Raises ``UserError`` where matplotlib is missing or the suffix is none of ``SUFFIXES``."""
     if not can_plot():
-        raise PlotError("a plot needs matplotlib: pip install 'momok[plot]'; tables are written without it")
+        raise UserError("a plot needs matplotlib: pip install 'momok[plot]'; tables are written without it")
     if path.suffix not in SUFFIXES:
-        raise PlotError(f"{path}: a plot is a file {' or '.join(SUFFIXES)}")
+        raise UserError(f"{path}: a plot is a file {' or '.join(SUFFIXES)}")
 
 
 def plot_curves(curves: Curves, path: Path, *, ylabel: str) -> None:
-    """One panel a scenario, one line a model, a bar for the deviation over seeds. Raises ``PlotError``.
+    """One panel a scenario, one line a model, a bar for the deviation over seeds. Raises ``UserError``.
 
     The same numbers give the same file: no date, no random ids.
     """
@@ -62,5 +58,5 @@ def plot_curves(curves: Curves, path: Path, *, ylabel: str) -> None:
             axes[0].legend()
         svg = path.suffix == ".svg"
         metadata = {"Date": None, "Creator": None} if svg else {"Software": None}
-        with replace_file(path, PlotError) as partial:
+        with replace_file(path, UserError) as partial:
             figure.savefig(partial, format=path.suffix[1:], metadata=metadata, dpi=150)

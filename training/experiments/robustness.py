@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from momok.model.errors import UserError, describe
+from momok.model.errors import UserError
 from momok.training.data.dataset import Dataset
 from momok.training.experiments.corruption import Scenario, corrupted
-from momok.training.experiments.grid import FOLDER_RULE, SEED, Trial, names_folder, refuse_twins
+from momok.training.experiments.grid import SEED, Trial, check_folder, refuse_twins
 from momok.training.experiments.sweep import check_comparison, compare
-from momok.training.experiments.trials import TrialError
+from momok.training.experiments.trials import Running
 from momok.training.fit.recipe import Recipe
 
 SCENARIOS: tuple[Scenario, ...] = ("noise", "missing", "sparsity")
 DATASETS = "datasets"
 """Folder of the corrupted graphs, beside the runs."""
-
-
-class RobustnessError(UserError):
-    """Scenarios, rates or models that cannot be compared; the message names them and the remedy."""
 
 
 class RobustnessOptions(BaseModel):
@@ -59,57 +53,28 @@ class RobustnessOptions(BaseModel):
                 raise ValueError("scenarios, seeds and modalities are each listed once")
         return self
 
-    @classmethod
-    def of(cls, **fields: Any) -> RobustnessOptions:
-        """From the command line; what is None keeps its default. Raises ``RobustnessError``."""
-        try:
-            return cls.model_validate({name: value for name, value in fields.items() if value is not None})
-        except ValidationError as error:
-            raise RobustnessError(describe(error)) from None
-
 
 def robustness(
-    dataset_path: Path,
-    recipes: Mapping[str, Recipe],
-    folder: Path,
-    options: RobustnessOptions,
-    device: torch.device,
-    *,
-    split: Literal["valid", "test"] = "valid",
-    stop: Callable[[], bool] = lambda: False,
-    show: Callable[[str], None] = lambda line: None,
-    show_progress: bool = False,
+    dataset_path: Path, recipes: Mapping[str, Recipe], options: RobustnessOptions, running: Running
 ) -> dict[str, Any] | None:
-    """Train the ``recipes``, by label, on every corrupted graph; the results, or None if ``stop`` ended it.
+    """Train the ``recipes``, by label, on every corrupted graph; the results, or None if it was stopped.
 
     All are judged by the whole graph: facts taken from train are still known to be true. Raises
-    ``UserError`` before anything is trained or written, but for a ``folder`` that holds other data.
+    ``UserError`` before anything is trained or written, but for a folder that holds other data.
     """
     dataset = Dataset.open(dataset_path)
     for name in options.modalities or ():
         having = [modality.name for modality in dataset.modalities if modality.features is not None]
         if name not in having:
-            raise RobustnessError(f"modality {name!r} has no features to corrupt; {', '.join(having)} have")
-    trials = _trials(recipes, options, dataset_path, folder)
-    check_comparison(trials, dataset, split)
-    for seed in {trial.seed for trial in trials}:
-        if not _write_datasets(dataset, options, seed, folder / DATASETS, stop):
+            raise UserError(f"modality {name!r} has no features to corrupt; {', '.join(having)} have")
+    trials = _trials(recipes, options, dataset_path, running.folder / DATASETS)
+    check_comparison(trials, dataset, running)
+    for path, trial in {trial.dataset: trial for trial in trials if trial.dataset != dataset_path}.items():
+        if running.stop():
             return None
-    about = {
-        "models": list(recipes),
-        "options": options.model_dump(mode="json"),
-    }
-    return compare(
-        trials,
-        dataset,
-        folder,
-        device,
-        about,
-        split=split,
-        stop=stop,
-        show=show,
-        show_progress=show_progress,
-    )
+        _write_copy(dataset, trial, path, options.modalities)
+    about = {"models": list(recipes), "options": options.model_dump(mode="json")}
+    return compare(trials, dataset, running, about)
 
 
 def curves(results: Mapping[str, Any], split: str) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
@@ -139,8 +104,7 @@ def _trials(
     recipes: Mapping[str, Recipe], options: RobustnessOptions, dataset_path: Path, folder: Path
 ) -> list[Trial]:
     for label in recipes:
-        if not names_folder(label):
-            raise RobustnessError(f"model {label!r}: {FOLDER_RULE}")
+        check_folder(f"model {label!r}", label)
     harms = [("none", 0.0), *((scenario, rate) for scenario in options.scenarios for rate in options.rates)]
     trials = []
     for scenario, rate in harms:
@@ -148,7 +112,7 @@ def _trials(
             for seed in options.seeds or (recipe.training.seed,):
                 path = dataset_path
                 if scenario != "none":
-                    path = folder / DATASETS / _folder(scenario, rate, seed)
+                    path = folder / f"{scenario}={rate:g},seed={seed}"
                 trials.append(
                     Trial(
                         f"{label},{scenario}={rate:g},seed={seed}",
@@ -162,37 +126,17 @@ def _trials(
     return trials
 
 
-def _write_datasets(
-    dataset: Dataset, options: RobustnessOptions, seed: int, folder: Path, stop: Callable[[], bool]
-) -> bool:
-    """Write those that are missing, refuse those that were made otherwise; False where ``stop`` ended it."""
-    for scenario in options.scenarios:
-        for rate in options.rates:
-            if stop():
-                return False
-            path = folder / _folder(scenario, rate, seed)
-            made = corrupted(dataset, scenario, rate, seed=seed, modalities=options.modalities)
-            if not path.exists():
-                made.write(path)
-            elif not _same(Dataset.open(path), made):
-                raise TrialError(f"{path} was made of other data; choose another --out, or remove it")
-    return True
+def _write_copy(dataset: Dataset, trial: Trial, path: Path, modalities: Sequence[str] | None) -> None:
+    """Write the corrupted graph of a trial, or refuse one that was made otherwise."""
+    scenario, rate = trial.labels["scenario"], trial.labels["rate"]
+    made = corrupted(dataset, scenario, rate, seed=trial.seed, modalities=modalities)
+    if not path.exists():
+        made.write(path)
+    elif _identity(Dataset.open(path)) != _identity(made):
+        raise UserError(f"{path} was made of other data; choose another --out, or remove it")
 
 
-def _same(one: Dataset, other: Dataset) -> bool:
-    if one.fingerprint != other.fingerprint or one.provenance != other.provenance:
-        return False
-    return all(
-        a.name == b.name
-        and np.array_equal(_values(a.features), _values(b.features))
-        and np.array_equal(_values(a.rows), _values(b.rows))
-        for a, b in zip(one.modalities, other.modalities, strict=True)
-    )
-
-
-def _values(given: np.ndarray | None) -> np.ndarray:
-    return np.empty(0) if given is None else given
-
-
-def _folder(scenario: str, rate: float, seed: int) -> str:
-    return f"{scenario}={rate:g},seed={seed}"
+def _identity(dataset: Dataset) -> tuple[Any, ...]:
+    """What tells two datasets of one name apart."""
+    names = [modality.name for modality in dataset.modalities]
+    return dataset.fingerprint, dataset.provenance, names, dataset.feature_digests(names)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,9 +23,27 @@ from momok.training.fit.run import Run
 from momok.training.fit.start import resume_training, settled, start_training
 from momok.training.fit.trainer import TrainingError
 
+Split = Literal["valid", "test"]
 
-class TrialError(UserError):
-    """Trials that cannot be run where they should; the message names the folder and the remedy."""
+
+@dataclass(frozen=True)
+class Running:
+    """How the trials of a comparison run: each in ``folder / name``, judged on ``splits``.
+
+    ``stop`` ends them early where it is true; ``show`` takes a line a trial.
+    """
+
+    folder: Path
+    device: torch.device
+    split: Split = "valid"
+    stop: Callable[[], bool] = lambda: False
+    show: Callable[[str], None] = lambda line: None
+    show_progress: bool = False
+
+    @property
+    def splits(self) -> list[Split]:
+        """Valid, by which epochs are chosen, and test where that is asked for."""
+        return ["valid", "test"] if self.split == "test" else ["valid"]
 
 
 @dataclass(frozen=True)
@@ -57,21 +75,11 @@ def check_trials(trials: Sequence[Trial], dataset: Dataset) -> None:
 Opener = Callable[[Path], Dataset]
 
 
-def run_trials(
-    trials: Sequence[Trial],
-    judge: Dataset,
-    folder: Path,
-    splits: Sequence[str],
-    device: torch.device,
-    *,
-    stop: Callable[[], bool],
-    show: Callable[[str], None],
-    show_progress: bool = False,
-) -> Iterator[Outcome]:
-    """Train each trial in ``folder / name`` and judge it on ``splits``; ends early where ``stop`` is true.
+def run_trials(trials: Sequence[Trial], judge: Dataset, running: Running) -> Iterator[Outcome]:
+    """Train and judge each trial; ends early where ``running.stop`` is true.
 
     ``judge``: the dataset of every ``judged_by``. Finished trials are read, unfinished ones go on. A training
-    that fails is an outcome too. Raises ``TrialError`` where a folder holds the run of another recipe or
+    that fails is an outcome too. Raises ``UserError`` where a folder holds the run of another recipe or
     graph.
     """
 
@@ -80,23 +88,20 @@ def run_trials(
         return judge if path == trials[0].judged_by else Dataset.open(path)
 
     for trial in trials:  # All of them first: none is trained in vain.
-        _check_folder(trial, folder / trial.name, device, opened)
+        _check_folder(trial, running.folder / trial.name, running.device, opened)
     for place, trial in enumerate(trials, start=1):
-        path = folder / trial.name
+        path = running.folder / trial.name
         try:
             if not _finished(path):
-                show(f"{place}/{len(trials)} {trial.name}")
-                if not _train(trial, path, device, opened, stop, show_progress):
+                running.show(f"{place}/{len(trials)} {trial.name}")
+                if not _train(trial, path, opened(trial.dataset), running):
                     return
-        except (
-            TrainingError,
-            RecipeError,
-        ) as error:  # Such as a modality that no train entity has.
-            show(f"{trial.name} failed: {error}")
+        except (TrainingError, RecipeError) as error:  # Such as a modality that no train entity has.
+            running.show(f"{trial.name} failed: {error}")
             yield Outcome(trial, {}, {}, failed=str(error))
             continue
-        yield _judge(trial, judge, path, splits, device)
-        if stop():
+        yield _judge(trial, judge, path, running)
+        if running.stop():
             return
 
 
@@ -105,14 +110,14 @@ def _check_folder(trial: Trial, path: Path, device: torch.device, opened: Opener
         return
     run = Run.open(path)
     if run.recipe != settled(trial.recipe, device):
-        raise TrialError(f"{path} is the run of another recipe; choose another --out, or remove it")
+        raise UserError(f"{path} is the run of another recipe; choose another --out, or remove it")
     if run.dataset_path.resolve() != trial.dataset.resolve():
-        raise TrialError(f"{path} was trained on {run.dataset_path}; choose another --out, or remove it")
+        raise UserError(f"{path} was trained on {run.dataset_path}; choose another --out, or remove it")
     dataset = opened(trial.dataset)
     if run.fingerprint != dataset.fingerprint:
-        raise TrialError(f"{trial.dataset} has changed since {path}; choose another --out, or remove it")
+        raise UserError(f"{trial.dataset} has changed since {path}; choose another --out, or remove it")
     if changed := _changed_features(trial, dataset, run):
-        raise TrialError(
+        raise UserError(
             f"{trial.dataset}: features of {', '.join(changed)} have changed since {path}; "
             "choose another --out, or remove it"
         )
@@ -130,27 +135,19 @@ def _finished(path: Path) -> bool:
     return path.exists() and Checkpoint.read_facts(Run.open(path).last)["progress"]["finished"] is not None
 
 
-def _train(
-    trial: Trial,
-    path: Path,
-    device: torch.device,
-    opened: Opener,
-    stop: Callable[[], bool],
-    show_progress: bool,
-) -> bool:
-    """False where ``stop`` ended it before its schedule did."""
-    dataset = opened(trial.dataset)
+def _train(trial: Trial, path: Path, dataset: Dataset, running: Running) -> bool:
+    """False where ``running.stop`` ended it before its schedule did."""
     if path.exists():
-        trainer = resume_training(path, device, dataset=dataset)
+        trainer = resume_training(path, running.device, dataset=dataset)
     else:
-        trainer = start_training(path, dataset, trial.dataset, trial.recipe, device)
-    return trainer.train(stop=stop, show_progress=show_progress).finished is not None
+        trainer = start_training(path, dataset, trial.dataset, trial.recipe, running.device)
+    return trainer.train(stop=running.stop, show_progress=running.show_progress).finished is not None
 
 
-def _judge(trial: Trial, judge: Dataset, path: Path, splits: Sequence[str], device: torch.device) -> Outcome:
+def _judge(trial: Trial, judge: Dataset, path: Path, running: Running) -> Outcome:
     run = Run.open(path)
     progress = Checkpoint.read_facts(run.last)["progress"]
-    reports = {split: _report(run, judge, split, device) for split in splits}
+    reports = {split: _report(run, judge, split, running.device) for split in running.splits}
     facts = {
         "best_epoch": progress["best_epoch"],
         "epochs": progress["epoch"],
@@ -168,13 +165,13 @@ def _report(run: Run, judge: Dataset, split: str, device: torch.device) -> dict[
             report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             return report
         except ValueError:
-            raise TrialError(f"{file}: damaged; remove it, and it is made again") from None
+            raise UserError(f"{file}: damaged; remove it, and it is made again") from None
     report = evaluate_run(run, judge, split, device)
     replace_text(file, json.dumps(report, ensure_ascii=False) + "\n")
     return report
 
 
 def replace_text(path: Path, text: str) -> None:
-    """The file whole, or as it was before. Raises ``TrialError``."""
-    with replace_file(path, TrialError) as partial:
+    """The file whole, or as it was before. Raises ``UserError``."""
+    with replace_file(path, UserError) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -18,8 +18,6 @@ from momok.training.importers.holdout import hold_out
 from momok.training.importers.labels import label_entities, label_relations
 from momok.training.importers.layouts import import_momok, import_openke, import_tsv
 
-__all__ = ["LAYOUTS", "import_dataset", "import_momok", "import_openke", "import_tsv"]
-
 LAYOUTS: dict[str, Callable[[Path], Dataset]] = {
     "openke": import_openke,
     "momok": import_momok,

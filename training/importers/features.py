@@ -14,7 +14,7 @@ from torch import Tensor
 from momok.model.arrays import Int64
 from momok.model.bundle.names import Names
 from momok.model.networks.modality import Modality
-from momok.training.data.checks import check_features, check_keys, unknown_key
+from momok.training.data.checks import check_features, check_keys, known_id
 from momok.training.data.files import DatasetError, read_lines, reading
 from momok.training.importers.tensors import read_safetensors, read_torch
 
@@ -72,11 +72,8 @@ def _read_rows(path: Path) -> Int64 | list[str]:
 
 def _ids_of(keys: list[str], entities: Names, file: Path) -> Int64:
     check_keys("entity", keys, file, range(1, len(keys) + 1))
-    ids = [entities.id_of(key) for key in keys]
-    if None in ids:
-        row = ids.index(None)
-        message = unknown_key("entity", keys[row], entities.keys, "correct it or leave out its row")
-        raise DatasetError(message, file=file, line=row + 1)
+    remedy = "correct it or leave out its row"
+    ids = [known_id(entities, key, remedy, file, line) for line, key in enumerate(keys, start=1)]
     return np.array(ids, dtype=np.int64)
 
 

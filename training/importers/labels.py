@@ -7,7 +7,7 @@ from pathlib import Path
 
 from momok.model.bundle.names import Names, shorten
 from momok.model.bundle.pictures import FOLDER
-from momok.training.data.checks import check_text, unknown_key
+from momok.training.data.checks import check_text, known_id
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError, read_lines
 
@@ -51,10 +51,7 @@ def _read_labels(names: Names, file: Path, *, num_columns: int) -> dict[int, lis
         if not 1 <= len(texts) < num_columns:
             message = f"{len(texts) + 1} columns; key, tab, label is needed (2 to {num_columns} columns)"
             raise DatasetError(message, file=file, line=line)
-        index = names.id_of(key)
-        if index is None:
-            message = unknown_key(names.kind, key, names.keys, "correct or remove the line")
-            raise DatasetError(message, file=file, line=line)
+        index = known_id(names, key, "correct or remove the line", file, line)
         if index in rows:
             message = f"{names.kind} {shorten(key)!r} has a label already; one line each is right"
             raise DatasetError(message, file=file, line=line)

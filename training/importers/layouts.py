@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,13 @@ import numpy as np
 from momok.model.arrays import Int64
 from momok.model.bundle.names import Names, shorten
 from momok.model.filter_index import SPLITS
-from momok.training.data.checks import check_facts, check_keys, check_text, unknown_key
+from momok.training.data.checks import check_facts, check_keys, check_text, known_id
 from momok.training.data.dataset import STRUCTURE, Dataset
 from momok.training.data.files import DatasetError, count_error, parse_count, read_integers, read_lines
 
-NamedFact = tuple[str, str, str]
+NamedFact = tuple[int, list[str]]
+"""Line; head, relation and tail."""
+
 _HEADER = "head\trelation\ttail"
 
 
@@ -48,12 +50,11 @@ def import_momok(src: Path) -> Dataset:
     """
     entities = _read_ids("entity", src / "entity2id.txt", with_count=False)
     relations = _read_ids("relation", src / "relation2id.txt", with_count=False)
-    known = set(entities)
     facts = {}
     for split in SPLITS:
         path = src / f"{split}.txt"
-        lines, named = _read_named(path, lambda text: _split_momok(text, known))
-        facts[split] = _to_ids(named, lines, path, entities, relations)
+        named = _read_named(path, lambda text: _split_momok(text, entities))
+        facts[split] = _to_ids(named, path, entities, relations)
     return _graph(src, entities, relations, facts)
 
 
@@ -69,21 +70,21 @@ def import_tsv(src: Path) -> Dataset:
         if path is None and split == "train":
             raise DatasetError("neither train.tsv nor train.txt; is this another --layout?", file=src)
         if path is not None:
-            lines, parts[split] = _read_named(path, lambda text: text.split("\t"), header=_HEADER)
-            for column in zip(*parts[split], strict=True):
-                check_text(column, path, lines)
-    named = [fact for split in SPLITS for fact in parts[split]]
+            parts[split] = _read_named(path, lambda text: text.split("\t"), header=_HEADER)
+            for line, fact in parts[split]:
+                check_text(fact, path, [line] * 3)
+    named = [fact for split in SPLITS for _, fact in parts[split]]
     entities = list(dict.fromkeys(name for head, _, tail in named for name in (head, tail)))
     relations = list(dict.fromkeys(relation for _, relation, _ in named))
-    facts = {split: _to_ids(parts[split], [], src, entities, relations) for split in SPLITS}
-    return _graph(src, entities, relations, facts)
+    names = Names("entity", entities, entities), Names("relation", relations, relations)
+    return _graph(src, *names, {split: _to_ids(parts[split], src, *names) for split in SPLITS})
 
 
-def _graph(src: Path, entities: list[str], relations: list[str], facts: dict[str, Int64]) -> Dataset:
+def _graph(src: Path, entities: Names, relations: Names, facts: dict[str, Int64]) -> Dataset:
     return Dataset(
         name=src.resolve().name,
-        entities=Names("entity", entities, entities),
-        relations=Names("relation", relations, relations),
+        entities=entities,
+        relations=relations,
         descriptions=("",) * len(entities),
         facts=facts,
         modalities=(STRUCTURE,),
@@ -91,8 +92,8 @@ def _graph(src: Path, entities: list[str], relations: list[str], facts: dict[str
     )
 
 
-def _read_ids(kind: str, path: Path, *, with_count: bool) -> list[str]:
-    """Names by id from lines ``name id``, in any order of ids."""
+def _read_ids(kind: str, path: Path, *, with_count: bool) -> Names:
+    """Names from lines ``name id``, in any order of ids."""
     lines = read_lines(path)
     first_line = 1
     if with_count:
@@ -116,7 +117,7 @@ def _read_ids(kind: str, path: Path, *, with_count: bool) -> list[str]:
             raise DatasetError(message, file=path, line=line)
         names[index], line_of[index] = name, line
     check_keys(kind, names, path, line_of)
-    return names
+    return Names(kind, names, names)
 
 
 def _split_id(text: str) -> tuple[str, str]:
@@ -129,10 +130,10 @@ def _split_id(text: str) -> tuple[str, str]:
 
 
 def _read_named(
-    path: Path, split_line: Callable[[str], Sequence[str]], header: str | None = None
-) -> tuple[list[int], list[NamedFact]]:
-    """Facts as names, and the lines they stand on; blank lines hold none."""
-    lines, facts = [], []
+    path: Path, split_line: Callable[[str], list[str]], header: str | None = None
+) -> list[NamedFact]:
+    """Facts as names, with the lines they stand on; blank lines hold none."""
+    facts = []
     for line, text in enumerate(read_lines(path), start=1):
         if not text.strip() or (line == 1 and text == header):
             continue
@@ -140,37 +141,28 @@ def _read_named(
         if len(names) != 3 or not all(map(str.strip, names)):
             message = f"{shorten(text)!r} is not a fact; head, relation and tail are needed, apart by tabs"
             raise DatasetError(message, file=path, line=line)
-        lines.append(line)
-        facts.append((names[0], names[1], names[2]))
-    return lines, facts
+        facts.append((line, names))
+    return facts
 
 
-def _split_momok(text: str, entities: set[str]) -> list[str]:
+def _split_momok(text: str, entities: Names) -> list[str]:
     if "\t" not in text:
         names = [name for name in text.split(" ") if name]
         return names[:3] if len(names) == 4 and names[3] == "." else names
     names = text.split("\t")
     if len(names) == 4 and names[3].strip(" ") in (".", ""):
         return names[:3]
-    if names[-1] not in entities and names[-1].endswith(" ."):
+    if entities.id_of(names[-1]) is None and names[-1].endswith(" ."):
         names[-1] = names[-1].removesuffix(".").rstrip(" ")
     return names
 
 
-def _to_ids(
-    named: list[NamedFact], lines: list[int], path: Path, entities: list[str], relations: list[str]
-) -> Int64:
-    entity_ids = {key: index for index, key in enumerate(entities)}
-    relation_ids = {key: index for index, key in enumerate(relations)}
-    columns = (("entity", entity_ids), ("relation", relation_ids), ("entity", entity_ids))
-    facts = np.empty((len(named), 3), dtype=np.int64)
-    for column, (kind, ids) in enumerate(columns):
-        found = [ids.get(fact[column], -1) for fact in named]
-        if -1 in found:
-            row = found.index(-1)
-            message = unknown_key(
-                kind, named[row][column], list(ids), f"add it to {kind}2id.txt or correct it"
-            )
-            raise DatasetError(message, file=path, line=lines[row])
-        facts[:, column] = found
-    return facts
+def _to_ids(named: list[NamedFact], path: Path, entities: Names, relations: Names) -> Int64:
+    columns = [
+        (names, f"add it to {names.kind}2id.txt or correct it") for names in (entities, relations, entities)
+    ]
+    ids = [
+        [known_id(names, key, remedy, path, line) for (names, remedy), key in zip(columns, fact, strict=True)]
+        for line, fact in named
+    ]
+    return np.array(ids, dtype=np.int64).reshape(-1, 3)

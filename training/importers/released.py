@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,12 +15,12 @@ from torch import Tensor
 from momok.model.networks.adamf import AdaMFConfig
 from momok.model.networks.base import LinkPredictor, ModalityShape, ModelConfig, build_model
 from momok.model.networks.momok import MoMoKConfig
+from momok.model.networks.rotate import EPSILON
 from momok.model.runtime.directory import new_directory
 from momok.training.data.dataset import STRUCTURE, Dataset
 from momok.training.data.files import DatasetError, reading
 from momok.training.fit.recipe import Recipe
 from momok.training.fit.run import Run, RunError
-from momok.training.importers import released_adamf
 from momok.training.importers.tensors import read_safetensors, read_torch
 
 MODALITIES = (
@@ -33,6 +34,15 @@ JOINT_CORE = "TuckER_MM"
 _FUSIONS = (("entity_fusion", "fuse_e"), ("relation_fusion", "fuse_r"))
 _UNUSED = re.compile(r"mm_moe\..*|bias|.*\.num_batches_tracked")
 """What their code stores and never reads when it scores."""
+
+_ADAMF_SIGN = "ent_embeddings.weight"
+"""A tensor that AdaMF's state dicts have and MoMoK's have not."""
+
+_ADAMF_UNUSED = re.compile(r"margin|ent_embedding_range|rel_embedding_range|pi_const|zero_const|epsilon")
+"""Constants beside the weights; margin and ranges are in the configuration."""
+
+_ADAMF_FEATURES = (("image", "img"), ("text", "text"))
+"""Our modality; how the names of its tensors begin."""
 
 
 def import_checkpoint(file: Path, dataset: Dataset, dataset_path: Path, out: Path) -> Run:
@@ -74,14 +84,12 @@ def read_state(file: Path) -> dict[str, Tensor]:
 def build_released(state: Mapping[str, Tensor], file: Path) -> LinkPredictor:
     """Our model with their weights, in evaluation mode. Raises ``DatasetError`` for what does not belong."""
     try:
-        adamf = released_adamf.SIGN in state
-        config: ModelConfig = released_adamf.config_of(state, file) if adamf else _config_of(state)
+        adamf = _ADAMF_SIGN in state
+        config: ModelConfig = _adamf_config(state, file) if adamf else _config_of(state)
     except KeyError as error:
         raise _lacking([str(error.args[0])], file) from None
     sources = _sources(config)
-    title, unused = (
-        ("AdaMF", released_adamf.UNUSED) if isinstance(config, AdaMFConfig) else ("MoMoK", _UNUSED)
-    )
+    title, unused = ("AdaMF", _ADAMF_UNUSED) if isinstance(config, AdaMFConfig) else ("MoMoK", _UNUSED)
     wanted = {name for theirs in sources.values() for name in _names(theirs)}
     if lacking := sorted(wanted - set(state)):
         raise _lacking(lacking, file)
@@ -141,6 +149,28 @@ def _config_of(state: Mapping[str, Tensor]) -> MoMoKConfig:
     )
 
 
+def _adamf_config(state: Mapping[str, Tensor], file: Path) -> AdaMFConfig:
+    """The configuration that the tensors imply. Raises ``KeyError`` for what is missing, ``DatasetError``."""
+    entities, relations = state[_ADAMF_SIGN], state["rel_embeddings.weight"]
+    dim, margin = relations.shape[-1], float(state["margin"])
+    if not math.isclose(float(state["rel_embedding_range"]) * dim, margin + EPSILON, rel_tol=1e-4):
+        message = (
+            f"rel_embedding_range is not (margin + {EPSILON:g}) / {dim}: phases would mean something else"
+        )
+        raise DatasetError(message, file=file)
+    shapes = [ModalityShape(name="structure", input_width=2 * dim, width=2 * dim, learned=True)]
+    for name, theirs in _ADAMF_FEATURES:
+        width = state[f"{theirs}_embeddings.weight"].shape[-1]
+        shapes.append(ModalityShape(name=name, input_width=width, width=width))
+    return AdaMFConfig(
+        num_entities=len(entities),
+        num_relations=len(relations),
+        modalities=tuple(shapes),
+        dim=dim,
+        margin=margin,
+    )
+
+
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return max(sum(re.fullmatch(pattern, name) is not None for name in state), 1)
 
@@ -157,7 +187,7 @@ def _recipe_of(config: ModelConfig) -> dict[str, Any]:
 def _sources(config: ModelConfig) -> dict[str, str | list[str]]:
     """Our name -> their name, or the list of those that ours stacks."""
     if isinstance(config, AdaMFConfig):
-        return {**released_adamf.sources()}
+        return _adamf_sources()
     assert isinstance(config, MoMoKConfig)
     sources: dict[str, str | list[str]] = {"temperature.weight": "rel_gate.weight"}
     for place, (_, entities, relations, experts, core) in enumerate(MODALITIES):
@@ -179,6 +209,20 @@ def _sources(config: ModelConfig) -> dict[str, str | list[str]]:
                     layer = f"{theirs}.modal{place + 1}_layers.{attention}.1.{part}"
                     sources[f"{ours}.maps.{attention}.{place}.{part}"] = layer
     return sources
+
+
+def _adamf_sources() -> dict[str, str | list[str]]:
+    """Our name -> their name."""
+    found: dict[str, str | list[str]] = {
+        "attention.weight": "ent_attn.weight",
+        "relations.weight": "rel_embeddings.weight",
+        "inputs.0.weight": _ADAMF_SIGN,
+    }
+    for place, (_, theirs) in enumerate(_ADAMF_FEATURES, start=1):
+        found[f"inputs.{place}.weight"] = f"{theirs}_embeddings.weight"
+        for part in ("weight", "bias"):
+            found[f"projections.{place}.{part}"] = f"{theirs}_proj.{part}"
+    return found
 
 
 def _scorer_sources(place: int, core: str) -> dict[str, str]:

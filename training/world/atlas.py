@@ -69,21 +69,19 @@ class Entity:
 class Atlas:
     """The graph of the world.
 
-    ``entities`` by key; ``facts``: distinct and sorted, borders in both directions; ``alpha2``: ISO 3166-1
-    alpha-2 code in lower case of each country's key, which is its alpha-3 code.
+    ``entities`` by key, which for a country is its ISO 3166-1 alpha-3 code; ``facts``: distinct and sorted,
+    borders in both directions.
     """
 
     entities: Mapping[str, Entity]
     facts: tuple[Fact, ...]
-    alpha2: Mapping[str, str]
 
 
 def read_atlas(folder: Path = TABLES) -> Atlas:
     """The atlas of a folder of tables. Raises ``UserError`` without Babel and for a table cut short."""
     need("babel", "the demo graph", "demo")
     tables = {path.stem: read_table(path) for path in folder.glob("*.tsv")}
-    alpha2 = {row["key"]: row["alpha2"] for row in tables["countries"]}
-    facts = {*_table_facts(tables), *_cldr_facts(alpha2, tables["corrections"])}
+    facts = {*_table_facts(tables), *_cldr_facts(tables)}
     renamed = {(row["key"], row["locale"]): row["name"] for row in tables["names"]}
     languages = list(_languages(facts, renamed))
     found = [
@@ -98,7 +96,7 @@ def read_atlas(folder: Path = TABLES) -> Atlas:
     assert len(entities) == len(found), "two entities have the same key"
     strays = {key for head, _, tail in facts for key in (head, tail)} - entities.keys()
     assert not strays, f"facts name {sorted(strays)}, which are no entities"
-    return Atlas(entities, tuple(sorted(facts)), alpha2)
+    return Atlas(entities, tuple(sorted(facts)))
 
 
 def read_table(path: Path) -> list[Row]:
@@ -127,15 +125,16 @@ def _table_facts(tables: Mapping[str, list[Row]]) -> Iterator[Fact]:
             yield country, "member_of", f"organisation:{row['organisation']}"
 
 
-def _cldr_facts(alpha2: Mapping[str, str], corrections: Iterable[Row]) -> set[Fact]:
+def _cldr_facts(tables: Mapping[str, list[Row]]) -> set[Fact]:
     """Official languages and currencies, as corrected. A correction that CLDR has made too does no harm."""
     facts: set[Fact] = set()
-    for country, code in alpha2.items():
+    for row in tables["countries"]:
+        country, code = row["key"], row["alpha2"]
         facts |= {(country, "official_language", f"language:{one}") for one in cldr.official_languages(code)}
         facts |= {(country, "currency", f"currency:{one}") for one in cldr.currencies(code)}
     correct = {"add": facts.add, "drop": facts.discard}
     prefixes = {"official_language": "language", "currency": "currency"}
-    for row in corrections:
+    for row in tables["corrections"]:
         tail = f"{prefixes[row['relation']]}:{row['value']}"
         correct[row["action"]]((row["country"], row["relation"], tail))
     return facts

@@ -10,8 +10,10 @@ from momok.model.arrays import Int64
 from momok.model.bundle.names import Names
 from momok.model.filter_index import SPLITS
 from momok.training.data.dataset import STRUCTURE, Dataset
+from momok.training.encoders.base import About, Options
 from momok.training.encoders.encode import with_modality
-from momok.training.encoders.image import encode_pictures
+from momok.training.encoders.image import IMAGE
+from momok.training.encoders.jobs import JobOptions
 from momok.training.encoders.numeric import encode_numbers
 from momok.training.encoders.text import encode_texts
 from momok.training.world.atlas import RELATIONS, Atlas, Entity, read_atlas
@@ -34,7 +36,7 @@ def build_world(seed: int = 0) -> Dataset:
     """
     atlas = read_atlas()
     entities = list(atlas.entities.values())
-    flags = [FLAGS / f"{entity.key}.png" for entity in entities]
+    flags = {path.stem: path.name for path in FLAGS.glob("*.png")}
     dataset = Dataset(
         name="world",
         entities=Names("entity", list(atlas.entities), [entity.label for entity in entities]),
@@ -43,22 +45,25 @@ def build_world(seed: int = 0) -> Dataset:
         facts=_split(_ids(atlas), np.random.default_rng(seed)),
         modalities=(STRUCTURE,),
         provenance={"source": "momok demo: training.world", "seed": seed},
-        pictures=tuple(flag.name if flag.exists() else "" for flag in flags),
+        pictures=tuple(flags.get(key, "") for key in atlas.entities),
         picture_folder=FLAGS,
     )
-    return _with_modalities(dataset, entities, flags)
+    return _with_modalities(dataset, entities)
 
 
-def _with_modalities(dataset: Dataset, entities: list[Entity], flags: list[Path]) -> Dataset:
-    """With ``image``, ``text`` and ``numeric``. ``flags`` are paths in id order; some files do not exist."""
-    image = encode_pictures("image", ((row, [flag]) for row, flag in enumerate(flags) if flag.exists()))
+def _with_modalities(dataset: Dataset, entities: list[Entity]) -> Dataset:
+    """With ``image``, ``text`` and ``numeric``."""
+    flags = IMAGE.start(dataset, str(FLAGS), Options())
+    image = flags.run("image", JobOptions())
+    assert image is not None
     text = encode_texts("text", [entity.text for entity in entities])
     value_NA = np.array([[entity.numbers.get(name, np.nan) for name in ATTRIBUTES] for entity in entities])
     numeric = encode_numbers("numeric", value_NA)
-    names, attributes = "names in the tables and in CLDR", {"attributes": list(ATTRIBUTES)}
-    dataset = with_modality(dataset, image, "image", "flags", {}, ("pillow", "numpy"))
-    dataset = with_modality(dataset, text, "text", names, {}, ("scikit-learn", "numpy"))
-    return with_modality(dataset, numeric, "numeric", "tables", attributes, ("numpy",))
+    names, of_text = "names in the tables and in CLDR", About({}, ("scikit-learn", "numpy"))
+    of_numbers = About({"attributes": list(ATTRIBUTES)}, ("numpy",))
+    dataset = with_modality(dataset, image, "image", "flags", flags.about)
+    dataset = with_modality(dataset, text, "text", names, of_text)
+    return with_modality(dataset, numeric, "numeric", "tables", of_numbers)
 
 
 def _ids(atlas: Atlas) -> Int64:

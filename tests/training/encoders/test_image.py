@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from momok.model.networks.modality import Modality
 from momok.training.data.files import DatasetError
-from momok.training.encoders import encode_pictures
-from momok.training.encoders.image import describe
+from momok.training.encoders.base import Options
+from momok.training.encoders.image import IMAGE, describe
+from momok.training.encoders.jobs import ItemJob, JobOptions
+from tests.training.builders import make_dataset
 
 
 def stripes(*colours: str, size: tuple[int, int] = (120, 80), upright: bool = False) -> Image.Image:
@@ -56,14 +59,27 @@ def test_transparent_parts_count_as_white() -> None:
     assert distance(clear, Image.new("RGB", (30, 20), "white")) < 1e-6
 
 
+def job_of(folder: Path) -> ItemJob:
+    started = IMAGE.start(make_dataset(), str(folder), Options())
+    assert isinstance(started, ItemJob)
+    return started
+
+
+def encode(job: ItemJob) -> tuple[Modality, list[tuple[str, str]]]:
+    work = JobOptions()
+    modality = job.run("image", work)
+    assert modality is not None
+    return modality, work.left_out
+
+
 def test_files_several_an_entity_and_what_all_share_is_taken_away(tmp_path: Path) -> None:
-    files = []
-    for index, colour in enumerate(("red", "white", "blue")):
-        files.append(tmp_path / f"{index}.png")
-        Image.new("RGB", (9, 6), colour).save(files[-1])
-    modality = encode_pictures("image", [(4, files[:2]), (1, files[2:])])
+    (tmp_path / "e1").mkdir()
+    files = [tmp_path / name for name in ("e1/a.png", "e1/b.png", "e4.png")]
+    for file, colour in zip(files, ("red", "white", "blue"), strict=True):
+        Image.new("RGB", (9, 6), colour).save(file)
+    modality, _ = encode(job_of(tmp_path))
     assert modality.rows is not None
-    assert modality.rows.tolist() == [4, 1]
+    assert modality.rows.tolist() == [1, 4]
     assert modality.features is not None
     assert modality.features.dtype == np.float16
     described = [describe(Image.open(file)) for file in files]
@@ -73,28 +89,30 @@ def test_files_several_an_entity_and_what_all_share_is_taken_away(tmp_path: Path
 
 
 def test_broken_files_are_left_out_and_told(tmp_path: Path) -> None:
-    good, cut, text = tmp_path / "good.png", tmp_path / "cut.png", tmp_path / "text.png"
+    (tmp_path / "e0").mkdir()
+    cut, good, text, gone = (tmp_path / name for name in ("e0/cut.png", "e0/good.png", "e1.png", "e2.png"))
     Image.effect_noise((60, 40), 50).save(good)
     cut.write_bytes(good.read_bytes()[:200])
     text.write_text("not a picture")
-    left_out: list[tuple[str, str]] = []
-    modality = encode_pictures(
-        "image", [(0, [cut, good]), (1, [text]), (2, [tmp_path / "gone.png"])], left_out=left_out
-    )
+    gone.write_text("removed before it is read")
+    job = job_of(tmp_path)
+    gone.unlink()
+    modality, left_out = encode(job)
     assert modality.rows is not None
     assert modality.rows.tolist() == [0]
-    assert [Path(item).name for item, _ in left_out] == ["cut.png", "text.png", "gone.png"]
+    assert [Path(item).name for item, _ in left_out] == ["cut.png", "e1.png", "e2.png"]
     assert all(reason for _, reason in left_out)
+    good.unlink()
     with pytest.raises(DatasetError, match="no picture can be read"):
-        encode_pictures("image", [(1, [text])])
+        encode(job)
 
 
 def test_a_picture_made_to_exhaust_memory_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("momok.training.encoders.pictures.MAX_PIXELS", 1000)
-    Image.new("1", (100, 11)).save(tmp_path / "bomb.png")
-    left_out: list[tuple[str, str]] = []
+    monkeypatch.setattr("momok.training.encoders.image.MAX_PIXELS", 1000)
+    Image.new("1", (100, 11)).save(tmp_path / "e0.png")
+    work = JobOptions()
     with pytest.raises(DatasetError):
-        encode_pictures("image", [(0, [tmp_path / "bomb.png"])], left_out=left_out)
-    assert "1000 are allowed" in left_out[0][1]
+        job_of(tmp_path).run("image", work)
+    assert "1000 are allowed" in work.left_out[0][1]

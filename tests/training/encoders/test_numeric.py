@@ -9,8 +9,7 @@ import pytest
 
 from momok.model.bundle.names import Names
 from momok.training.data.files import DatasetError
-from momok.training.encoders import encode_numbers
-from momok.training.encoders.numeric import CLIP
+from momok.training.encoders.numeric import CLIP, encode_numbers
 from momok.training.encoders.sources import read_numbers
 
 NAN = np.nan

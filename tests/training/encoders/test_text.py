@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from momok.training.data.files import DatasetError
-from momok.training.encoders import encode_texts
+from momok.training.encoders.text import encode_texts
 
 TEXTS = [
     "Norway; Norge; Norvège",

@@ -12,11 +12,11 @@ from PIL import Image
 
 from momok.cli import main
 from momok.training.data.dataset import Dataset
-from momok.training.encoders.base import Unreadable
-from momok.training.encoders.image import Descriptor, describe
+from momok.training.encoders.base import Options, Unreadable
+from momok.training.encoders.image import describe, picture_describer
 from momok.training.encoders.models.base import ModelDirectory
 from momok.training.encoders.models.image import open_image_model
-from momok.training.encoders.video import EVERY, VideoFiles
+from momok.training.encoders.video import EVERY, described_frames
 from tests.training.builders import CPU, write_dataset
 from tests.training.encoders import tiny
 
@@ -48,7 +48,7 @@ def write_sound(path: Path) -> None:
 def test_every_nth_frame_is_taken(tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip.mp4", COLOURS)
     for every, seen in ((4, ("red", "blue", "black")), (2, COLOURS), (EVERY, ("red",))):
-        found = list(VideoFiles(Descriptor(), every).parts(clip))
+        found = list(described_frames(clip, every, picture_describer(Options())))
         expected = [describe(Image.new("RGB", (64, 48), colour)) for colour in seen]
         assert len(found) == len(seen)
         np.testing.assert_allclose(found, expected, atol=0.2)  # The codec shifts colours a little.
@@ -80,7 +80,7 @@ def test_a_folder_of_videos_is_encoded_as_the_mean_of_frames(
     def seen(path: Path) -> Any:
         with av.open(str(path)) as container:
             frames = [frame.to_image() for frame in container.decode(video=0)][::2]
-        return np.stack([model.describe([model.prepare(frame)])[0] for frame in frames]).mean(axis=0)
+        return np.stack([model.describe(list(model.parts(frame)))[0] for frame in frames]).mean(axis=0)
 
     expected = np.stack([seen(first), (seen(second) + seen(third)) / 2])
     np.testing.assert_allclose(made.features, expected, rtol=2e-3, atol=2e-3)
@@ -88,10 +88,10 @@ def test_a_folder_of_videos_is_encoded_as_the_mean_of_frames(
 
 
 def test_frames_made_to_exhaust_memory_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("momok.training.encoders.pictures.MAX_PIXELS", 1000)
+    monkeypatch.setattr("momok.training.encoders.image.MAX_PIXELS", 1000)
     clip = write_video(tmp_path / "clip.mp4", COLOURS)
     with pytest.raises(Unreadable, match="64 x 48 pixels; 1000 are allowed"):
-        list(VideoFiles(Descriptor(), 1).parts(clip))
+        list(described_frames(clip, 1, picture_describer(Options())))
 
 
 def test_a_video_that_breaks_off_is_left_out_whole(tmp_path: Path) -> None:

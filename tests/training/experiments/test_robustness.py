@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from momok.cli import main
+from momok.commands.console import checked
 from momok.model.errors import UserError
 from momok.training.data.dataset import Dataset
 from momok.training.evaluation.ranking import rank_facts, summarise
 from momok.training.experiments.corruption import Scenario, corrupted
 from momok.training.experiments.plot import plot_curves
 from momok.training.experiments.robustness import RobustnessOptions, curves, robustness
+from momok.training.experiments.trials import Running
 from momok.training.fit.recipe import Recipe
 from momok.training.fit.run import Run
 from tests.training.builders import CPU, after, make_dataset, make_recipe, write_dataset
@@ -104,8 +106,8 @@ def run(
     recipe = make_recipe(max_epochs=2)
     recipes = recipes or {"momok": recipe, "one expert": recipe.changed({"network.num_experts": 1})}
     fields = {"rates": RATES, "seeds": (1,)}
-    chosen = RobustnessOptions.of(**fields | options.pop("fields", {}))
-    return robustness(dataset, recipes, folder, chosen, CPU, **options)
+    chosen = checked(RobustnessOptions, fields | options.pop("fields", {}))
+    return robustness(dataset, recipes, chosen, Running(folder, CPU, **options))
 
 
 def test_every_model_meets_every_scenario_at_every_rate(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from momok.model.networks.modality import Modality
 from momok.training.data.dataset import Dataset
 from momok.training.experiments.results import results_lines
 from momok.training.experiments.sweep import sweep
-from momok.training.experiments.trials import TrialError
+from momok.training.experiments.trials import Running
 from momok.training.export.export import evaluate_run
 from momok.training.fit.recipe import Recipe, RecipeError
 from momok.training.fit.run import Run
@@ -44,7 +44,7 @@ def dataset(tmp_path: Path) -> Path:
 def run_sweep(dataset: Path, **options: Any) -> dict[str, Any] | None:
     folder = dataset.parent
     recipe = options.pop("recipe", make_recipe(max_epochs=2))
-    return sweep(dataset, recipe, folder / "grid.toml", folder / "out", CPU, **options)
+    return sweep(dataset, recipe, folder / "grid.toml", Running(folder / "out", CPU, **options))
 
 
 def test_a_sweep_trains_what_train_would_train(dataset: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_dataset_that_has_changed_since_is_refused(
     run_sweep(dataset, recipe=recipe)
     results = (dataset.parent / "out" / "results.json").read_bytes()
     rewrite(dataset, change)
-    with pytest.raises(TrialError, match=words):
+    with pytest.raises(UserError, match=words):
         run_sweep(dataset, recipe=recipe)
     assert (dataset.parent / "out" / "results.json").read_bytes() == results
 

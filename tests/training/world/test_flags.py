@@ -11,11 +11,11 @@ HEIGHT = 120
 
 
 def test_every_flag_is_a_picture_of_a_country() -> None:
-    countries = read_atlas().alpha2
+    countries = read_atlas().entities
     paths = sorted(FLAGS.glob("*.png"))
     assert len(paths) == 131
     for path in paths:
-        assert path.stem in countries
+        assert countries[path.stem].kind == "country"
         with Image.open(path) as picture:
             picture.load()
             assert (picture.mode, picture.height) == ("RGB", HEIGHT)

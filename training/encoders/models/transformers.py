@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from momok.model.arrays import Float32
-from momok.training.encoders.base import About
+from momok.training.encoders.base import About, Describer
 from momok.training.encoders.models.base import ModelDirectory, ModelError, computing
 from momok.training.encoders.models.libraries import importing
 
@@ -72,57 +72,50 @@ class Backbone:
         return vectors_BF
 
 
-class TransformersVision:
-    """A describer of pictures, prepared by the model's own processor, in Pillow whatever else there is."""
+def transformers_vision(directory: ModelDirectory, device: torch.device) -> Describer:
+    """Describes pictures, prepared by the model's own processor, in Pillow whatever else there is."""
+    backbone = Backbone(directory, device, "get_image_features")
+    from transformers import AutoImageProcessor
 
-    batch_size = 32
-    centred = False
+    with directory.loading("a transformers model with an image processor"):
+        processor = AutoImageProcessor.from_pretrained(
+            directory.path, local_files_only=True, trust_remote_code=False, backend="pil"
+        )
 
-    def __init__(self, directory: ModelDirectory, device: torch.device) -> None:
-        self._backbone = Backbone(directory, device, "get_image_features")
-        from transformers import AutoImageProcessor
+    def prepare(picture: Image) -> list[Float32]:
+        pixels = processor(images=picture, return_tensors="np")["pixel_values"]
+        return [np.asarray(pixels[0], dtype=np.float32)]
 
-        with directory.loading("a transformers model with an image processor"):
-            self._processor = AutoImageProcessor.from_pretrained(
-                directory.path, local_files_only=True, trust_remote_code=False, backend="pil"
-            )
-        settings = {"format": "transformers", "type": self._backbone.model_type, "device": device.type}
-        self.about = About(settings, (*_LIBRARIES, "pillow"), directory)
+    def describe(parts: Sequence[Float32]) -> Float32:
+        return _by_shape(parts, lambda same: backbone({"pixel_values": np.stack(same)}))
 
-    def prepare(self, picture: Image) -> Float32:
-        pixels: Any = self._processor(images=picture, return_tensors="np")["pixel_values"]
-        return np.asarray(pixels[0], dtype=np.float32)
-
-    def describe(self, parts: Sequence[Float32]) -> Float32:
-        return _by_shape(parts, lambda same: self._backbone({"pixel_values": np.stack(same)}))
+    settings = {"format": "transformers", "type": backbone.model_type, "device": device.type}
+    return Describer(About(settings, (*_LIBRARIES, "pillow"), directory), prepare, describe, batch_size=32)
 
 
-class TransformersAudio:
-    """A describer of waveforms at the ``rate`` (samples a second) that the model asks for."""
+def transformers_audio(directory: ModelDirectory, device: torch.device) -> Describer:
+    """Describes waveforms at the rate (samples a second) that the model asks for: a setting in ``about``."""
+    backbone = Backbone(directory, device, "get_audio_features")
+    from transformers import AutoFeatureExtractor
 
-    batch_size = 8
-    centred = False
+    with directory.loading("a transformers model with a feature extractor"):
+        extractor = AutoFeatureExtractor.from_pretrained(
+            directory.path, local_files_only=True, trust_remote_code=False
+        )
+        rate = int(extractor.sampling_rate)
 
-    def __init__(self, directory: ModelDirectory, device: torch.device) -> None:
-        self._backbone = Backbone(directory, device, "get_audio_features")
-        from transformers import AutoFeatureExtractor
+    def waveforms(same: Sequence[Float32]) -> Float32:
+        inputs = extractor(list(same), sampling_rate=rate, return_tensors="np")
+        name = extractor.model_input_names[0]
+        return backbone({name: np.asarray(inputs[name], dtype=np.float32)})
 
-        with directory.loading("a transformers model with a feature extractor"):
-            self._extractor = AutoFeatureExtractor.from_pretrained(
-                directory.path, local_files_only=True, trust_remote_code=False
-            )
-            self.rate = int(self._extractor.sampling_rate)
-        settings = {"format": "transformers", "type": self._backbone.model_type, "device": device.type}
-        self.about = About({**settings, "rate": self.rate}, (*_LIBRARIES, "scipy", "soundfile"), directory)
-
-    def describe(self, parts: Sequence[Float32]) -> Float32:
+    def describe(parts: Sequence[Float32]) -> Float32:
         """Waveforms of one length go together: filled up, a clip would depend on its company."""
-        return _by_shape(parts, self._waveforms)
+        return _by_shape(parts, waveforms)
 
-    def _waveforms(self, same: Sequence[Float32]) -> Float32:
-        inputs = self._extractor(list(same), sampling_rate=self.rate, return_tensors="np")
-        name = self._extractor.model_input_names[0]
-        return self._backbone({name: np.asarray(inputs[name], dtype=np.float32)})
+    settings = {"format": "transformers", "type": backbone.model_type, "device": device.type, "rate": rate}
+    about = About(settings, (*_LIBRARIES, "scipy", "soundfile"), directory)
+    return Describer(about, lambda clip_T: [clip_T], describe, batch_size=8)
 
 
 def _by_shape(parts: Sequence[Float32], describe: Any) -> Float32:

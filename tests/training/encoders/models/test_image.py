@@ -113,7 +113,8 @@ def test_a_model_of_each_library_gives_what_the_library_gives(
 @pytest.mark.parametrize("kind", tiny.VISION)
 def test_company_does_not_matter_to_a_picture(kind: str, tmp_path: Path) -> None:
     model = open_image_model(ModelDirectory(tiny.VISION[kind](tmp_path / "model")), CPU)
-    parts = [model.prepare(Image.effect_noise((50, 40), 90).convert("RGB")) for _ in range(3)]
+    pictures = [Image.effect_noise((50, 40), 90).convert("RGB") for _ in range(3)]
+    parts = [part for picture in pictures for part in model.parts(picture)]
     together = model.describe(parts)
     np.testing.assert_allclose(
         together, np.concatenate([model.describe([part]) for part in parts]), atol=1e-5
@@ -126,8 +127,8 @@ def test_without_weights_of_its_pooling_a_model_gives_the_mean_of_all_positions(
     folder = tiny.vit(tmp_path / "model", pooler=False)
     picture = Image.effect_noise((50, 40), 90).convert("RGB")
     first, second = (open_image_model(ModelDirectory(folder), CPU) for _ in range(2))
-    found = first.describe([first.prepare(picture)])
-    np.testing.assert_array_equal(found, second.describe([second.prepare(picture)]))
+    found = first.describe(list(first.parts(picture)))
+    np.testing.assert_array_equal(found, second.describe(list(second.parts(picture))))
     from transformers import AutoImageProcessor, ViTModel
 
     inputs = AutoImageProcessor.from_pretrained(folder, backend="pil")(images=picture, return_tensors="pt")

@@ -17,14 +17,15 @@ from safetensors.numpy import load_file
 from momok.cli import main
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import read_lines
+from momok.training.encoders.base import Describer
 from momok.training.encoders.models.base import ModelDirectory, ModelError
-from momok.training.encoders.models.text import SentenceModel
+from momok.training.encoders.models.text import sentence_model
 from tests.training.builders import CPU, write_dataset
 
 
 @pytest.fixture(scope="module")
-def model() -> SentenceModel:
-    return SentenceModel(ModelDirectory(get_model_path()), CPU)
+def model() -> Describer:
+    return sentence_model(ModelDirectory(get_model_path()), CPU)
 
 
 def encode(data: Path, source: Path, *more: object) -> int:
@@ -32,9 +33,7 @@ def encode(data: Path, source: Path, *more: object) -> int:
     return main(["encode", str(data), *map(str, flags)])
 
 
-def test_the_names_of_a_published_graph_get_their_published_features(
-    shared: Path, model: SentenceModel
-) -> None:
+def test_the_names_of_a_published_graph_get_their_published_features(shared: Path, model: Describer) -> None:
     """MKG-Y's features were made elsewhere with the same weights and stored as float16."""
     graph = shared / "data" / "MKG-Y"
     label_of = dict(line.split("\t")[:2] for line in read_lines(graph / "entity_labels.tsv"))
@@ -47,7 +46,7 @@ def test_the_names_of_a_published_graph_get_their_published_features(
     np.testing.assert_allclose(found, published[rows], atol=3e-4)  # float16 keeps 1e-4 of numbers like 0.1.
 
 
-def test_company_does_not_matter_to_a_text(model: SentenceModel) -> None:
+def test_company_does_not_matter_to_a_text(model: Describer) -> None:
     texts = ["a club", "a very much longer text about a club, its colours and its ground", "日本"]
     alone = np.concatenate([model.describe([text]) for text in texts])
     np.testing.assert_allclose(model.describe(texts), alone, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Item job: items are encoded in batches and averaged by entity; a run can be interrupted.
+"""Jobs: a source, read and checked, becomes a modality: all at once, or item by item in batches.
 
 Axes: B parts of a batch, n entities, F features.
 """
@@ -8,18 +8,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from momok.model.arrays import Float32, Float64
 from momok.model.networks.modality import Modality
+from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
-from momok.training.encoders.base import About, Describer, JobOptions, LeftOut, Unreadable
-from momok.training.encoders.pieces import Piece, Pieces
+from momok.training.encoders.base import About, Describer, Options, Unreadable
+from momok.training.encoders.pieces import LeftOut, Piece, Pieces
 from momok.training.encoders.sources import digest_of_items
 
 PIECE = 64
@@ -35,10 +37,39 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
+class JobOptions:
+    """Options of one run of a job.
+
+    ``partial``: the directory of unfinished results, which ``resume`` goes on with; None keeps them in
+    memory. ``identity`` describes the work; a resumed run must find the same. ``stop`` is called after every
+    batch. ``left_out`` receives the unreadable items.
+    """
+
+    partial: Path | None = None
+    resume: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    stop: Callable[[], bool] = lambda: False
+    left_out: LeftOut = field(default_factory=list)
+    show_progress: bool = False
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """A job over all entities at once, done in seconds. ``make``: the name of the modality -> it."""
+
+    about: About
+    make: Callable[[str], Modality]
+
+    def run(self, name: str, work: JobOptions) -> Modality:
+        """The modality. Raises ``DatasetError``."""
+        if work.resume:
+            raise DatasetError("this encoder starts over and is done in seconds; leave --resume out")
+        return self.make(name)
+
+
+@dataclass(frozen=True)
 class ItemJob:
     """``items`` of each entity, by id. ``nothing``: the error message where none of them can be read."""
-
-    resumable: ClassVar[bool] = True
 
     describer: Describer
     items: Mapping[int, Sequence[Any]]
@@ -46,22 +77,23 @@ class ItemJob:
 
     @property
     def about(self) -> About:
+        """For the provenance."""
         return self.describer.about
 
-    def digest(self) -> str:
-        return digest_of_items(self.items)
-
     def run(self, name: str, work: JobOptions) -> Modality | None:
-        """The mean over each entity's items, float16; None where it was stopped.
+        """The mean over each entity's items, float16; None where it was stopped. Raises ``DatasetError``.
 
         Pieces are the same whenever it is stopped, so that a resumed run gives the same bytes.
         """
-        kept = None if work.partial is None else Pieces(work.partial, work.identity, resume=work.resume)
+        kept = None
+        if work.partial is not None:
+            identity = {**work.identity, "items": digest_of_items(self.items)}
+            kept = Pieces(work.partial, identity, resume=work.resume)
         size = max(PIECE, math.ceil(len(self.items) / MAX_PIECES))
         made: list[Piece] = []
         try:
             with tqdm(total=len(self.items), desc=name, unit="entity", disable=not work.show_progress) as bar:
-                for number, entities in enumerate(_batched(list(self.items), size)):
+                for number, entities in enumerate(_batched(self.items, size)):
                     made.append(self._piece(number, entities, kept, work.stop))
                     bar.update(len(entities))
         except Stopped:
@@ -71,22 +103,28 @@ class ItemJob:
             if kept is not None:
                 kept.remove()
             raise DatasetError(self.nothing)
-        return joined(name, made, centred=self.describer.centred)
+        return _joined(name, made, centred=self.describer.centred)
 
     def _piece(
         self, number: int, entities: Sequence[int], kept: Pieces | None, stop: Callable[[], bool]
     ) -> Piece:
         done = kept.read(number) if kept is not None else None
         if done is None:
-            done = describe_items(self.describer, {entity: self.items[entity] for entity in entities}, stop)
+            done = _described(self.describer, {entity: self.items[entity] for entity in entities}, stop)
             if kept is not None:
                 kept.write(number, done)
         return done
 
 
-def describe_items(
-    describer: Describer, items: Mapping[int, Sequence[Any]], stop: Callable[[], bool] = lambda: False
-) -> Piece:
+@dataclass(frozen=True)
+class Encoder:
+    """One ``--encoder``: how its job starts from a source, and the ``Options`` it takes beside ``device``."""
+
+    start: Callable[[Dataset, str, Options], ItemJob | TableJob]
+    takes: frozenset[str]
+
+
+def _described(describer: Describer, items: Mapping[int, Sequence[Any]], stop: Callable[[], bool]) -> Piece:
     """A row an entity, float32: the mean over its items of the mean over their parts. Raises ``Stopped``."""
     owned = [(entity, item) for entity, given in items.items() for item in given]
     left_out: LeftOut = []
@@ -103,7 +141,7 @@ def describe_items(
     return Piece(rows, features_nF, left_out)
 
 
-def joined(name: str, pieces: Sequence[Piece], *, centred: bool) -> Modality:
+def _joined(name: str, pieces: Sequence[Piece], *, centred: bool) -> Modality:
     """The pieces as one modality, float16 unless a feature is too large for it."""
     filled = [piece for piece in pieces if len(piece.rows)]
     features_nF = np.concatenate([piece.features for piece in filled])

@@ -19,20 +19,15 @@ from momok.model.arrays import Float32
 from momok.model.networks.modality import Modality
 from momok.training.data.dataset import Dataset
 from momok.training.data.files import DatasetError
-from momok.training.encoders import batched
-from momok.training.encoders.base import About, JobOptions, Unreadable
-from momok.training.encoders.batched import ItemJob
+from momok.training.encoders import image, jobs
+from momok.training.encoders.base import About, Describer, Unreadable
 from momok.training.encoders.encode import ENCODERS, partial_of
-from momok.training.encoders.image import Descriptor
+from momok.training.encoders.jobs import ItemJob, JobOptions
 from tests.training.builders import NUM_ENTITIES, write_dataset
 
 
 class Squares:
     """Items are lists of numbers, None where one cannot be read; a part's vector is (x, x²)."""
-
-    about = About({}, ())
-    batch_size = 3
-    centred = False
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -48,9 +43,14 @@ class Squares:
         return np.array([(part, part * part) for part in parts], dtype=np.float32)
 
 
+def job(items: dict[int, Any], squares: Squares) -> ItemJob:
+    describer = Describer(About({}, ()), squares.parts, squares.describe, batch_size=3)
+    return ItemJob(describer, items, "nothing there")
+
+
 def run(items: dict[int, Any], describer: Squares | None = None, **work: Any) -> tuple[Modality, JobOptions]:
-    job, kept = ItemJob(describer or Squares(), items, "nothing there"), JobOptions(**work)
-    made = job.run("squares", kept)
+    kept = JobOptions(**work)
+    made = job(items, describer or Squares()).run("squares", kept)
     assert made is not None
     return made, kept
 
@@ -94,7 +94,7 @@ def test_features_too_large_for_float16_are_kept_in_float32() -> None:
 def test_it_stops_after_a_batch_and_keeps_whole_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batched, "PIECE", 4)
+    monkeypatch.setattr(jobs, "PIECE", 4)
     items = {entity: [[float(entity)]] for entity in range(10)}
     straight, _ = run(items)
     describer, partial = Squares(), tmp_path / "partial"
@@ -105,7 +105,7 @@ def test_it_stops_after_a_batch_and_keeps_whole_pieces(
         return len(asked) == 4
 
     work = JobOptions(partial=partial, stop=third)
-    assert ItemJob(describer, items, "").run("squares", work) is None
+    assert job(items, describer).run("squares", work) is None
     assert sorted(path.name for path in partial.iterdir()) == ["000000.safetensors", "encoding.json"]
     again = Squares()
     made, _ = run(items, again, partial=partial, resume=True)
@@ -132,21 +132,21 @@ def encode(data: Path, pictures: Path, *more: str) -> int:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """A Ctrl-C while the ``after``-th picture is described."""
-    prepare, seen = Descriptor.prepare, [0]
+    describe, seen = image.describe, [0]
 
-    def noting(self: Descriptor, picture: Image.Image) -> Any:
+    def noting(picture: Image.Image) -> Any:
         seen[0] += 1
         if seen[0] == after:
             os.kill(os.getpid(), signal.SIGINT)
-        return prepare(self, picture)
+        return describe(picture)
 
-    monkeypatch.setattr(Descriptor, "prepare", noting)
+    monkeypatch.setattr(image, "describe", noting)
 
 
 def test_an_interrupted_command_goes_on_to_the_same_bytes(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(batched, "PIECE", 10)
+    monkeypatch.setattr(jobs, "PIECE", 10)
     data, other = write_dataset(tmp_path), tmp_path / "other"
     shutil.copytree(data, other)
     assert encode(other, pictures) == 0
@@ -173,7 +173,7 @@ def test_an_interrupted_command_goes_on_to_the_same_bytes(
 def test_only_the_same_encoding_is_resumed(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(batched, "PIECE", 10)
+    monkeypatch.setattr(jobs, "PIECE", 10)
     data = write_dataset(tmp_path)
     assert encode(data, pictures, "--resume") == 2
     assert "nothing to resume here; leave --resume out" in capsys.readouterr().err
@@ -201,7 +201,7 @@ def test_only_the_same_encoding_is_resumed(
 def test_a_damaged_piece_is_named(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(batched, "PIECE", 10)
+    monkeypatch.setattr(jobs, "PIECE", 10)
     data = write_dataset(tmp_path)
     with monkeypatch.context() as patch:
         interrupt(patch, after=25)
