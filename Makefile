@@ -35,7 +35,7 @@ format: $(STAMP)
 
 # Rewrites docs/openapi.json after a change of the API; a test holds the two together.
 openapi: $(STAMP)
-	$(BIN)/python -c 'import json; from momok.service.app import build_api; \
+	$(BIN)/python -c 'import json; from momok.service.http.app import build_api; \
 	  print(json.dumps(build_api().openapi(), indent=2, ensure_ascii=False))' > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from momok.model.answer import Answers, Query
 from momok.model.scorer import Scorer
-from momok.service import scorer_worker
+from momok.service.scorer import worker
 
 
 class Memory:
@@ -42,4 +42,4 @@ if __name__ == "__main__":
         return memory(scorer, queries)
 
     Scorer.answer = answer  # type: ignore[method-assign,assignment]
-    scorer_worker.main(*sys.argv[1:])
+    worker.main(*sys.argv[1:])

@@ -44,11 +44,11 @@ from load import lua, one_client, open_loop, percentile, wrk, wrk_command
 
 from momok.model.bundle.bundle import Bundle, is_bundle, read_catalogue, read_manifest
 from momok.model.runtime.cpus import threads_beside_another
-from momok.service import scorer_process
-from momok.service.answerer import Answerer
-from momok.service.schemas import PredictRequest
-from momok.service.scorers import LocalScorer
-from momok.service.server import serve
+from momok.service.answering.answerer import Answerer
+from momok.service.contract.schemas import PredictRequest
+from momok.service.http.server import serve
+from momok.service.scorer import process
+from momok.service.scorer.local import LocalScorer
 from momok.service.settings import Settings
 
 K = 10
@@ -235,7 +235,7 @@ def started(*command: object) -> Iterator[str]:
 
 def serve_null(bundle: Path) -> None:
     """The server, whose scoring process has its answers ready."""
-    scorer_process.WORKER = "null_worker"
+    process.WORKER = "null_worker"
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     settings = Settings(bundle=bundle, port=0, device="cpu", log_level="warning")
     serve(settings, lambda url: print(url, flush=True))

@@ -32,9 +32,9 @@ def add_predict(parser: ArgumentParser) -> None:
 
 def run_predict(arguments: Namespace) -> None:
     """Answer one query from a bundle, without a server."""
-    from momok.service.answerer import Answerer
-    from momok.service.schemas import PredictRequest
-    from momok.service.text import answer_lines
+    from momok.commands.text import answer_lines
+    from momok.service.answering.answerer import Answerer
+    from momok.service.contract.schemas import PredictRequest
 
     query = {"head": arguments.head, "relation": arguments.relation, "tail": arguments.tail}
     fields = {"queries": [query], "k": arguments.k, "exclude_known": not arguments.include_known}

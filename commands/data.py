@@ -71,7 +71,7 @@ def add_check(parser: ArgumentParser) -> None:
 def run_check(arguments: Namespace) -> None:
     """Validate a dataset or a bundle and describe it."""
     from momok.model.bundle.bundle import is_bundle
-    from momok.service.answerer import Answerer
+    from momok.service.answering.answerer import Answerer
     from momok.training.data.dataset import Dataset
     from momok.training.data.report import report
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from momok.commands.console import add_json, checked, interrupted, print_lines_or_json, stop_on_interrupt
 
 if TYPE_CHECKING:
-    from momok.service.answerer import Answerer
+    from momok.service.answering.answerer import Answerer
 
 
 def add_serve(parser: ArgumentParser) -> None:
@@ -45,8 +45,8 @@ def add_serve(parser: ArgumentParser) -> None:
 
 def run_serve(arguments: Namespace) -> None:
     """Serve a bundle over HTTP."""
-    from momok.service.security import exposure
-    from momok.service.server import serve
+    from momok.service.http.security import exposure
+    from momok.service.http.server import serve
     from momok.service.settings import Settings
     from momok.service.sources import load_settings
 
@@ -72,7 +72,7 @@ def add_keys(parser: ArgumentParser) -> None:
 
 def run_keys(arguments: Namespace) -> None:
     """Make a bearer key: printed once, with the line of its hash for a file of keys."""
-    from momok.service.keys import hash_line, new_key
+    from momok.service.http.keys import hash_line, new_key
 
     key = new_key()
     line = hash_line(arguments.name, key)
@@ -90,7 +90,7 @@ def add_demo(parser: ArgumentParser) -> None:
 
 def run_demo(arguments: Namespace) -> int:
     """Build a small graph, train on it, serve it and ask it."""
-    from momok.service.server import serve
+    from momok.service.http.server import serve
     from momok.service.settings import Settings
     from momok.training.world.demo import build_demo
 
@@ -113,8 +113,8 @@ def _announce(url: str) -> None:
 
 def _ask_demo(url: str, answerer: Answerer) -> None:
     """Ask the running server for a held-out fact over HTTP, and print how it answered."""
-    from momok.service.schemas import PredictResponse
-    from momok.service.text import answer_lines
+    from momok.commands.text import answer_lines
+    from momok.service.contract.schemas import PredictResponse
     from momok.training.world.demo import question_of
 
     body, truth = question_of(answerer.bundle.known, answerer.bundle.vocabulary)

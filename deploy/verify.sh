@@ -120,7 +120,7 @@ exec chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-
 END
 inside() { unshare --mount --pid --fork --kill-child=KILL sh "$work/inside" "$root" "$bundle" "$user" "$work/environment" "$@"; }
 
-for module in torch momok.service.server; do
+for module in torch momok.service.http.server; do
   started=$(now)
   inside python3 -c "import $module"
   echo "  import $module: $(since "$started")"

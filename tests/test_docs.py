@@ -13,9 +13,9 @@ from momok.cli import parse
 from momok.model.networks.adamf import AdaMFConfig
 from momok.model.networks.base import ModelConfig
 from momok.model.networks.mocme import MoCMEConfig
-from momok.service.app import build_api
-from momok.service.fact_schemas import RankRelationsRequest, ScoreRequest
-from momok.service.schemas import PredictRequest, Request
+from momok.service.contract.fact_schemas import RankRelationsRequest, ScoreRequest
+from momok.service.contract.schemas import PredictRequest, Request
+from momok.service.http.app import build_api
 from momok.service.settings import Settings, flag, is_secret, variable
 from momok.training.objectives.adversarial import AdversarialConfig
 from momok.training.objectives.egns import EgnsConfig

@@ -39,10 +39,19 @@ WINGS = {
         "experiments": {"data", "fit", "evaluation", "export"},
         "world": {"data", "encoders", "fit", "export"},
     },
+    "service": {
+        "contract": set(),
+        "batching": {"contract"},
+        "scorer": {"contract"},
+        "answering": {"contract", "scorer"},
+        "deployment": {"contract", "scorer", "answering"},
+        "monitoring": {"scorer", "answering"},
+        "http": {"contract", "batching", "scorer", "answering", "deployment", "monitoring"},
+    },
 }
 """Wing -> the wings of its part that it may import, besides the files at its part's door."""
 
-ABOVE_THE_WINGS = {"model": {"answer", "scorer"}, "training": set[str]()}
+ABOVE_THE_WINGS = {"model": {"answer", "scorer"}, "training": set[str](), "service": set[str]()}
 """Files at a part's door that use its wings; the other files there know no wing."""
 
 MOST_FILES = 16

@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 from momok.model.bundle.bundle import ENTITIES, FILES, KNOWN, MANIFEST, VOCABULARY, WEIGHTS
 from momok.model.bundle.manifest import digest_of
-from momok.service.app import create_app
+from momok.service.http.app import create_app
 from tests.service.builders import ADMIN, admin_settings, make_bundle
-from tests.service.test_api import PREDICT, problem
-from tests.service.test_deployment import nothing_kept, turn
+from tests.service.deployment.test_deployment import nothing_kept, turn
+from tests.service.http.test_api import PREDICT, problem
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 

@@ -13,11 +13,11 @@ from time import sleep
 
 import pytest
 
-from momok.service.answerer import Answerer
+from momok.service.answering.answerer import Answerer
 from tests.chaos.wire import GOOD, Server, answer, post, server
 from tests.e2e.processes import ENVIRONMENT
 from tests.service.builders import ADMIN_KEY, make_bundle
-from tests.service.test_deployment import damage, turn
+from tests.service.deployment.test_deployment import damage, turn
 
 NUM_CLIENTS = 4
 RELOADS = 20

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from momok.service.app import create_app
+from momok.service.http.app import create_app
 from momok.service.settings import Settings
 from tests.service.builders import make_bundle
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from momok.cli import parse
-from momok.service.keys import load_rings
+from momok.service.http.keys import load_rings
 from tests.e2e.processes import ROOT
 
 BASE = ROOT / "docker-compose.yml"

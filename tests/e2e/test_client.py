@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from examples.client import Client, DeadlineExceeded, ProblemError, _pause
-from momok.service.keys import hash_line, new_key
+from momok.service.http.keys import hash_line, new_key
 from tests.e2e.processes import ENVIRONMENT, ROOT, serving
 from tests.service.builders import make_bundle
 

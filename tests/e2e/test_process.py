@@ -16,8 +16,8 @@ from tests.chaos.wire import GOOD, Server, answer, children_of, get, post, serve
 from tests.e2e.processes import MOMOK, ROOT, has_ended, momok, running, stop, wait_for
 from tests.e2e.test_prometheus import free_port
 from tests.service.builders import Made, make_bundle
-from tests.service.test_deployment import turn
-from tests.service.test_overload import until
+from tests.service.deployment.test_deployment import turn
+from tests.service.http.test_overload import until
 
 
 def made(path: Path, seed: int = 0) -> Made:
@@ -49,7 +49,8 @@ def test_it_listens_before_it_is_ready_and_says_so(tmp_path: Path) -> None:
 def test_a_stop_while_loading_is_no_failure(tmp_path: Path) -> None:
     bundle, output = made(tmp_path / "bundle").path, tmp_path / "log"
     slowly = (
-        "import sys, time\nfrom momok.cli import main\nfrom momok.service.answerer import Answerer\n"
+        "import sys, time\nfrom momok.cli import main\n"
+        "from momok.service.answering.answerer import Answerer\n"
         "def warm(self):\n    print('warming', flush=True)\n    time.sleep(600)\n"
         "Answerer.warm = warm\nsys.exit(main(sys.argv[1:]))"
     )
@@ -160,7 +161,7 @@ def test_nobody_waits_for_the_garbage_of_imports_or_long_for_another_thread(tmp_
     told = """
 import gc, os, signal, sys
 from pathlib import Path
-from momok.service.server import serve
+from momok.service.http.server import serve
 from momok.service.settings import Settings
 
 def announce(url):

@@ -12,7 +12,7 @@ from hypothesis import settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from momok.service.app import build_api
+from momok.service.http.app import build_api
 from tests.e2e.processes import serving
 from tests.service.builders import ADMIN, ADMIN_KEY, make_bundle
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from momok.service.app import create_app
+from momok.service.http.app import create_app
 from momok.service.settings import Settings
 from tests.service.builders import Made, make_bundle
 

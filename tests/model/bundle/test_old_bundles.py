@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from momok.model.bundle.bundle import Bundle
-from momok.service.scorers import LocalScorer
+from momok.service.scorer.local import LocalScorer
 
 GOLDEN = Path(__file__).parent / "golden"
 

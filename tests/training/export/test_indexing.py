@@ -19,8 +19,8 @@ from momok.model.retrieval.index import EntityIndex
 from momok.model.retrieval.index_spec import IndexSpec
 from momok.model.scorer import table_of
 from momok.model.scores import Decision
-from momok.service.answerer import Answerer
-from momok.service.schemas import PredictRequest
+from momok.service.answering.answerer import Answerer
+from momok.service.contract.schemas import PredictRequest
 from momok.training.export.export import export_run
 from momok.training.export.indexing import build_index, check_indexable
 from momok.training.fit.run import Run

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from momok.model.networks.base import MODELS
-from momok.service.answerer import Answerer
-from momok.service.schemas import PredictRequest
+from momok.service.answering.answerer import Answerer
+from momok.service.contract.schemas import PredictRequest
 from momok.training.data.dataset import Dataset
 from momok.training.evaluation.ranking import evaluation_lines
 from momok.training.experiments.grid import Grid, trials_of

@@ -1,0 +1,1 @@
+"""Contract: requests, answers and errors of the API, and failures of scoring. It imports no other wing."""

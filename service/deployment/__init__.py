@@ -1,0 +1,3 @@
+"""Deployment: the bundle being served, and its exchange. It knows no HTTP; it may import `contract`, `scorer`
+and `answering`.
+"""
