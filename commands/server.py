@@ -45,7 +45,7 @@ def add_serve(parser: ArgumentParser) -> None:
 
 def run_serve(arguments: Namespace) -> None:
     """Serve a bundle over HTTP."""
-    from momok.service.http.security import exposure
+    from momok.service.http.access import exposure
     from momok.service.http.server import serve
     from momok.service.settings import Settings
     from momok.service.sources import load_settings

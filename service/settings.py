@@ -32,6 +32,21 @@ class Settings(BaseModel):
         None, description="Bearer keys for /admin, or their hashes, between spaces or commas."
     )
     admin_keys_file: Path | None = Field(None, description="File of bearer keys for /admin, one a line.")
+    metrics_keys: SecretStr | None = Field(
+        None, description="Bearer keys that may read /metrics only, or their hashes."
+    )
+    metrics_keys_file: Path | None = Field(
+        None, description="File of bearer keys that may read /metrics only, one a line."
+    )
+    allow_anonymous: bool = Field(
+        False, description="Listen beyond this machine without keys: any client may ask."
+    )
+    allowed_hosts: str = Field(
+        "", description="Names besides localhost that a local server without keys answers to, between commas."
+    )
+    root_path: str = Field(
+        "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Prefix that a proxy takes off each path, as /kg."
+    )
     public_docs: bool = Field(False, description="Show /docs and /openapi.json to those without a key.")
     public_metrics: bool = Field(False, description="Show /metrics to those without a key.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where queries are encoded.")
@@ -98,6 +113,20 @@ class Settings(BaseModel):
             given, lacking = ("tls_cert", "tls_key") if self.tls_key is None else ("tls_key", "tls_cert")
             raise ValueError(f"{given} is given without {lacking}; HTTPS needs both")
         return self
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        """A mistyped mount must not become an open server."""
+        if not (self.is_local or self.has_api_keys or self.allow_anonymous):
+            raise ValueError(
+                f"host {self.host} is open to other machines and there are no keys; give MOMOK_API_KEYS or "
+                "--api-keys-file, or allow everybody with --allow-anonymous"
+            )
+        return self
+
+    @property
+    def has_api_keys(self) -> bool:
+        return (self.api_keys, self.api_keys_file) != (None, None)
 
     @property
     def is_local(self) -> bool:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import local
+from time import monotonic
 
 from momok.model.bundle.names import Names, UnknownName, closest, shorten
 from momok.model.errors import UserError
@@ -29,7 +32,15 @@ CREATE INDEX entities_by_folded ON entities (folded);
 """
 _TRIGRAM = 3
 _SIMILAR_CONSIDERED = 100
+_SEARCH_S, _SIMILAR_S = 2.0, 0.2
+"""After so long a search is given up, and one for labels like a misspelt name."""
+_STEPS = 20_000
+"""Of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class SearchTooLong(UserError):
+    """A search that was given up."""
 
 
 class VocabularyError(UserError):
@@ -45,10 +56,11 @@ class EntityDetails:
 
 
 class Vocabulary:
-    """Opened read-only; safe to use from several threads."""
+    """Opened read-only; safe to use from several threads, each with a connection of its own."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect, self._local = connect, local()
+        connection = self._connection
         columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(entities)")}
         # Older bundles have none; in their keys, short texts find letters beyond ASCII only as they stand.
         self._key_column = "folded_key" if "folded_key" in columns else "key"
@@ -62,16 +74,22 @@ class Vocabulary:
     def open(cls, path: Path) -> Vocabulary:
         """Raises ``VocabularyError`` for a missing or damaged file."""
         try:
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-            )
-            return cls(connection)
+            address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            return cls(partial(sqlite3.connect, address, uri=True))
         except (sqlite3.Error, ValueError) as error:
             raise VocabularyError(f"{path}: not a readable vocabulary ({error}); export again") from None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, as far as this thread has opened it."""
         self._connection.close()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """Of this thread; it is closed when the thread or the vocabulary ends."""
+        if not hasattr(self._local, "connection"):
+            self._local.connection = self._connect()
+        connection: sqlite3.Connection = self._local.connection
+        return connection
 
     def details(self, entity: int) -> EntityDetails:
         """Description and degree of an entity."""
@@ -84,7 +102,7 @@ class Vocabulary:
         """Entities whose label or key holds ``text``, regardless of case.
 
         Equal labels first, then those that begin with it, then the others; the most connected first. An
-        empty text lists all entities.
+        empty text lists all entities. Raises ``SearchTooLong``.
         """
         folded = _fold(text).strip()
         like = _escape_like(folded)
@@ -96,7 +114,8 @@ class Vocabulary:
             source = "entities"
             condition = f"(folded LIKE ? ESCAPE '\\' OR {self._key_column} LIKE ? ESCAPE '\\')"
             matched = (f"%{like}%",) * 2
-        rows = self._connection.execute(
+        rows = self._within(
+            _SEARCH_S,
             f"SELECT id FROM {source} WHERE {condition} "
             "ORDER BY entities.folded = ? DESC, entities.folded LIKE ? ESCAPE '\\' DESC, degree DESC, id "
             "LIMIT ? OFFSET ?",
@@ -125,11 +144,28 @@ class Vocabulary:
         trigrams = {folded[start : start + _TRIGRAM] for start in range(len(folded) - _TRIGRAM + 1)}
         if not trigrams:
             return []
-        rows = self._connection.execute(
-            "SELECT rowid FROM entity_search WHERE entity_search MATCH ? ORDER BY rank LIMIT ?",
-            (" OR ".join(_phrase(trigram) for trigram in sorted(trigrams)), _SIMILAR_CONSIDERED),
-        )
+        try:
+            rows = self._within(
+                _SIMILAR_S,
+                "SELECT rowid FROM entity_search WHERE entity_search MATCH ? ORDER BY rank LIMIT ?",
+                (" OR ".join(_phrase(trigram) for trigram in sorted(trigrams)), _SIMILAR_CONSIDERED),
+            )
+        except SearchTooLong:  # A help that is too dear.
+            return []
         return closest(name, [self.entities.labels[entity] for (entity,) in rows], limit)
+
+    def _within(self, seconds: float, statement: str, values: Sequence[object]) -> list[tuple[int]]:
+        """The rows of a query. Raises ``SearchTooLong``."""
+        connection, end = self._connection, monotonic() + seconds
+        connection.set_progress_handler(lambda: monotonic() > end, _STEPS)
+        try:
+            return connection.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise SearchTooLong(f"the search took more than {seconds:g} s; give more characters") from None
+        finally:
+            connection.set_progress_handler(None, 0)
 
     def _names(self, kind: str, table: str) -> Names:
         rows = self._connection.execute(f"SELECT key, label FROM {table} ORDER BY id").fetchall()

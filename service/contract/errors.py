@@ -1,24 +1,27 @@
 """Errors that become problem documents (RFC 9457). Each class carries its status, type and title.
 
 ServiceError
-├── Unauthorized         401   no key, or none that is known
-├── Forbidden            403   a known key that may not do this
-├── InvalidRequest       422   malformed, or names that lead nowhere; lists all problems at once
-├── UnreadableRequest    400   no HTTP
-├── UnknownResource      404   a name in the path that nothing carries
-├── TooLarge             413   a body of more bytes than are taken
-├── TooSlow              408   a body that does not arrive in time
-├── QueueFull            429   too many queries wait already
-├── RateLimited          429   this client has asked for too much lately
-├── DeadlineExceeded     504   not answered in the time that the request has
+├── UnreadableRequest    400   not HTTP
+├── Unauthorized         401   no key, or an unknown one
+├── Forbidden            403   a known key without this permission
+├── UnknownResource      404   an unknown name in the path
+├── TooSlow              408   the body did not arrive in time
+├── ClientDeadline       408   not answered within the time that the client set
+├── ReloadBusy           409   another bundle is being loaded
+├── TooLarge             413   more bytes in the body than the server takes
+├── UnsupportedEncoding  415   a compressed body
+├── UnknownHost          421   a Host header that a local server without keys does not answer
+├── InvalidRequest       422   malformed, or unknown names; lists all problems at once
+├── BundleRefused        422   a bundle that cannot be served; the previous one still serves
+├── QueueFull            429   too many queries wait
+├── RateLimited          429   the client exceeds its rate
+├── InternalError        500   a defect; details are in the log, under the request's id
 ├── OutOfMemory          503   scoring takes more memory than there is
 ├── Starting             503   no bundle is loaded yet
-├── Draining             503   the server is about to end
-├── NotAlive             503   the scorer should be given up
+├── Draining             503   the server is shutting down
+├── NotAlive             503   the scorer does not work
 ├── TooManyConnections   503   no room for another connection
-├── ReloadBusy           409   another bundle is being loaded already
-├── BundleRefused        422   a bundle that cannot be served; the old one still is
-└── InternalError        500   our own fault; details are in the log, under the request's id
+└── DeadlineExceeded     504   not answered within the server's time
 """
 
 from __future__ import annotations
@@ -33,6 +36,10 @@ from momok.model.errors import UserError
 
 RETRY_AFTER_S = 2.0
 """After how long a client of a loading server is told to try again."""
+
+
+MOST_ITEMS = 20
+"""Problems of one request that are listed."""
 
 
 class ProblemItem(BaseModel):
@@ -54,7 +61,7 @@ class Problem(BaseModel):
     """The body of every answer that is not a success, `application/problem+json`."""
 
     type: str = Field(examples=["urn:momok:problem:invalid-request"])
-    title: str = Field(examples=["The request cannot be understood"])
+    title: str = Field(examples=["Invalid request"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["/queries/0/head: unknown entity 'Swedn'; nearest: 'Sweden'"])
     errors: list[ProblemItem] = Field(default_factory=list)
@@ -65,7 +72,7 @@ class Problem(BaseModel):
 
 
 class ServiceError(UserError):
-    """``str(error)`` is the detail; ``closes``: the connection is of no more use."""
+    """``str(error)`` is the detail; ``closes``: the connection is closed after the answer."""
 
     status: ClassVar[int]
     slug: ClassVar[str]
@@ -99,78 +106,92 @@ class ServiceError(UserError):
 
 
 class InvalidRequest(ServiceError):
-    status, slug, title = 422, "invalid-request", "The request cannot be understood"
+    status, slug, title = 422, "invalid-request", "Invalid request"
 
     def __init__(self, errors: Sequence[ProblemItem]) -> None:
-        super().__init__("; ".join(f"{item.pointer or 'body'}: {item.detail}" for item in errors[:3]), errors)
+        shown = "; ".join(f"{item.pointer or 'body'}: {item.detail}" for item in errors[:3])
+        super().__init__(shown, errors[:MOST_ITEMS])
+        self.count = len(errors)
 
 
 class Unauthorized(ServiceError):
-    status, slug, title = 401, "unauthorized", "A key is needed"
+    status, slug, title = 401, "unauthorized", "Missing or unknown key"
 
 
 class Forbidden(ServiceError):
-    status, slug, title = 403, "forbidden", "This key may not do that"
+    status, slug, title = 403, "forbidden", "Key without permission"
+
+
+class UnknownHost(ServiceError):
+    status, slug, title = 421, "unknown-host", "Unknown Host header"
+
+
+class UnsupportedEncoding(ServiceError):
+    status, slug, title = 415, "unsupported-encoding", "Unsupported content encoding"
 
 
 class UnreadableRequest(ServiceError):
-    status, slug, title, closes = 400, "unreadable-request", "This is no HTTP request", True
+    status, slug, title, closes = 400, "unreadable-request", "Unreadable HTTP request", True
 
 
 class UnknownResource(ServiceError):
-    status, slug, title = 404, "unknown-resource", "There is no such thing"
+    status, slug, title = 404, "unknown-resource", "Unknown resource"
 
 
 class TooLarge(ServiceError):
-    status, slug, title, closes = 413, "too-large", "The body is too large", True
+    status, slug, title, closes = 413, "too-large", "Request body too large", True
 
 
 class TooSlow(ServiceError):
-    status, slug, title, closes = 408, "request-timeout", "The body did not arrive in time", True
+    status, slug, title, closes = 408, "request-timeout", "Request body too slow", True
 
 
 class QueueFull(ServiceError):
-    status, slug, title = 429, "queue-full", "Too many queries are waiting"
+    status, slug, title = 429, "queue-full", "Queue full"
 
 
 class RateLimited(ServiceError):
-    status, slug, title = 429, "rate-limited", "You are asking for too much"
+    status, slug, title = 429, "rate-limited", "Rate limit exceeded"
+
+
+class ClientDeadline(ServiceError):
+    status, slug, title = 408, "client-deadline", "Client's deadline exceeded"
 
 
 class DeadlineExceeded(ServiceError):
-    status, slug, title = 504, "deadline-exceeded", "There was no time to answer"
+    status, slug, title = 504, "deadline-exceeded", "Deadline exceeded"
 
 
 class OutOfMemory(ServiceError):
-    status, slug, title = 503, "out-of-memory", "There is not enough memory to answer"
+    status, slug, title = 503, "out-of-memory", "Out of memory"
 
 
 class Starting(ServiceError):
-    status, slug, title = 503, "starting", "The server is loading its bundle"
+    status, slug, title = 503, "starting", "Server is loading its bundle"
 
 
 class Draining(ServiceError):
-    status, slug, title = 503, "draining", "The server is about to end"
+    status, slug, title = 503, "draining", "Server is shutting down"
 
 
 class NotAlive(ServiceError):
-    status, slug, title = 503, "not-alive", "The server should be started again"
+    status, slug, title = 503, "not-alive", "Scorer not working"
 
 
 class TooManyConnections(ServiceError):
-    status, slug, title, closes = 503, "too-many-connections", "There is no room for a connection", True
+    status, slug, title, closes = 503, "too-many-connections", "Too many connections", True
 
 
 class ReloadBusy(ServiceError):
-    status, slug, title = 409, "reload-busy", "A bundle is being loaded already"
+    status, slug, title = 409, "reload-busy", "Another bundle is being loaded"
 
 
 class BundleRefused(ServiceError):
-    status, slug, title = 422, "bundle-refused", "The bundle cannot be served; the old one still is"
+    status, slug, title = 422, "bundle-refused", "Bundle rejected, the previous one still serves"
 
 
 class InternalError(ServiceError):
-    status, slug, title = 500, "internal-error", "The server failed to answer"
+    status, slug, title = 500, "internal-error", "Internal error"
 
 
 def problem_type(slug: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
@@ -18,13 +18,16 @@ from momok.service.batching.batcher import MicroBatcher
 from momok.service.deployment.deployment import Deployment
 from momok.service.deployment.opening import Open, open_here
 from momok.service.http import problems
-from momok.service.http.keys import KeyRing, load_rings
+from momok.service.http.access import Access
+from momok.service.http.context import Context, context_of
+from momok.service.http.gate import Gate
 from momok.service.http.limiter import Limiter
-from momok.service.http.limits import Guard
-from momok.service.http.middleware import Observation
+from momok.service.http.observation import Observation
+from momok.service.http.paths import Paths
 from momok.service.http.routes import (
     admin,
     documentation,
+    documented,
     facts,
     graph,
     neighbors,
@@ -32,13 +35,17 @@ from momok.service.http.routes import (
     picture,
     predict,
 )
-from momok.service.http.routes.context import Context, context_of
-from momok.service.http.routes.context import problems as problem_responses
-from momok.service.http.security import Security
+from momok.service.http.routes.answers import problems as problem_responses
 from momok.service.monitoring.histogram import Series
 from momok.service.monitoring.metrics import Metrics
 from momok.service.settings import Settings
 
+PREDICTIONS = {
+    "/v1/predict": predict.predict,
+    "/v1/score": facts.score,
+    "/v1/relations/rank": facts.rank_relations,
+}
+"""Plain routes: FastAPI's way to an endpoint costs several times as much as the endpoint does."""
 CLOSE_S = 5.0
 """How long a scorer that is done by rights may take to end."""
 LAG_EVERY_S = 0.25
@@ -53,16 +60,18 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     return app
 
 
-def unloaded_app(settings: Settings, open_bundle: Open = open_here) -> FastAPI:
+def unloaded_app(
+    settings: Settings, open_bundle: Open = open_here, is_surplus: Callable[[Any], bool] = lambda peer: False
+) -> FastAPI:
     """An app that answers its probes, and other requests once its ``deployment`` has started.
 
-    Raises ``UserError`` for keys that cannot be read.
+    ``is_surplus`` tells of a peer whether its connection is one too many. Raises ``UserError`` for keys that
+    cannot be read.
     """
-    rings = load_rings(
-        settings.api_keys, settings.api_keys_file, settings.admin_keys, settings.admin_keys_file
-    )
+    access = Access(settings)
     app = build_api()
-    metrics = Metrics(_routes(app))
+    paths = Paths(app.openapi()["paths"])
+    metrics = Metrics(paths.operations)
     deployment = Deployment(
         settings, open_bundle, metrics.serve, lambda result: metrics.reloads[result].inc()
     )
@@ -76,7 +85,7 @@ def unloaded_app(settings: Settings, open_bundle: Open = open_here) -> FastAPI:
     )
     metrics.queue_limit.set(settings.max_queue)
     limiter = Limiter(settings.rate_limit, settings.rate_burst)
-    app.state.context = context = Context(settings, metrics, deployment, scorer, limiter)
+    app.state.context = context = Context(settings, metrics, deployment, scorer, access, limiter, is_surplus)
     metrics.watch(
         queued=lambda: scorer.queued,
         alive=lambda: context.trouble is None,
@@ -84,16 +93,9 @@ def unloaded_app(settings: Settings, open_bundle: Open = open_here) -> FastAPI:
         gpu_memory=lambda: deployment.gpu_memory,
         scorer_pid=lambda: deployment.scorer_pid,
     )
-    _surround(app, rings)
+    app.add_middleware(Gate, context, paths)
+    app.add_middleware(Observation, context, paths)  # The outermost, as it is added last.
     return app
-
-
-def _surround(app: FastAPI, rings: tuple[KeyRing, KeyRing]) -> None:
-    """Our layers, outside of the framework's: what is answered in the fast lane does not go through those."""
-    context, settings = context_of(app), context_of(app).settings
-    stack = predict.FastLane(app.build_middleware_stack(), context)
-    guard = Guard(stack, settings.max_body_bytes, settings.receive_timeout_s)
-    app.middleware_stack = Observation(Security(guard, rings, settings), context.metrics)
 
 
 def build_api() -> FastAPI:
@@ -106,12 +108,14 @@ def build_api() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # A redirect would echo the whole address.
         lifespan=_lifespan,
-        # Looked up anew at every request otherwise; /metrics is what watches this app.
+        # /metrics is what watches this app; otherwise looked up anew at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    for path, endpoint in PREDICTIONS.items():
+        app.add_route(path, endpoint, methods=["POST"])
     # Pictures and neighbors before the graph, whose path of details takes in all: keys may hold slashes.
-    for part in (predict, facts, picture, neighbors, graph, operations, admin):
-        app.include_router(part.router, responses=problem_responses(401))
+    for part in (documented, picture, neighbors, graph, operations, admin):
+        app.include_router(part.router, responses=problem_responses(401, 421))
     documentation.install(app)
     problems.install(app)
     _describe_keys(app.openapi())
@@ -136,6 +140,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     context.deployment.draining = True
     lag.cancel()
+    context.lookups.close()
     context.deployment.close()
     await context.scorer.close(CLOSE_S)
 
@@ -146,8 +151,3 @@ async def _measure_lag(lag: Series) -> None:
         due = perf_counter() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
         lag.observe(max(0.0, perf_counter() - due))
-
-
-def _routes(app: FastAPI) -> list[tuple[str, str]]:
-    """Method and path template of every documented route."""
-    return [(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods]

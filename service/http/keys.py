@@ -7,11 +7,14 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
 from momok.model.errors import UserError
+from momok.service.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
@@ -37,6 +40,14 @@ class KeyRing:
         return found
 
 
+class Rings(NamedTuple):
+    """Keys that may ask, keys that may do everything, and keys that may read /metrics only."""
+
+    api: KeyRing
+    admin: KeyRing
+    metrics: KeyRing
+
+
 def load_keys(setting: str, given: SecretStr | None, file: Path | None) -> KeyRing:
     """The keys of a setting and of its file together.
 
@@ -60,20 +71,19 @@ def load_keys(setting: str, given: SecretStr | None, file: Path | None) -> KeyRi
     return KeyRing(hashes)
 
 
-def load_rings(
-    api_keys: SecretStr | None,
-    api_keys_file: Path | None,
-    admin_keys: SecretStr | None,
-    admin_keys_file: Path | None,
-) -> tuple[KeyRing, KeyRing]:
-    """Both rings. Raises ``UserError``, also where they share a key or a name."""
-    api = load_keys("api_keys", api_keys, api_keys_file)
-    admin = load_keys("admin_keys", admin_keys, admin_keys_file)
-    if shared := api.hashes.keys() & admin.hashes.keys():
-        raise UserError(f"the name {min(shared)!r} is that of an API key and of an admin key; rename one")
-    if set(api.hashes.values()) & set(admin.hashes.values()):
-        raise UserError("an API key is an admin key too; those may do everything, so take one away")
-    return api, admin
+def load_rings(settings: Settings) -> Rings:
+    """All rings. Raises ``UserError``, also where two share a key or a name."""
+    rings = Rings(
+        api=load_keys("api_keys", settings.api_keys, settings.api_keys_file),
+        admin=load_keys("admin_keys", settings.admin_keys, settings.admin_keys_file),
+        metrics=load_keys("metrics_keys", settings.metrics_keys, settings.metrics_keys_file),
+    )
+    for (one, ring), (other, second) in combinations(rings._asdict().items(), 2):
+        if shared := ring.hashes.keys() & second.hashes.keys():
+            raise UserError(f"the name {min(shared)!r} stands among {one} and {other} keys; rename one")
+        if set(ring.hashes.values()) & set(second.hashes.values()):
+            raise UserError(f"a key stands among {one} and {other} keys; remove it from one of them")
+    return rings
 
 
 def new_key() -> str:

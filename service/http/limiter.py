@@ -19,13 +19,16 @@ class Limiter:
         self._rate, self._burst, self._now = rate, burst, now
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def admit(self, client: str, num_queries: int) -> None:
-        """Raises ``RateLimited``, which says when there will be tokens enough."""
+    def admit(self, client: str, num_queries: int, held: int = 0) -> None:
+        """``held``: tokens that this request has taken already; they return to the client if it is refused.
+
+        Raises ``RateLimited``, which says when there will be tokens enough.
+        """
         if not self._rate:
             return
         now = self._now()
         tokens, since = self._buckets.pop(client, (float(self._burst), now))
-        tokens = min(self._burst, tokens + (now - since) * self._rate)
+        tokens = min(self._burst, tokens + held + (now - since) * self._rate)
         num_queries = min(num_queries, self._burst)  # More than fits would never be let in.
         refused = num_queries > tokens
         self._buckets[client] = (tokens if refused else tokens - num_queries, now)

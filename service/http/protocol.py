@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from momok.service.contract.errors import UnreadableRequest
-from momok.service.http.limits import CROWDED, WHOLE
+
+CROWDED, WHOLE = "crowded", "whole"
 from momok.service.http.outgoing import Outgoing, Round
 from momok.service.http.problems import MEDIA_TYPE
 

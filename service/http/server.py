@@ -22,8 +22,8 @@ from momok.service.contract.failures import ScorerEnded
 from momok.service.deployment.deployment import Deployment
 from momok.service.deployment.opening import open_apart, open_here
 from momok.service.http.app import unloaded_app
+from momok.service.http.context import Context, context_of
 from momok.service.http.protocol import guarded
-from momok.service.http.routes.context import Context, context_of
 from momok.service.monitoring import logs
 from momok.service.settings import Settings
 
@@ -146,6 +146,7 @@ def _config(app: object, settings: Settings, context: Context) -> uvicorn.Config
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
+        root_path=settings.root_path,
         proxy_headers=False,  # The peer is the client, whatever its headers claim.
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,

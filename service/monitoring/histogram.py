@@ -14,7 +14,6 @@ from threading import Lock
 import numpy as np
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 KEPT = 4096
 """Observations of a series that wait to be counted, at the most; so many take a quarter of a millisecond."""
@@ -61,7 +60,7 @@ class Histogram(Collector):
     ) -> None:
         self._name, self._text, self._label = name, text, label
         self._bounds = bounds
-        self._marks = [*map(floatToGoString, bounds), "+Inf"]
+        self._marks = [*map(repr, map(float, bounds)), "+Inf"]
         self._series: dict[str | None, Series] = {}
         registry.register(self)
 

@@ -31,18 +31,12 @@ def configure(log_format: Literal["text", "json"], log_level: str) -> None:
     )
 
 
-def wanted(status: int) -> bool:
-    """Whether a request that ended so has a line."""
-    return access.isEnabledFor(_level(status))
-
-
-def log_request(fields: dict[str, Any], status: int) -> None:
-    """``fields`` in the order of a line."""
-    access.log(_level(status), "request", extra={FIELDS: fields})
-
-
-def _level(status: int) -> int:
-    return logging.ERROR if status >= 500 and status not in (503, 504) else logging.INFO
+def log_request(fields: dict[str, Any], status: int, *, is_probe: bool = False) -> None:
+    """One line; ``fields`` in its order. Probes and scrapes that succeed are for debugging only."""
+    level = logging.ERROR if status >= 500 and status not in (503, 504) else logging.INFO
+    if is_probe and status < 400:
+        level = logging.DEBUG
+    access.log(level, "request", extra={FIELDS: fields})
 
 
 class JsonFormatter(logging.Formatter):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
-from operator import attrgetter
 from time import time
 from typing import NamedTuple, get_args
 
@@ -22,7 +19,7 @@ from momok.model.retrieval.engine import EngineName
 from momok.model.retrieval.index_spec import IndexKind
 from momok.model.runtime.device import GpuMemory
 from momok.service.answering.answerer import Answerer
-from momok.service.monitoring.histogram import Histogram, Series
+from momok.service.monitoring.histogram import Histogram
 from momok.service.scorer.question import Counted
 
 SECONDS = tuple(0.0001 * 1.5**step for step in range(30))
@@ -37,14 +34,10 @@ ENGINES = ("gather", *SCANS, *(f"faiss-{kind}" for kind in get_args(IndexKind)))
 RELOADS = ("swapped", "refused", "failed", "busy", "revived")
 REJECTIONS = (
     "too-large", "request-timeout", "slow-header", "queue-full", "rate-limited", "deadline-exceeded",
-    "out-of-memory", "client-gone", "starting", "draining", "too-many-connections",
+    "out-of-memory", "client-gone", "client-deadline", "starting", "draining", "too-many-connections",
+    "unauthorized", "forbidden", "unknown-host",
 )  # fmt: skip
-UNMATCHED = "unmatched"
-"""The route label of requests that no route takes, so that strangers cannot make label values."""
 OTHER = "other"
-KEPT = 64
-"""Requests that are counted together: each amidst all else takes several times as long
-(docs/log/2026-11-22-null-route.md)."""
 
 
 class Told(NamedTuple):
@@ -67,8 +60,6 @@ class Metrics:
         self._of_answers()
         self._of_process()
         self._created_at = 0.0
-        self._ended: list[tuple[str, str, int, float]] = []
-        self._told: list[Told] = []
 
     def _of_requests(self, routes: list[tuple[str, str]]) -> None:
         self.requests = self._counter("requests", "Requests answered.", ["method", "route", "status"])
@@ -81,7 +72,6 @@ class Metrics:
             for status in ("200", "500", "503"):  # So that an alert sees the first failure too.
                 self.requests.labels(method, route, status)
             self.seconds.of(route)
-        self._series: dict[tuple[str, str, int], tuple[Counter, Series]] = {}
         self.rejected = {reason: self._rejected.labels(reason) for reason in REJECTIONS}
 
     def _of_scoring(self) -> None:
@@ -151,15 +141,27 @@ class Metrics:
         self.bundle_info.labels(model.name, model.version).set(1)
         self._created_at = _timestamp(answerer.bundle.manifest.created_at)
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request has been answered; ``method`` and ``route`` are of closed sets."""
-        self._ended.append((method, route, status, seconds))
-        if len(self._ended) >= KEPT:
-            self._count()
+    def answered(self, method: str, route: str, status: int, outcome: str, seconds: float) -> None:
+        """A request has been answered; ``method``, ``route`` and ``outcome`` are of closed sets."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.of(route).observe(seconds)
+        if (rejected := self.rejected.get(outcome)) is not None:
+            rejected.inc()
 
     def count(self, told: Told) -> None:
-        """What is told to a request that will be ``answered``."""
-        self._told.append(told)
+        """The answers of one request, and its stages."""
+        self.stage_seconds["resolve"].observe(told.resolve_s)
+        for stage in STAGES[1:]:
+            self.stage_seconds[stage].observe(told.seconds[stage])
+        self.queries.inc(len(told.answers))
+        self.filtered.inc(sum([answer.num_excluded for answer in told.answers]))
+        self.top_score.observe(*[a.top_score for a in told.answers if a.top_score is not None])
+        for answer in told.answers:
+            engine = answer.engine if answer.engine in ENGINES else OTHER
+            self.answers[answer.exact, engine].inc()
+        columns = zip(*[answer.modality_weights for answer in told.answers], strict=True)
+        for name, weights in zip(told.modalities, columns, strict=True):
+            self._modality_weight.of(name).observe(*weights)
 
     def batch(self, num_queries: int, waits_s: Sequence[float]) -> None:
         self.batch_queries.observe(num_queries)
@@ -167,48 +169,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The exposition text."""
-        self._count()
         return generate_latest(self.registry)
-
-    def _count(self) -> None:
-        """What was kept, series by series."""
-        ended, self._ended = self._ended, []
-        told, self._told = self._told, []
-        self._count_requests(ended)
-        self._count_stages(told)
-        self._count_answers([answer for of_request in told for answer in of_request.answers])
-        for modalities, alike in groupby(told, attrgetter("modalities")):  # One bundle after the other.
-            self._count_weights(modalities, [answer for of_request in alike for answer in of_request.answers])
-
-    def _count_requests(self, ended: Sequence[tuple[str, str, int, float]]) -> None:
-        alike: dict[tuple[str, str, int], list[float]] = {}
-        for method, route, status, taken_s in ended:
-            alike.setdefault((method, route, status), []).append(taken_s)
-        for key, seconds in alike.items():
-            if key not in self._series:
-                method, route, status = key
-                series = self.requests.labels(method, route, str(status)), self.seconds.of(route)
-                self._series[key] = series
-            requests, times = self._series[key]
-            requests.inc(len(seconds))
-            times.observe(*seconds)
-
-    def _count_stages(self, told: Sequence[Told]) -> None:
-        self.stage_seconds["resolve"].observe(*[of_request.resolve_s for of_request in told])
-        for stage in STAGES[1:]:
-            self.stage_seconds[stage].observe(*[of_request.seconds[stage] for of_request in told])
-
-    def _count_answers(self, answers: Sequence[Counted]) -> None:
-        self.queries.inc(len(answers))
-        self.filtered.inc(sum([answer.num_excluded for answer in answers]))
-        self.top_score.observe(*[a.top_score for a in answers if a.top_score is not None])
-        for (exact, engine), number in Tally([(a.exact, a.engine) for a in answers]).items():
-            self.answers[exact, engine if engine in ENGINES else OTHER].inc(number)
-
-    def _count_weights(self, modalities: Sequence[str], answers: Sequence[Counted]) -> None:
-        columns = zip(*[answer.modality_weights for answer in answers], strict=True)
-        for name, weights in zip(modalities, columns, strict=True):
-            self._modality_weight.of(name).observe(*weights)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(f"momok_{name}", text, labels, registry=self.registry)

@@ -17,6 +17,7 @@ from momok.service.http.app import create_app
 from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.deployment.test_deployment import nothing_kept, turn
 from tests.service.http.test_api import PREDICT, problem
+from tests.service.local_client import LocalClient
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 
@@ -126,7 +127,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClie
     folder = tmp_path_factory.mktemp("serving")
     link = folder / "current"
     link.symlink_to(make_bundle(folder / "good", decision="sum").path)
-    with TestClient(
+    with LocalClient(
         create_app(admin_settings(link)),
         raise_server_exceptions=False,
     ) as client:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from momok.service.http.app import create_app
 from momok.service.settings import Settings
 from tests.service.builders import make_bundle
+from tests.service.local_client import LocalClient
 
 
 @pytest.fixture(scope="session")
 def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set[str]]]:
     """Series of ``/metrics`` of an app that serves -> label -> values."""
     made = make_bundle(tmp_path_factory.mktemp("served") / "bundle", decision="sum")
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
         text = client.get("/metrics").text
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(text):

@@ -22,6 +22,11 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "api_keys_file": ("/etc/keys", Path("/etc/keys")),
     "admin_keys": ("root:" + "b" * 64, "root:" + "b" * 64),
     "admin_keys_file": ("/etc/admins", Path("/etc/admins")),
+    "metrics_keys": ("a-key-for-prometheus", "a-key-for-prometheus"),
+    "metrics_keys_file": ("metrics.txt", Path("metrics.txt")),
+    "allow_anonymous": ("true", True),
+    "allowed_hosts": ("kg.local", "kg.local"),
+    "root_path": ("/kg", "/kg"),
     "public_docs": ("true", True),
     "public_metrics": ("true", True),
     "device": ("cpu", "cpu"),
@@ -46,7 +51,7 @@ def example(name: str) -> tuple[str, Any]:
 
 def together(name: str) -> dict[str, str]:
     """A setting with what it cannot do without."""
-    needed = {"tls_cert": ["tls_key"], "tls_key": ["tls_cert"]}.get(name, [])
+    needed = {"tls_cert": ["tls_key"], "tls_key": ["tls_cert"], "host": ["allow_anonymous"]}.get(name, [])
     return {part: example(part)[0] for part in (name, "bundle", *needed)}
 
 

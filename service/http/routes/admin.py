@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 
 from momok.service.contract.schemas import ModelRef
-from momok.service.http.routes.context import Served, problems
+from momok.service.http.routes.answers import NoParameters, Served, problems
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 
-
-@router.post("/reload", response_model=ModelRef, responses=problems(409, 422, 500))
-def reload(served: Served) -> ModelRef:
-    """Serve what the bundle's path leads to now; what cannot be served leaves everything as it was."""
-    return served.deployment.reload()
+PROBLEMS = problems(403, 404, 409, 413, 422, 500)
 
 
-@router.post("/rollback", response_model=ModelRef, responses=problems(409, 422, 500))
-def rollback(served: Served) -> ModelRef:
+@router.post("/reload", response_model=ModelRef, responses=PROBLEMS)
+async def reload(served: Served, _: NoParameters) -> ModelRef:
+    """Serve the bundle at the server's path now; one that cannot be served leaves everything as it was."""
+    return await run_in_threadpool(served.deployment.reload)
+
+
+@router.post("/rollback", response_model=ModelRef, responses=PROBLEMS)
+async def rollback(served: Served, _: NoParameters) -> ModelRef:
     """Serve the bundle that was served before this one."""
-    return served.deployment.rollback()
+    return await run_in_threadpool(served.deployment.rollback)

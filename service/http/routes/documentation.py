@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import lru_cache
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 
@@ -15,22 +16,28 @@ STATIC = "/static-offline-docs"
 
 def install(app: FastAPI) -> None:
     """The page of an app; its scripts and styles are those that ``FastAPIOffline`` has mounted."""
-    page = get_swagger_ui_html(
-        openapi_url="/openapi.json",
-        title=f"{app.title} API",
-        swagger_js_url=f"{STATIC}/swagger-ui-bundle.js",
-        swagger_css_url=f"{STATIC}/swagger-ui.css",
-        swagger_favicon_url=f"{STATIC}/favicon.png",
-        swagger_ui_parameters={"persistAuthorization": False},
-    ).body
-    policy = _policy(bytes(page).decode())
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
-    async def documentation() -> Response:
+    async def documentation(request: Request) -> Response:
+        page, policy = _page(app.title, request.scope.get("root_path", ""))
         return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
 
     app.include_router(router)
+
+
+@lru_cache(maxsize=1)
+def _page(title: str, prefix: str) -> tuple[bytes, str]:
+    """The page below a prefix, and its policy."""
+    page = get_swagger_ui_html(
+        openapi_url=f"{prefix}/openapi.json",
+        title=f"{title} API",
+        swagger_js_url=f"{prefix}{STATIC}/swagger-ui-bundle.js",
+        swagger_css_url=f"{prefix}{STATIC}/swagger-ui.css",
+        swagger_favicon_url=f"{prefix}{STATIC}/favicon.png",
+        swagger_ui_parameters={"persistAuthorization": False},
+    ).body
+    return bytes(page), _policy(bytes(page).decode())
 
 
 def _policy(page: str) -> str:

@@ -5,42 +5,44 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.concurrency import run_in_threadpool
+from pydantic import Field
 
 from momok.service.contract.schemas import EntitiesOut, EntityDetailsOut, ModelOut, RelationsOut
-from momok.service.http.routes.context import Served, client_of, problems
+from momok.service.http.routes.answers import NoParameters, Parameters, Served, problems, read
 
 router = APIRouter(prefix="/v1", tags=["graph"])
 
 
-@router.get("/entities", response_model=EntitiesOut, responses=problems(422, 429))
-async def search_entities(
-    request: Request,
-    served: Served,
-    search: Annotated[str, Query(max_length=256, description="Part of a label or key.")] = "",
-    limit: Annotated[int, Query(ge=1, le=200)] = 20,
-    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
-) -> EntitiesOut:
+class SearchParameters(Parameters):
+    search: str = Field("", max_length=256, description="Part of a label or key.")
+    limit: int = Field(20, ge=1, le=200)
+    offset: int = Field(0, ge=0, le=2**31 - 1)
+
+
+@router.get("/entities", response_model=EntitiesOut, responses=problems(422, 429, 503, 504))
+async def search_entities(served: Served, asked: Annotated[SearchParameters, Query()]) -> EntitiesOut:
     """Entities by part of a label or key: equal ones first, then beginnings, then the most connected."""
-    served.limiter.admit(client_of(request.scope), 1)
-    graph = served.answerer.graph
-    async with served.searches:
-        return await run_in_threadpool(graph.entities, search, limit, offset)
+    return await read(served, served.answerer.graph.entities, asked.search, asked.limit, asked.offset)
 
 
-@router.get("/entities/{key:path}", response_model=EntityDetailsOut, responses=problems(404, 422))
-def entity(key: str, served: Served) -> EntityDetailsOut:
+@router.get(
+    "/entities/{key:path}", response_model=EntityDetailsOut, responses=problems(404, 422, 429, 503, 504)
+)
+async def entity(key: str, request: Request, served: Served, _: NoParameters) -> EntityDetailsOut:
     """One entity, by key or by a label that only one has."""
-    return served.answerer.graph.entity(key)
+    found = await read(served, served.answerer.graph.entity, key)
+    if found.picture is not None:  # A path that a client of a proxy can ask for.
+        found.picture = request.scope.get("root_path", "") + found.picture
+    return found
 
 
-@router.get("/relations", response_model=RelationsOut)
-def relations(served: Served) -> RelationsOut:
+@router.get("/relations", response_model=RelationsOut, responses=problems(422, 429, 503, 504))
+async def relations(served: Served, _: NoParameters) -> RelationsOut:
     """All relations, with the number of facts of each."""
-    return served.answerer.graph.relations()
+    return await read(served, served.answerer.graph.relations)
 
 
-@router.get("/model", response_model=ModelOut)
-def model(served: Served) -> ModelOut:
+@router.get("/model", response_model=ModelOut, responses=problems(422, 429, 503, 504))
+async def model(served: Served, _: NoParameters) -> ModelOut:
     """The model being served: version, metrics, limits."""
-    return served.answerer.describe(served.settings)
+    return await read(served, served.answerer.describe, served.settings)

@@ -18,6 +18,7 @@ from momok.service.settings import Settings
 from momok.training.export.export import evaluate_bundle
 from tests.service.builders import NUM_RELATIONS, Made, make_bundle
 from tests.service.http.test_api import pointers, problem
+from tests.service.local_client import LocalClient
 
 SCORE, RANK = "/v1/score", "/v1/relations/rank"
 FACT = {"head": "e1", "relation": "r0", "tail": "e2"}
@@ -28,7 +29,7 @@ def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Made, TestClient]]:
     made = make_bundle(tmp_path_factory.mktemp("facts") / "bundle", decision=request.param)
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
         yield made, client
 
 
@@ -266,7 +267,7 @@ def test_bad_questions_for_neighbors(client: TestClient) -> None:
 
 def test_a_key_that_ends_in_neighbors_stays_reachable(tmp_path: Any) -> None:
     made = make_bundle(tmp_path / "bundle", decision="sum", renamed={0: "a/neighbors", 5: "a"})
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
         assert client.get("/v1/entities/a%2Fneighbors").json()["key"] == "a/neighbors"
         assert client.get("/v1/entities/a/neighbors").json()["entity"]["key"] == "a"
         both = client.get("/v1/entities/a%2Fneighbors/neighbors").json()

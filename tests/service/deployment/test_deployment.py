@@ -25,11 +25,12 @@ from momok.service.contract.schemas import PredictRequest
 from momok.service.deployment import deployment as module
 from momok.service.deployment.deployment import Deployment
 from momok.service.http.app import create_app, unloaded_app
-from momok.service.http.routes.context import context_of
+from momok.service.http.context import context_of
 from momok.service.settings import Settings
 from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.http.test_api import PREDICT, problem
 from tests.service.http.test_overload import broken, until
+from tests.service.local_client import LocalClient
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 
@@ -51,7 +52,7 @@ def link(tmp_path: Path, bundles: list[Path]) -> Path:
 
 @pytest.fixture
 def client(link: Path) -> Iterator[TestClient]:
-    with TestClient(
+    with LocalClient(
         create_app(admin_settings(link)),
         raise_server_exceptions=False,
     ) as client:
@@ -286,7 +287,7 @@ def test_a_turned_link_is_noticed(
 ) -> None:
     monkeypatch.setattr(module, "WATCH_S", 0.01)
     one, two = versions(bundles)
-    with TestClient(create_app(admin_settings(link, watch=True))) as client:
+    with LocalClient(create_app(admin_settings(link, watch=True))) as client:
         assert served(client) == one
         turn(link, bundles[1])
         until(lambda: served(client) == two)
@@ -308,7 +309,7 @@ def test_a_bundle_replaced_in_its_place_is_noticed(
 ) -> None:
     monkeypatch.setattr(module, "WATCH_S", 0.01)
     place = make_bundle(tmp_path / "place", decision="sum").path
-    with TestClient(create_app(admin_settings(place, watch=True))) as client:
+    with LocalClient(create_app(admin_settings(place, watch=True))) as client:
         before = served(client)
         make_bundle(tmp_path / "other", decision="sum", seed=9)
         place.rename(tmp_path / "gone")
@@ -321,7 +322,7 @@ def test_a_link_turned_while_another_bundle_is_loaded_is_not_lost(
 ) -> None:
     monkeypatch.setattr(module, "WATCH_S", 0.01)
     _, expected = versions(bundles)
-    with TestClient(create_app(admin_settings(link, watch=True))) as client, ThreadPoolExecutor(1) as pool:
+    with LocalClient(create_app(admin_settings(link, watch=True))) as client, ThreadPoolExecutor(1) as pool:
         begun, go = slow_loading(monkeypatch)
         other = pool.submit(client.post, "/admin/reload", headers=ADMIN)
         assert begun.wait(20)
@@ -431,7 +432,7 @@ def test_a_server_whose_scorer_cannot_be_replaced_should_be_given_up(
     app = unloaded_app(admin_settings(path), Apart())
     deployment = context_of(app).deployment
     deployment.start()
-    with TestClient(app) as client:
+    with LocalClient(app) as client:
         assert client.get("/livez").status_code == 200
         damage(path)
         deployment._revive(deployment.scorer_pid, "by signal 9")

@@ -16,8 +16,9 @@ from momok.service.answering.answerer import Answerer
 from momok.service.http.app import create_app
 from momok.service.settings import Settings
 from tests.service.builders import Made, make_bundle
+from tests.service.local_client import LocalClient
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PREDICT = "/v1/predict"
 GOOD = {"head": "e1", "relation": "r0"}
 
@@ -160,7 +161,7 @@ def test_a_body_of_another_type_is_told_which_is_right(client: TestClient) -> No
 def test_lone_surrogates_are_refused(client: TestClient) -> None:
     content = b'{"queries": [{"head": "\\ud800", "relation": "r0"}]}'
     response = client.post(PREDICT, content=content, headers={"content-type": "application/json"})
-    assert pointers(problem(response, 422)) == ["/queries/0/head"]
+    assert pointers(problem(response, 422)) == [""], "they are no JSON"
 
 
 def test_all_bad_names_are_named_at_once_with_the_nearest(client: TestClient) -> None:
@@ -249,7 +250,7 @@ def test_a_picture_that_the_caller_has_is_not_sent_again(client: TestClient) -> 
 
 def test_keys_that_end_like_the_route_of_pictures_stay_reachable(tmp_path: Path) -> None:
     made = make_bundle(tmp_path / "bundle", decision="sum", renamed={0: "a/picture", 5: "a", 6: "? #%"})
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
         for slash in ("%2F", "%2f"):
             details = client.get(f"/v1/entities/a{slash}picture").json()
             assert (details["key"], details["picture"]) == ("a/picture", "/v1/entities/a%2Fpicture/picture")
@@ -315,7 +316,7 @@ def test_an_unexpected_error_is_a_500_that_tells_strangers_nothing(
     made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answerer = Answerer.open(made.path, "cpu")
-    with TestClient(create_app(_settings(made), answerer), raise_server_exceptions=False) as client:
+    with LocalClient(create_app(_settings(made), answerer), raise_server_exceptions=False) as client:
         with monkeypatch.context() as patched:
             patched.setattr(answerer, "answer", lambda queries: 1 / 0)
             patched.setattr(answerer, "describe", lambda settings: 1 / 0)
@@ -346,7 +347,7 @@ def test_long_work_stays_off_the_event_loop(made: Made, monkeypatch: pytest.Monk
     for step in ("resolve", "answer"):
         noted(step)
     long = {"queries": [GOOD] * 20, "k": 20, "candidates": [f"e{index % 60}" for index in range(300)]}
-    with TestClient(create_app(_settings(made), answerer)) as client:
+    with LocalClient(create_app(_settings(made), answerer)) as client:
         for _ in range(3):
             assert client.post(PREDICT, json=long).status_code == 200
     assert {step: len(names) for step, names in threads.items()} == {"resolve": 3, "answer": 3}
@@ -356,8 +357,8 @@ def test_long_work_stays_off_the_event_loop(made: Made, monkeypatch: pytest.Monk
 def test_only_the_first_unknown_names_cost_a_search(client: TestClient) -> None:
     body = {"queries": [GOOD], "candidates": [f"Entitty {index}" for index in range(30)]}
     errors = problem(client.post(PREDICT, json=body), 422)["errors"]
-    assert len(errors) == 30
-    assert [bool(item["choices"]) for item in errors] == [True] * 10 + [False] * 20
+    assert len(errors) == 20, "no more are listed"
+    assert [bool(item["choices"]) for item in errors] == [True] * 10 + [False] * 10
 
 
 def test_openapi_is_the_committed_one(client: TestClient) -> None:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import sleep
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Receive
 
 from momok.service.answering.answerer import Answerer
-from momok.service.contract.errors import RateLimited
+from momok.service.contract.errors import RateLimited, TooLarge, TooSlow
 from momok.service.contract.schemas import EntitiesOut
-from momok.service.http.app import create_app
+from momok.service.http.app import create_app, unloaded_app
+from momok.service.http.body import read_body
 from momok.service.http.limiter import MOST_CLIENTS, Limiter
-from momok.service.http.limits import CROWDED, WHOLE, Guard
-from momok.service.http.routes.context import SEARCHES
+from momok.service.http.lookups import THREADS, WAITING
 from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.http.test_api import PREDICT, problem
 from tests.service.http.test_overload import until
+from tests.service.local_client import LocalClient
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 
@@ -33,7 +35,7 @@ def client(made: Made) -> Iterator[TestClient]:
     settings = Settings(
         bundle=made.path, device="cpu", max_body_bytes=1000, rate_limit=0.5, rate_burst=3, max_queries=3
     )
-    with TestClient(create_app(settings)) as client:
+    with LocalClient(create_app(settings)) as client:
         yield client
 
 
@@ -70,12 +72,17 @@ def test_a_client_that_asks_too_much_is_told_when_to_come_back(client: TestClien
     assert client.post(PREDICT, json=GOOD).status_code == 200
 
 
-def test_every_search_takes_a_token(client: TestClient) -> None:
-    for _ in range(3):
-        assert client.get("/v1/entities", params={"search": "entity"}).status_code == 200
+def test_every_request_takes_a_token(client: TestClient) -> None:
+    for path in ("/v1/entities?search=entity", "/v1/entities/e1", "/v1/nowhere"):
+        assert client.get(path).status_code != 429
     assert problem(client.get("/v1/entities"), 429)["type"] == "urn:momok:problem:rate-limited"
-    problem(client.post(PREDICT, json=GOOD), 429)
-    assert client.get("/v1/entities/e1").status_code == 200, "to be looked up costs no search"
+    problem(client.post(PREDICT, content=b"{"), 429)
+    assert client.get("/livez").status_code == 200
+
+
+def test_a_request_of_several_queries_takes_as_many_tokens(client: TestClient) -> None:
+    assert client.post(PREDICT, json={"queries": GOOD["queries"] * 3}).status_code == 200
+    problem(client.get("/v1/model"), 429)
 
 
 def test_more_searches_than_are_made_at_a_time_wait_and_are_answered(
@@ -97,8 +104,8 @@ def test_more_searches_than_are_made_at_a_time_wait_and_are_answered(
 
     monkeypatch.setattr(answerer.graph, "entities", slowly)
     app = create_app(Settings(bundle=made.path, device="cpu"), answerer)
-    num_searches = SEARCHES + 4
-    with TestClient(app) as client, ThreadPoolExecutor(num_searches) as pool:
+    num_searches = THREADS + 4
+    with LocalClient(app) as client, ThreadPoolExecutor(num_searches) as pool:
         found = [
             pool.submit(client.get, "/v1/entities", params={"search": f"Entity {index}"})
             for index in range(10, 10 + num_searches)
@@ -108,7 +115,20 @@ def test_more_searches_than_are_made_at_a_time_wait_and_are_answered(
         go.set()
         keys = [future.result().json()["entities"][0]["key"] for future in found]
     assert keys == [f"e{index}" for index in range(10, 10 + num_searches)]
-    assert most == SEARCHES
+    assert most == THREADS
+
+
+def test_lookups_beyond_those_that_may_wait_are_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    answerer, go = Answerer.open(made.path, "cpu", "scan"), threading.Event()
+    monkeypatch.setattr(answerer.graph, "relations", lambda: go.wait(20))
+    app = create_app(Settings(bundle=made.path, device="cpu", timeout_s=0.3), answerer)
+    with LocalClient(app, raise_server_exceptions=False) as client, ThreadPoolExecutor(WAITING) as pool:
+        waiting = [pool.submit(client.get, "/v1/relations") for _ in range(WAITING)]
+        assert {future.result().status_code for future in waiting} == {504}, "each within its time"
+        stuck = [pool.submit(client.get, "/v1/relations") for _ in range(THREADS)]
+        assert {future.result().status_code for future in stuck} <= {504, 429}
+        go.set()
+        until(lambda: client.get("/v1/model").status_code == 200)
 
 
 def test_a_bucket_fills_up_to_its_size() -> None:
@@ -140,74 +160,69 @@ def test_nobody_is_limited_by_default() -> None:
         limiter.admit("a", 64)
 
 
-def ask(
-    parts: list[dict[str, Any]], *, state: dict[str, Any] | None = None, path: str = "/"
-) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """What a guarded app sends, and the bodies that came through; ``parts`` arrive, then nothing does."""
-    passed: list[bytes] = []
-    sent: list[dict[str, Any]] = []
-
-    async def app(
-        scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
-        passed.append((await receive())["body"])
+def arriving(*parts: dict[str, Any]) -> Receive:
+    """These messages, then nothing."""
+    left = list(parts)
 
     async def receive() -> dict[str, Any]:
-        return parts.pop(0) if parts else await asyncio.Future()
+        return left.pop(0) if left else await asyncio.Future()
 
-    async def send(message: Any) -> None:
-        sent.append(message)
+    return receive
 
-    scope = {
-        "type": "http", "method": "POST", "path": path, "state": state or {},
-        "headers": [(b"transfer-encoding", b"chunked")],
-    }  # fmt: skip
-    asyncio.run(Guard(app, max_bytes=10, timeout_s=0.02)(scope, receive, send))
-    return sent, passed
+
+def read(*parts: dict[str, Any]) -> bytes | None:
+    return asyncio.run(read_body(arriving(*parts), max_bytes=10, timeout_s=0.02))
 
 
 def part(body: bytes, more: bool = True) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def test_a_body_comes_in_one_piece() -> None:
-    assert ask([part(b"ab"), part(b"cd"), part(b"", more=False)]) == ([], [b"abcd"])
-
-
-def test_a_body_that_has_come_whole_is_asked_for_once() -> None:
-    follows = part(b"of another")
-    parts = [part(b"abcd", more=False), follows]
-    assert ask(parts, state={WHOLE: True}) == ([], [b"abcd"])
-    assert parts == [follows]
-    assert ask([{"type": "http.disconnect"}], state={WHOLE: True}) == ([], [])
-
-
-def test_a_body_that_has_come_whole_and_is_too_large_is_refused_and_not_waited_for() -> None:
-    follows = part(b"of another")
-    parts = [part(b"x" * 11, more=False), follows]
-    sent, passed = ask(parts, state={WHOLE: True})
-    assert passed == [] and sent[0]["status"] == 413
-    assert parts == [follows], "there is nothing left to read"
-    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+def test_a_body_is_read_whole() -> None:
+    assert read(part(b"ab"), part(b"cd"), part(b"", more=False)) == b"abcd"
 
 
 def test_a_body_that_dribbles_is_given_up() -> None:
-    sent, passed = ask([part(b"a")])
-    assert passed == []
-    assert sent[0]["status"] == 408
-    assert (b"connection", b"close") in sent[0]["headers"]
-    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    with pytest.raises(TooSlow, match="1 bytes came in"):
+        read(part(b"a"))
 
 
-def test_a_client_that_leaves_is_not_answered() -> None:
-    assert ask([part(b"a"), {"type": "http.disconnect"}]) == ([], [])
+def test_a_body_is_read_no_further_than_its_limit() -> None:
+    follows = part(b"of another")
+    receive = arriving(part(b"x" * 11), follows)
+    with pytest.raises(TooLarge):
+        asyncio.run(read_body(receive, max_bytes=10, timeout_s=1))
+
+    async def next_part() -> Any:
+        return await receive()
+
+    assert asyncio.run(next_part()) == follows
 
 
-def test_one_connection_too_many_is_refused_but_for_probes() -> None:
-    whole = part(b"", more=False)
-    sent, passed = ask([whole], state={CROWDED: True}, path="/v1/predict")
-    assert (sent[0]["status"], passed) == (503, [])
-    assert ask([whole], state={CROWDED: True}, path="/livez") == ([], [b""])
+def test_a_client_that_leaves_has_no_body() -> None:
+    assert read(part(b"a"), {"type": "http.disconnect"}) is None
+
+
+def test_a_compressed_body_is_refused_by_name(client: TestClient) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    document = problem(client.post(PREDICT, content=b"x", headers=headers), 415)
+    assert "'gzip'" in document["detail"]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/v1/model", "/nowhere"])
+def test_a_path_that_takes_no_body_reads_none(client: TestClient, path: str) -> None:
+    for method in ("POST", "GET"):
+        response = client.request(method, path, content=b"x")
+        assert problem(response, 413)["detail"] == "this path takes no body"
+        assert response.headers["connection"] == "close"
+
+
+def test_one_connection_too_many_is_refused_but_for_probes(made: Made) -> None:
+    app = unloaded_app(Settings(bundle=made.path, device="cpu"), is_surplus=lambda peer: True)
+    with LocalClient(app) as client:
+        document = problem(client.post(PREDICT, json=GOOD), 503)
+        assert document["type"] == "urn:momok:problem:too-many-connections"
+        assert client.get("/livez").status_code == client.get("/metrics").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from starlette.testclient import TestClient
 from momok.model.answer import Query
 from momok.service.answering.answerer import Answerer
 from momok.service.http.app import create_app, unloaded_app
-from momok.service.http.routes.context import MOST_MS, context_of
+from momok.service.http.context import context_of
+from momok.service.http.parsing import MOST_MS
 from momok.service.scorer.question import Question, Written
 from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.http.test_api import PREDICT, pointers, problem
+from tests.service.local_client import LocalClient
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 POISON = {"queries": [{"head": "e13", "relation": "r0"}]}
@@ -59,7 +61,7 @@ def faulty(
     monkeypatch.setattr(answerer, "answer", score)
     monkeypatch.setattr(answerer, "verify", lambda: score.score([Question(Query(1, 0, 1))]))
     app = create_app(Settings(bundle=made.path, device="cpu", **limits), answerer)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with LocalClient(app, raise_server_exceptions=False) as client:
         try:
             yield client, score, app
         finally:
@@ -123,14 +125,24 @@ def test_a_full_queue_is_a_429_at_once_and_liveness_stays(
         assert [future.result().status_code for future in futures] == [200, 200]
 
 
-def test_a_deadline_is_a_504_and_the_work_is_not_done(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deadline_of_the_client_is_told_and_the_work_is_not_done(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with faulty(made, monkeypatch) as (client, score, app):
         with waiting(client, score, app, []):
             late = {"queries": [{"head": "e7", "relation": "r0"}]}
             response = client.post(PREDICT, json=late, headers={"X-Request-Timeout-Ms": "20"})
-            assert problem(response, 504)["type"] == "urn:momok:problem:deadline-exceeded"
+            assert problem(response, 408)["type"] == "urn:momok:problem:client-deadline"
         assert client.post(PREDICT, json=GOOD).status_code == 200
     assert 7 not in score.asked
+
+
+def test_a_deadline_of_the_server_is_a_504(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    with faulty(made, monkeypatch, timeout_s=0.05) as (client, score, _):
+        score.open.clear()
+        for headers in ({}, {"X-Request-Timeout-Ms": "60000"}):
+            response = client.post(PREDICT, json=GOOD, headers=headers)
+            assert problem(response, 504)["type"] == "urn:momok:problem:deadline-exceeded"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +258,7 @@ def test_a_batch_that_does_not_end_is_not_alive(made: Made, monkeypatch: pytest.
 
 def test_before_the_bundle_is_loaded_only_probes_answer(made: Made) -> None:
     app = unloaded_app(Settings(bundle=made.path, device="cpu"))
-    with TestClient(app) as client:
+    with LocalClient(app) as client:
         assert client.get("/livez").status_code == 200
         for path in ("/readyz", "/startupz", "/v1/model", "/v1/entities/e1", "/v1/relations"):
             response = client.get(path)
@@ -263,7 +275,7 @@ def test_before_the_bundle_is_loaded_only_probes_answer(made: Made) -> None:
 
 def test_while_draining_it_is_not_ready_but_alive(made: Made) -> None:
     app = create_app(Settings(bundle=made.path, device="cpu"))
-    with TestClient(app) as client:
+    with LocalClient(app) as client:
         context_of(app).deployment.draining = True
         assert problem(client.get("/readyz"), 503)["type"] == "urn:momok:problem:draining"
         assert client.get("/livez").status_code == client.get("/startupz").status_code == 200
@@ -271,7 +283,7 @@ def test_while_draining_it_is_not_ready_but_alive(made: Made) -> None:
 
 
 def test_a_prediction_says_how_long_its_stages_took(made: Made) -> None:
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
         timing = client.post(PREDICT, json=GOOD).headers["server-timing"]
     stages = dict(item.split(";dur=") for item in timing.split(", "))
     assert set(stages) == {"resolve", "encode", "search", "rescore", "serialise", "queue"}

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from momok.service.http.app import create_app
 from momok.service.settings import Settings
 from tests.service.builders import NUM_RELATIONS, Made, make_bundle
+from tests.service.local_client import LocalClient
 
 CASES = [("sum", "faiss"), ("sum", "scan"), ("mean_sigmoid", "scan")]
 
@@ -35,7 +36,7 @@ def served(
     made = make_bundle(
         tmp_path_factory.mktemp("oracle") / "bundle", decision=decision, num_entities=SIZES[size]
     )
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu", engine=engine))) as client:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu", engine=engine))) as client:
         yield made, client
 
 

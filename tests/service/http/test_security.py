@@ -17,12 +17,16 @@ from starlette.websockets import WebSocketDisconnect
 
 from momok.model.errors import UserError
 from momok.service.answering.answerer import Answerer
+from momok.service.http.access import exposure
 from momok.service.http.app import build_api, create_app
+from momok.service.http.context import context_of
+from momok.service.http.exchange import exchange_of
 from momok.service.http.keys import KeyRing, hash_line, load_keys, load_rings, new_key
-from momok.service.http.security import HEADERS, KEY_NAME, exposure
+from momok.service.http.observation import CAREFUL
 from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.http.test_api import problem
+from tests.service.local_client import LocalClient
 
 ALICE, BOB, ADMIN = new_key(), new_key(), new_key()
 PROBES = {"/livez", "/readyz", "/startupz"}
@@ -48,7 +52,7 @@ def answerer(made: Made) -> Answerer:
 
 @pytest.fixture(scope="module")
 def guarded(made: Made, answerer: Answerer) -> Iterator[TestClient]:
-    with TestClient(create_app(settings_of(made), answerer), raise_server_exceptions=False) as client:
+    with LocalClient(create_app(settings_of(made), answerer), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -117,15 +121,15 @@ def test_only_an_admin_key_passes_to_admin(guarded: TestClient) -> None:
 
 
 def test_without_an_admin_key_there_is_no_admin(made: Made, answerer: Answerer) -> None:
-    with TestClient(create_app(settings_of(made, admin_keys=None), answerer)) as client:
+    with LocalClient(create_app(settings_of(made, admin_keys=None), answerer)) as client:
         problem(client.post("/admin/reload"), 401)
         assert "no admin key" in problem(client.post("/admin/reload", headers=bearer(ALICE)), 404)["detail"]
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"), answerer)) as client:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu"), answerer)) as client:
         assert "no admin key" in problem(client.post("/admin/reload"), 404)["detail"]
 
 
 def test_an_open_server_may_still_guard_admin(made: Made, answerer: Answerer) -> None:
-    with TestClient(create_app(settings_of(made, api_keys=None), answerer)) as client:
+    with LocalClient(create_app(settings_of(made, api_keys=None), answerer)) as client:
         assert client.get("/v1/model").status_code == 200
         problem(client.post("/admin/nowhere"), 401)
         problem(client.post("/admin/nowhere", headers=bearer(ALICE)), 401)
@@ -140,7 +144,7 @@ def test_an_open_server_may_still_guard_admin(made: Made, answerer: Answerer) ->
     ],
 )
 def test_what_may_be_declared_public(made: Made, answerer: Answerer, setting: str, opened: set[str]) -> None:
-    with TestClient(create_app(settings_of(made, **{setting: True}), answerer)) as client:
+    with LocalClient(create_app(settings_of(made, **{setting: True}), answerer)) as client:
         got = {path for path in paths() if client.get(path).status_code == 200}
         assert got == opened | (PROBES & set(paths()))
 
@@ -150,11 +154,11 @@ def test_the_name_of_the_key_is_noted(made: Made, answerer: Answerer) -> None:
     seen: list[Any] = []
 
     async def see(request: Request) -> Response:
-        seen.append(request.scope["state"].get(KEY_NAME))
+        seen.append(exchange_of(request.scope).key)
         return Response()
 
     app.add_route("/seen", see)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with LocalClient(app, raise_server_exceptions=False) as client:
         for key in (ALICE, BOB, ADMIN):
             client.get("/seen", headers=bearer(key))
         client.get("/seen")
@@ -178,7 +182,7 @@ def test_every_answer_carries_the_careful_headers(
     ]
     assert [answer.status_code for answer in answers] == [500, 200, 401, 200, 404, 422]
     for answer in answers:
-        assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+        assert {name: answer.headers[name] for name in CAREFUL} == CAREFUL
         assert not [name for name in answer.headers if name.startswith("access-control")]
         assert "server" not in answer.headers
 
@@ -278,10 +282,14 @@ def test_no_bad_place_of_keys_opens_a_server(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="not a text"):
         load_keys("api_keys", None, tmp_path / "binary")
-    with pytest.raises(UserError, match="'a' is that of"):
-        load_rings(SecretStr(f"a:{ALICE}"), None, SecretStr(f"a:{ADMIN}"), None)
-    with pytest.raises(UserError, match="admin key too"):
-        load_rings(SecretStr(ALICE), None, SecretStr(f"b:{ALICE}"), None)
+    with pytest.raises(UserError, match="'a' stands among api and admin keys"):
+        load_rings(keys(api_keys=f"a:{ALICE}", admin_keys=f"a:{ADMIN}"))
+    with pytest.raises(UserError, match="a key stands among api and metrics keys"):
+        load_rings(keys(api_keys=ALICE, metrics_keys=f"b:{ALICE}"))
+
+
+def keys(**given: str) -> Settings:
+    return Settings(bundle=Path("none"), **{name: SecretStr(text) for name, text in given.items()})  # type: ignore[arg-type]
 
 
 def test_all_keys_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +310,9 @@ def test_an_operator_is_told_who_may_ask(made: Made) -> None:
         return " ".join(exposure(settings_of(made, **fields)))
 
     assert told(api_keys=None) == ""
-    assert "any client of 0.0.0.0 may ask" in told(host="0.0.0.0", api_keys=None)
+    assert "any client of 0.0.0.0 may ask" in told(host="0.0.0.0", api_keys=None, allow_anonymous=True)
+    with pytest.raises(ValueError, match="--allow-anonymous"):
+        told(host="0.0.0.0", api_keys=None)
     assert "unencrypted" in told(host="0.0.0.0")
     assert told(host="0.0.0.0", tls_cert=Path("a"), tls_key=Path("b")) == ""
 
@@ -311,3 +321,54 @@ def test_a_websocket_is_closed(guarded: TestClient) -> None:
     with pytest.raises(WebSocketDisconnect) as closed, guarded.websocket_connect("/v1/model"):
         pass
     assert closed.value.code == 1008
+
+
+def test_a_key_of_metrics_reads_metrics_and_nothing_else(made: Made, answerer: Answerer) -> None:
+    scraper = new_key()
+    app = create_app(settings_of(made, metrics_keys=SecretStr(f"prometheus:{scraper}")), answerer)
+    with LocalClient(app) as client:
+        assert client.get("/metrics", headers=bearer(scraper)).status_code == 200
+        assert client.get("/livez", headers=bearer(scraper)).status_code == 200
+        assert client.get("/metrics", headers=bearer(ALICE)).status_code == 200
+        problem(client.get("/metrics"), 401)
+        for path in ("/v1/model", "/docs", "/nowhere"):
+            problem(client.get(path, headers=bearer(scraper)), 403)
+        problem(client.post("/admin/reload", headers=bearer(scraper)), 401)
+
+
+def test_keys_are_read_again_and_bad_ones_change_nothing(
+    made: Made, answerer: Answerer, tmp_path: Path
+) -> None:
+    file, new = tmp_path / "keys", new_key()
+    file.write_text(f"alice:{ALICE}\n", encoding="utf-8")
+    app = create_app(settings_of(made, api_keys=None, api_keys_file=file), answerer)
+    access = context_of(app).access
+    with LocalClient(app) as client:
+        file.write_text("alice:short\n", encoding="utf-8")
+        with pytest.raises(UserError, match=":1: neither"):
+            access.reload()
+        assert client.get("/v1/model", headers=bearer(ALICE)).status_code == 200
+        file.write_text(f"alice:{new}\n", encoding="utf-8")
+        access.reload()
+        problem(client.get("/v1/model", headers=bearer(ALICE)), 401)
+        assert client.get("/v1/model", headers=bearer(new)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1:1", "[::1]:8000", "[::1]", "kg.local"]
+)
+def test_a_local_server_answers_to_its_names(made: Made, answerer: Answerer, host: str) -> None:
+    settings = Settings(bundle=made.path, device="cpu", allowed_hosts="kg.local, other")
+    with LocalClient(create_app(settings, answerer)) as client:
+        assert client.get("/v1/model", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "[::2]", "x" * 9000]
+)
+def test_a_local_server_without_keys_refuses_other_names(made: Made, answerer: Answerer, host: str) -> None:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu"), answerer)) as client:
+        for path in ("/v1/model", "/livez", "/metrics"):
+            assert problem(client.get(path, headers={"host": host}), 421)["type"].endswith(":unknown-host")
+    with LocalClient(create_app(settings_of(made), answerer)) as client:
+        assert client.get("/v1/model", headers={"host": host} | bearer(ALICE)).status_code == 200

@@ -15,6 +15,7 @@ from momok.service.http.app import create_app
 from momok.service.monitoring.logs import JsonFormatter, TextFormatter
 from momok.service.settings import Settings
 from tests.service.builders import Made
+from tests.service.local_client import LocalClient
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}] * 3}
 EVIL = 'x\n{"level": "error"}\r\x1b[31m\u2028'
@@ -22,7 +23,7 @@ EVIL = 'x\n{"level": "error"}\r\x1b[31m\u2028'
 
 @pytest.fixture
 def client(made: Made) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
+    with LocalClient(create_app(Settings(bundle=made.path, device="cpu"))) as client:
         yield client
 
 
