@@ -78,6 +78,9 @@ class Settings(BaseModel):
     receive_timeout_s: float = Field(
         10.0, gt=0, description="Time for a request's header to arrive, and for its body."
     )
+    linger_s: float = Field(
+        0.0, ge=0, description="Time for which a server that was told to end still takes connections."
+    )
     rate_limit: float = Field(
         0.0, ge=0, description="Queries a second that a client may ask in the long run; 0 for any number."
     )
@@ -86,6 +89,9 @@ class Settings(BaseModel):
     max_failures: int = Field(5, ge=1, description="Batches failing in a row after which /livez fails.")
     watch: bool = Field(
         False, description="Serve the new bundle when BUNDLE, as a symbolic link, comes to lead to another."
+    )
+    traces: bool = Field(
+        False, description="Send OpenTelemetry traces of predictions (OTEL_EXPORTER_OTLP_ENDPOINT)."
     )
     log_format: Literal["text", "json"] = Field("text", description="Form of a logged line.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

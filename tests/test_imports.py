@@ -62,6 +62,7 @@ ONLY_IN = {
     "fastapi": ("service/",),
     "fastapi_offline": ("service/",),
     "starlette": ("service/",),
+    "opentelemetry": ("service/monitoring/tracing.py",),
     "uvicorn": ("service/",),
     "prometheus_client": ("service/",),
     "av": ("training/encoders/",),

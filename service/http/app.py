@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
@@ -18,6 +18,7 @@ from momok.service.batching.batcher import MicroBatcher
 from momok.service.deployment.deployment import Deployment
 from momok.service.deployment.opening import Open, open_here
 from momok.service.http import problems
+from momok.service.http.acceptor import Acceptor
 from momok.service.http.access import Access
 from momok.service.http.context import Context, context_of
 from momok.service.http.gate import Gate
@@ -38,6 +39,7 @@ from momok.service.http.routes import (
 from momok.service.http.routes.answers import problems as problem_responses
 from momok.service.monitoring.histogram import Series
 from momok.service.monitoring.metrics import Metrics
+from momok.service.monitoring.tracing import Tracer
 from momok.service.settings import Settings
 
 PREDICTIONS = {
@@ -61,14 +63,14 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
 
 
 def unloaded_app(
-    settings: Settings, open_bundle: Open = open_here, is_surplus: Callable[[Any], bool] = lambda peer: False
+    settings: Settings, open_bundle: Open = open_here, acceptor: Acceptor | None = None
 ) -> FastAPI:
     """An app that answers its probes, and other requests once its ``deployment`` has started.
 
-    ``is_surplus`` tells of a peer whether its connection is one too many. Raises ``UserError`` for keys that
-    cannot be read.
+    ``acceptor`` knows the connections of a server. Raises ``UserError`` for keys that cannot be read.
     """
     access = Access(settings)
+    tracer = Tracer.from_environment() if settings.traces else None
     app = build_api()
     paths = Paths(app.openapi()["paths"])
     metrics = Metrics(paths.operations)
@@ -85,9 +87,12 @@ def unloaded_app(
     )
     metrics.queue_limit.set(settings.max_queue)
     limiter = Limiter(settings.rate_limit, settings.rate_burst)
-    app.state.context = context = Context(settings, metrics, deployment, scorer, access, limiter, is_surplus)
+    app.state.context = context = Context(
+        settings, metrics, deployment, scorer, access, limiter, acceptor, tracer
+    )
     metrics.watch(
         queued=lambda: scorer.queued,
+        connections=lambda: 0 if acceptor is None else len(acceptor),
         alive=lambda: context.trouble is None,
         ready=lambda: deployment.is_ready and context.trouble is None,
         gpu_memory=lambda: deployment.gpu_memory,
@@ -141,6 +146,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context.deployment.draining = True
     lag.cancel()
     context.lookups.close()
+    if context.tracer is not None:
+        context.tracer.close()
     context.deployment.close()
     await context.scorer.close(CLOSE_S)
 

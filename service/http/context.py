@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,16 +10,18 @@ from fastapi import FastAPI
 from momok.service.answering.answerer import Answerer
 from momok.service.batching.batcher import MicroBatcher
 from momok.service.deployment.deployment import Deployment
+from momok.service.http.acceptor import Acceptor
 from momok.service.http.access import Access
 from momok.service.http.limiter import Limiter
 from momok.service.http.lookups import Lookups
 from momok.service.monitoring.metrics import Metrics
+from momok.service.monitoring.tracing import Tracer
 from momok.service.settings import Settings
 
 
 @dataclass(frozen=True)
 class Context:
-    """``is_surplus`` tells whether the connection of a peer is one too many."""
+    """``acceptor`` is None for an app without a server of ours."""
 
     settings: Settings
     metrics: Metrics
@@ -28,13 +29,18 @@ class Context:
     scorer: MicroBatcher
     access: Access
     limiter: Limiter
-    is_surplus: Callable[[Any], bool] = lambda peer: False
+    acceptor: Acceptor | None = None
+    tracer: Tracer | None = None
     lookups: Lookups = field(default_factory=Lookups)
 
     @property
     def answerer(self) -> Answerer:
         """What answers now, to be asked for once in a request. Raises ``Starting``."""
         return self.deployment.answerer
+
+    def is_surplus(self, peer: Any) -> bool:
+        """Whether the connection of a peer is one too many."""
+        return self.acceptor is not None and self.acceptor.is_surplus(peer)
 
     @property
     def trouble(self) -> str | None:

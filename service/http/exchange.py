@@ -7,13 +7,16 @@ from time import perf_counter
 
 from starlette.types import Scope
 
+from momok.service.monitoring.tracing import Stage
+
 _PLACE = "momok.exchange"
 
 
 @dataclass(slots=True)
 class Exchange:
     """``route`` is a template from a closed set; ``key`` the name of the caller's key, None without one;
-    ``body`` is whole once the gate has let the request pass; ``outcome`` says why it was refused."""
+    ``body`` is whole once the gate has let the request pass; ``outcome`` says why it was refused; ``stages``
+    are traced."""
 
     request_id: str
     client: str
@@ -24,6 +27,7 @@ class Exchange:
     body: bytes = b""
     queries: int = 0
     outcome: str | None = None
+    stages: list[Stage] = field(default_factory=list)
     began: float = field(default_factory=perf_counter)
 
     @property

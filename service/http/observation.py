@@ -16,6 +16,7 @@ from momok.service.http.exchange import Exchange, place
 from momok.service.http.paths import WATCHED, Paths, path_of
 from momok.service.http.problems import CLIENT_GONE, unexpected
 from momok.service.monitoring.logs import log_request
+from momok.service.monitoring.tracing import Stage, Tracer
 
 CAREFUL = {
     "x-content-type-options": "nosniff",
@@ -60,6 +61,8 @@ class Observation:
         finally:
             metrics.in_flight -= 1
             self._note(exchange, answer.status)
+            if (tracer := self._context.tracer) is not None and exchange.stages:
+                _trace(tracer, exchange, answer.status, dict(scope["headers"]).get(b"traceparent"))
 
     def _begin(self, scope: Scope) -> Exchange:
         path, client = path_of(scope), scope.get("client")
@@ -99,6 +102,22 @@ class Observation:
             "outcome": outcome,
         }
         log_request(fields, status, is_probe=exchange.route in WATCHED)
+
+
+def _trace(tracer: Tracer, exchange: Exchange, status: int, parent: bytes | None) -> None:
+    """A request that came as far as the scorer; others are told by the metrics."""
+    tracer.record(
+        Stage(f"{exchange.method} {exchange.route}", exchange.began, perf_counter()),
+        None if parent is None else parent.decode("latin-1"),
+        {
+            "http.request.method": exchange.method,
+            "http.route": exchange.route,
+            "http.response.status_code": status,
+            "momok.request_id": exchange.request_id,
+            "momok.queries": exchange.queries,
+        },
+        exchange.stages,
+    )
 
 
 class _Answer:

@@ -1,6 +1,8 @@
-"""The server's side of a connection: uvicorn's, with deadlines and a limit on how many there are.
+"""The server's side of a connection: uvicorn's, with deadlines and a limit on headers.
 
-Uvicorn waits for ever for a request's header, and for a client that does not read; attackers know that.
+Uvicorn waits for ever for a request's header, and for a client that does not read; attackers know that. It
+has no setting for either, so this subclass overrides callbacks of its protocol; pyproject.toml pins the
+minor version.
 """
 
 from __future__ import annotations
@@ -9,67 +11,51 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from momok.service.contract.errors import UnreadableRequest
-
-CROWDED, WHOLE = "crowded", "whole"
-from momok.service.http.outgoing import Outgoing, Round
 from momok.service.http.problems import MEDIA_TYPE
 
 READ_S = 30.0
-"""How long a client may leave what was sent to it unread."""
+"""How long a client may leave an answer unread."""
 MAX_HEADER_BYTES = 65_536
 
 
-def guarded(header_s: float, max_connections: int, on_slow: Callable[[], object]) -> type[HttpToolsProtocol]:
-    """A protocol class with these limits; ``on_slow`` is called for each connection that was too slow."""
-    return type(
-        "Guarded",
-        (GuardedProtocol,),
-        {
-            "header_s": header_s,
-            "max_connections": max_connections,
-            "on_slow": staticmethod(on_slow),
-            "round": Round(),
-        },
-    )
+def guarded(
+    header_s: float, on_slow: Callable[[], object], on_lost: Callable[[Any], object]
+) -> type[HttpToolsProtocol]:
+    """A protocol class with this deadline; ``on_slow`` is called for each connection that was too slow,
+    ``on_lost`` with the peer of each that has ended."""
+    fixed = {"header_s": header_s, "on_slow": staticmethod(on_slow), "on_lost": staticmethod(on_lost)}
+    return type("Guarded", (GuardedProtocol,), fixed)
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """``header_s`` is the time for a whole header, from the connection or from the first piece that begins
-    with it; one that begins in the same piece as another request ends has the time of an idle connection."""
+    """``header_s`` is the time for a whole header, from the connection or from its first piece."""
 
     header_s: float
-    max_connections: int
     on_slow: Callable[[], object]
-    round: Round
+    on_lost: Callable[[Any], object]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._header_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
-        self._header_bytes = 0
+        self._in_header, self._header_bytes = True, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Outgoing(transport, self.round))
-        if len(self.connections) > self.max_connections:
-            self.app = _Crowded(self.app)
+        super().connection_made(transport)
         self._expect_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_timer = _cancelled(self._header_timer)
         self._read_timer = _cancelled(self._read_timer)
         super().connection_lost(exc)
-
-    def eof_received(self) -> None:
-        self.round.end()  # Then the transport closes, and would send no more.
+        self.on_lost(self.client)
 
     def data_received(self, data: bytes) -> None:
-        self.round.end()
-        # Not at the parser's word: it takes empty lines before a request for nothing.
-        if self.cycle is None or self.cycle.response_complete:
+        # Before the parser sees them: it takes empty lines before a request for nothing.
+        if self._in_header:
             self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes:  # It has begun, and more of it is to come.
@@ -79,15 +65,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._header_timer = _cancelled(self._header_timer)
-        self._header_bytes = 0
+        self._in_header, self._header_bytes = False, 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._in_header = True  # Of a request behind this one, whether this is answered yet or not.
         super().on_message_complete()
-        self.scope["state"][WHOLE] = True
 
     def send_400_response(self, msg: str) -> None:
-        """As a problem document; it is no request that the app could answer."""
+        """As a problem document; the app could not answer this."""
         body = UnreadableRequest("this is not HTTP that can be read").problem(None).model_dump_json().encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n"
@@ -111,17 +97,6 @@ class GuardedProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         self.on_slow()
         self.transport.abort()
-
-
-class _Crowded:
-    """Tells the app that there are too many connections, so that the refusal is seen like any other."""
-
-    def __init__(self, app: Any) -> None:
-        self._app: ASGIApp = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})[CROWDED] = True
-        await self._app(scope, receive, send)
 
 
 def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

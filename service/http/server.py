@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import resource
 import signal
 import socket
-import ssl
-import sys
 import threading
 from collections.abc import Callable
 from time import sleep
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -20,29 +20,28 @@ from momok.model.bundle.bundle import read_manifest
 from momok.model.errors import UserError
 from momok.service.contract.failures import ScorerEnded
 from momok.service.deployment.deployment import Deployment
-from momok.service.deployment.opening import open_apart, open_here
+from momok.service.deployment.opening import open_apart
+from momok.service.http.acceptor import SPARE, Acceptor
 from momok.service.http.app import unloaded_app
 from momok.service.http.context import Context, context_of
 from momok.service.http.protocol import guarded
+from momok.service.http.tls import read_certificate, tls_of
 from momok.service.monitoring import logs
 from momok.service.settings import Settings
 
 if TYPE_CHECKING:
     from momok.service.answering.answerer import Answerer
 
-SWITCH_S = 1e-4
-"""How long a thread may keep Python's lock from another, instead of Python's own 5 ms: one that loads a
-bundle would hold up the event loop, and a flood of requests to refuse would starve a scorer that is a thread,
-which asks for the lock after each operation."""
-ACCEPTED = 16
-"""Connections taken in a round of the event loop. It takes one from each socket that listens (libuv since
-2022), and in a flood, when hundreds connect, a round takes milliseconds."""
 GARBAGE = 20_000
 """New objects before a look for garbage: an answer alone makes some hundred."""
 GRACE_S = 30
 """How long a stopping server waits for requests in flight."""
 KEEP_ALIVE_S = 75
 """How long a connection may be idle: longer than the proxies in front of us keep theirs."""
+OTHER_FILES = 256
+"""Files that a server opens besides its connections: bundles, pictures, the lines to its scorers."""
+
+logger = logging.getLogger("momok.service")
 
 
 def serve(
@@ -54,54 +53,89 @@ def serve(
     """Listen, load the bundle, call ``announce(url)``, and serve until SIGINT or SIGTERM.
 
     While it loads, ``/startupz`` and ``/readyz`` say so. ``first_call(url, answerer)`` runs in a thread of
-    its own beside the server. Raises ``BundleError``, or ``UserError`` where the port cannot be had or what
-    scores ends again and again.
+    its own beside the server. Raises ``BundleError``, or ``UserError`` where the port cannot be had or the
+    scorer ends again and again.
     """
     _on_signals(_leave)
-    _check_tls(settings)
-    read_manifest(settings.bundle)  # What is no bundle at all is told before anyone can connect.
+    tls = tls_of(settings)
+    read_manifest(settings.bundle)  # A path without a bundle is told before anyone can connect.
     logs.configure(settings.log_format, settings.log_level)
-    app = unloaded_app(settings, open_apart if settings.scorer == "process" else open_here)
-    context = context_of(app)
-    listener = _listen(settings.host, settings.port)
-    scheme = "http" if settings.tls_cert is None else "https"
-    url = f"{scheme}://{_authority(settings.host, listener.getsockname()[1])}"
-    server = _Server(_config(app, settings, context), context.deployment)
+    _raise_file_limit(settings.max_connections)
+    with _listen(settings.host, settings.port) as listener:
+        url = f"{'http' if tls is None else 'https'}://{_authority(settings.host, listener.getsockname()[1])}"
+        acceptor = Acceptor(listener, settings.max_connections, tls, settings.receive_timeout_s)
+        app = unloaded_app(settings, open_apart, acceptor)
+        context = context_of(app)
+        server = _Server(_config(app, context, acceptor), context, acceptor)
+
+        def loaded() -> None:
+            announce(url)
+            if first_call is not None:
+                first_call(url, context.answerer)
+
+        _run(server, _Start(context.deployment, server, loaded))
+
+
+def _run(server: _Server, start: _Start) -> None:
     # While it runs uvicorn has handlers of its own, which drain; then it raises the signal again, for these.
     _on_signals(lambda *_: setattr(server, "should_exit", True))
-
-    def loaded() -> None:
-        announce(url)
-        if first_call is not None:
-            first_call(url, context.answerer)
-
-    start = _Start(context.deployment, server, loaded)
-    context.deployment.on_trouble = start.fail
     # What imports have made stays: to look through it for garbage again would stop all requests for long.
     gc.freeze()
     gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
-    sys.setswitchinterval(SWITCH_S)
-    with listener:
-        start.begin()
-        server.run(sockets=several(listener))
+    start.begin()
+    server.run(sockets=[])
     if start.error is not None:
         raise start.error
 
 
 class _Server(uvicorn.Server):
-    """Tells the deployment of the signals that concern it."""
+    """Connections come from the acceptor. A first signal makes the server unready and, after ``linger_s``,
+    ends it: load balancers still send for a while. A second one ends it at once."""
 
-    def __init__(self, config: uvicorn.Config, deployment: Deployment) -> None:
+    def __init__(self, config: uvicorn.Config, context: Context, acceptor: Acceptor) -> None:
         super().__init__(config)
-        self._deployment = deployment
+        self._context, self._acceptor = context, acceptor
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._deployment.reload_soon)
+        await super().startup([])
+        self._loop = asyncio.get_running_loop()
+        self._accepting = self._loop.create_task(self._acceptor.run(self._protocol))
+        self._loop.add_signal_handler(signal.SIGHUP, self._read_again)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._accepting.cancel()
+        await super().shutdown([])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._deployment.draining = True
-        super().handle_exit(sig, frame)
+        deployment, linger_s = self._context.deployment, self._context.settings.linger_s
+        if deployment.draining or not linger_s or not self.started:
+            deployment.draining = True
+            super().handle_exit(sig, frame)
+            return
+        deployment.draining = True
+        self._loop.call_soon_threadsafe(self._loop.call_later, linger_s, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+    def _read_again(self) -> None:
+        """The bundle, the keys and the certificate; what is wrong with one leaves its old state in use."""
+        self._context.deployment.reload_soon()
+        try:
+            self._context.access.reload()
+            if (tls := self._acceptor.tls) is not None:
+                read_certificate(tls, self._context.settings)
+        except UserError as error:
+            logger.error("the old keys or certificate stay in use: %s", error)
+        else:
+            logger.info("keys and certificate are read again")
 
 
 class _Start:
@@ -110,6 +144,7 @@ class _Start:
     def __init__(self, deployment: Deployment, server: uvicorn.Server, loaded: Callable[[], None]) -> None:
         self.error: BaseException | None = None
         self._deployment, self._server, self._loaded = deployment, server, loaded
+        deployment.on_trouble = self.fail
 
     def begin(self) -> None:
         threading.Thread(target=self._run, name="start", daemon=True).start()
@@ -135,11 +170,11 @@ class _Start:
             self._loaded()
 
 
-def _config(app: object, settings: Settings, context: Context) -> uvicorn.Config:
-    slow = context.metrics.rejected["slow-header"]
+def _config(app: object, context: Context, acceptor: Acceptor) -> uvicorn.Config:
+    settings, slow = context.settings, context.metrics.rejected["slow-header"]
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=guarded(settings.receive_timeout_s, settings.max_connections, slow.inc),
+        http=guarded(settings.receive_timeout_s, slow.inc, acceptor.closed),
         ws="none",
         log_config=None,
         access_log=False,
@@ -148,9 +183,21 @@ def _config(app: object, settings: Settings, context: Context) -> uvicorn.Config
         server_header=False,
         root_path=settings.root_path,
         proxy_headers=False,  # The peer is the client, whatever its headers claim.
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
     )
+
+
+def _raise_file_limit(max_connections: int) -> None:
+    """As far as the system allows: each connection is a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max_connections + SPARE + OTHER_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < wanted:
+        logger.warning(
+            "max_connections %d needs %d files, the system allows %d: raise its limit (LimitNOFILE, ulimit)",
+            max_connections, wanted, soft,
+        )  # fmt: skip
 
 
 def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
@@ -170,30 +217,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot listen on {_authority(host, port)}: {reason}; try another --port") from None
-
-
-def several(listener: socket.socket) -> list[socket.socket]:
-    """``ACCEPTED`` handles of one queue of connections."""
-    return [listener, *(listener.dup() for _ in range(ACCEPTED - 1))]
-
-
-def _check_tls(settings: Settings) -> None:
-    """Raises ``UserError`` for files that cannot serve HTTPS, before a bundle is loaded for nothing."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return
-    for path in (settings.tls_cert, settings.tls_key):
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            settings.tls_cert, settings.tls_key, password=lambda: ""
-        )
-    except ssl.SSLError:
-        raise UserError(
-            f"{settings.tls_cert}, {settings.tls_key}: not a PEM certificate and its unencrypted private key"
-        ) from None
 
 
 def _authority(host: str, port: int) -> str:

@@ -67,6 +67,7 @@ class Metrics:
         self.in_flight = 0
         in_flight = self._gauge("requests_in_flight", "Requests in work.")
         in_flight.set_function(lambda: self.in_flight)
+        self.connections = self._gauge("connections", "Connections that are open.")
         self._rejected = self._counter("rejected", "Requests not answered, by the reason.", ["reason"])
         for method, route in routes:
             for status in ("200", "500", "503"):  # So that an alert sees the first failure too.
@@ -119,6 +120,7 @@ class Metrics:
     def watch(
         self,
         queued: Callable[[], float],
+        connections: Callable[[], float],
         alive: Callable[[], bool],
         ready: Callable[[], bool],
         gpu_memory: Callable[[], GpuMemory],
@@ -129,6 +131,7 @@ class Metrics:
         self.gpu_memory.set_function(lambda: gpu_memory().held_bytes)
         self.gpu_memory_limit.set_function(lambda: gpu_memory().total_bytes)
         self.queue.set_function(queued)
+        self.connections.set_function(connections)
         self.scorer_alive.set_function(alive)
         self.ready.set_function(ready)
 

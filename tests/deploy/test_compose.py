@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from momok.cli import parse
-from momok.service.http.keys import load_rings
+from momok.service.http.keys import Rings, load_rings
+from momok.service.settings import Settings
 from tests.e2e.processes import ROOT
 
 BASE = ROOT / "docker-compose.yml"
@@ -151,13 +152,18 @@ def test_a_bundle_that_is_served_is_left_alone(volume: Path) -> None:
     assert {path.name for path in volume.iterdir()} == {"current", "ours"}
 
 
+def rings_in(folder: Path) -> Rings:
+    api, admin = folder / "api_keys.txt", folder / "admin_keys.txt"
+    return load_rings(Settings(bundle=folder, api_keys_file=api, admin_keys_file=admin))
+
+
 def test_secrets_are_made_once_and_the_server_takes_them(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     first = make_secrets(folder)
     files = {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()}
     assert {file.name for file in folder.iterdir()} == files
     assert folder.stat().st_mode & 0o777 == 0o700
-    api, admin = load_rings(None, folder / "api_keys.txt", None, folder / "admin_keys.txt")
+    api, admin, _ = rings_in(folder)
     assert api.hashes.keys() == {"operator", "prometheus"}
     assert api.name_of((folder / "prometheus_key.txt").read_text(encoding="utf-8").strip()) == "prometheus"
     told = re.findall(r"the key of (\w+), shown only now: (\S+)", first)
@@ -174,7 +180,7 @@ def test_a_lost_key_of_prometheus_is_replaced(tmp_path: Path) -> None:
     make_secrets(folder)
     (folder / "prometheus_key.txt").unlink()
     make_secrets(folder)
-    api, _ = load_rings(None, folder / "api_keys.txt", None, folder / "admin_keys.txt")
+    api, *_ = rings_in(folder)
     assert api.hashes.keys() == {"operator", "prometheus"}
     assert api.name_of((folder / "prometheus_key.txt").read_text(encoding="utf-8").strip()) == "prometheus"
 

@@ -33,6 +33,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "engine": ("scan", "scan"),
     "scorer": ("thread", "thread"),
     "watch": ("true", True),
+    "traces": ("true", True),
+    "linger_s": ("1.5", 1.5),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
 }

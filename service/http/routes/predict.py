@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter
 
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from momok.service.contract.errors import InvalidRequest, ProblemItem, pointer
 from momok.service.contract.schemas import PredictRequest
 from momok.service.http.work import Work
 from momok.service.monitoring.metrics import Told
+from momok.service.monitoring.tracing import Stage
 from momok.service.scorer.question import Question
 from momok.service.settings import Settings
 
@@ -28,15 +30,28 @@ async def predict(request: Request) -> Response:
     answerer = work.served.answerer
     began = perf_counter()
     questions = await _resolve(body, work, answerer)
-    resolve_s = perf_counter() - began
+    resolved = perf_counter()
+    resolve_s = resolved - began
     scored = await work.score(answerer.answering, questions)
     stages = scored.answers[0].stages
+    work.exchange.stages = _stages(resolved, scored.wait_s, stages.seconds)
     counted = [written.counted for written in scored.answers]
     work.served.metrics.count(Told(counted, answerer.modality_names, resolve_s, stages.seconds))
     timing = f"resolve;dur={1000 * resolve_s:.3f}, {stages.timing}, queue;dur={1000 * scored.wait_s:.3f}"
     return Response(
         answerer.render(scored.answers), media_type="application/json", headers={"Server-Timing": timing}
     )
+
+
+def _stages(began: float, wait_s: float, seconds: Mapping[str, float]) -> list[Stage]:
+    """Queue, scoring and rendering of a batch, one after the other."""
+    scoring = began + wait_s
+    rendering = scoring + sum(seconds.values()) - seconds["serialise"]
+    return [
+        Stage("queue", began, scoring),
+        Stage("scoring", scoring, rendering),
+        Stage("rendering", rendering, rendering + seconds["serialise"]),
+    ]
 
 
 async def _resolve(body: PredictRequest, work: Work, answerer: Answerer) -> list[Question]:

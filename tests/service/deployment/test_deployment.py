@@ -249,7 +249,7 @@ def with_memory_of_it(client: TestClient, answerer: Answerer, before: str) -> No
             return score(questions)
 
         answerer.answer = slowly  # type: ignore
-        assert client.post(PREDICT, json=GOOD, headers={"X-Request-Timeout-Ms": "50"}).status_code == 504
+        assert client.post(PREDICT, json=GOOD, headers={"X-Request-Timeout-Ms": "50"}).status_code == 408
         go.set()
     del answerer.answer
     assert served(client)
@@ -436,7 +436,7 @@ def test_a_server_whose_scorer_cannot_be_replaced_should_be_given_up(
         assert client.get("/livez").status_code == 200
         damage(path)
         deployment._revive(deployment.scorer_pid, "by signal 9")
-        assert "no other can be started" in problem(client.get("/livez"), 503)["detail"]
+        assert "no scorer can be started" in problem(client.get("/livez"), 503)["detail"]
         assert problem(client.get("/readyz"), 503)["type"] == "urn:momok:problem:starting"
         assert problem(client.post(PREDICT, json=GOOD), 503)["type"] == "urn:momok:problem:starting"
         assert "momok_scorer_alive 0.0" in client.get("/metrics").text

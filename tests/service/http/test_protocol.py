@@ -24,7 +24,7 @@ REQUESTS = 50
 def test_a_request_leaves_nothing_for_the_collector_of_garbage(made: Made) -> None:
     app = create_app(Settings(bundle=made.path, device="cpu"), Answerer.open(made.path, "cpu"))
     config = uvicorn.Config(
-        app, http=guarded(30, 100, lambda: None), log_config=None, ws="none", lifespan="off"
+        app, http=guarded(30, lambda: None, lambda peer: None), log_config=None, ws="none", lifespan="off"
     )
     server = uvicorn.Server(config)
     with _listen("127.0.0.1", 0) as listener:
