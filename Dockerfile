@@ -1,7 +1,8 @@
-# momok serving a bundle: the one mounted at /bundle, or the demo's. Targets: cpu, gpu (CUDA). Build arguments:
-#   BASE_IMAGE       Debian-based image with Python 3.11 and pip
-#   EXTRA_INDEX_URL  a further index of wheels. Both targets want the CPU build of torch from one: cpu serves with it,
-#                    and the demo's bundle is trained with it
+# momok serving the bundle mounted at /bundle. Targets: cpu, gpu (CUDA), and demo: cpu with the demo's bundle, open to
+# everybody. Without keys (MOMOK_API_KEYS, --api-keys-file) cpu and gpu refuse to start. Build arguments:
+#   BASE_IMAGE       Debian-based image with Python 3.11 and pip; name it by digest (NAME@sha256:…) to get the same again
+#   EXTRA_INDEX_URL  a further index of wheels. cpu and demo want the CPU build of torch from one. It stays in build
+#                    records, so it must hold no password
 #   REVISION         what the sources are, for the label
 # Packages are those of deploy/locks/, by hash. Layers go from what changes least to what changes most.
 ARG BASE_IMAGE=python:3.11-slim
@@ -21,10 +22,11 @@ COPY configs configs
 COPY model model
 COPY service service
 COPY training training
+COPY deploy/health.py deploy/
 RUN mkdir bin && printf '#!/opt/momok/bin/python\nimport sys\n\nfrom momok.cli import main\n\nsys.exit(main())\n' > bin/momok \
  && chmod 755 bin/momok && chmod -R a+rX . && python3 -m compileall -q .
 
-FROM packages-cpu AS demo
+FROM packages-cpu AS demo-bundle
 COPY deploy/locks/demo.txt /build/
 RUN /build/packages.sh /build/demo.txt /opt/momok
 COPY --from=program /opt/program /opt/program
@@ -46,15 +48,13 @@ ENV PATH=/opt/program/bin:/opt/momok/bin:$PATH PYTHONPATH=/opt/program PYTHONDON
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Straight to the port, whatever proxy the environment names.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python3", "-c", \
-  "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/readyz', timeout=2)"]
+# Alive, not ready: a large bundle takes minutes to load.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s CMD ["python3", "/opt/program/deploy/health.py"]
 ENTRYPOINT ["momok"]
-CMD ["serve", "/bundle", "--host", "0.0.0.0"]
+CMD ["serve", "/bundle", "--host", "0.0.0.0", "--linger-s", "5"]
 
 FROM runtime AS cpu
 COPY --from=packages-cpu /opt/momok /opt/momok
-COPY --from=demo /demo/bundle /bundle
 COPY --from=program /opt/program /opt/program
 
 FROM ${BASE_IMAGE} AS packages-gpu
@@ -64,8 +64,11 @@ RUN /build/packages.sh /build/gpu.txt /opt/momok
 
 FROM runtime AS gpu
 COPY --from=packages-gpu /opt/momok /opt/momok
-COPY --from=demo /demo/bundle /bundle
 COPY --from=program /opt/program /opt/program
 
-# Who names no target gets this one; last in the file, where old builders look for it.
+FROM cpu AS demo
+COPY --from=demo-bundle /demo/bundle /bundle
+CMD ["serve", "/bundle", "--host", "0.0.0.0", "--allow-anonymous", "--linger-s", "5"]
+
+# A build that names no target gets this one; last in the file, where old builders look for it.
 FROM cpu

@@ -46,7 +46,7 @@ from momok.model.bundle.bundle import Bundle, is_bundle, read_catalogue, read_ma
 from momok.model.runtime.cpus import threads_beside_another
 from momok.service.answering.answerer import Answerer
 from momok.service.contract.schemas import PredictRequest
-from momok.service.http.server import serve
+from momok.service.edge.server import serve
 from momok.service.scorer import process
 from momok.service.scorer.local import LocalScorer
 from momok.service.settings import Settings

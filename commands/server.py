@@ -45,8 +45,8 @@ def add_serve(parser: ArgumentParser) -> None:
 
 def run_serve(arguments: Namespace) -> None:
     """Serve a bundle over HTTP."""
+    from momok.service.edge.server import serve
     from momok.service.http.access import exposure
-    from momok.service.http.server import serve
     from momok.service.settings import Settings
     from momok.service.sources import load_settings
 
@@ -90,7 +90,7 @@ def add_demo(parser: ArgumentParser) -> None:
 
 def run_demo(arguments: Namespace) -> int:
     """Build a small graph, train on it, serve it and ask it."""
-    from momok.service.http.server import serve
+    from momok.service.edge.server import serve
     from momok.service.settings import Settings
     from momok.training.world.demo import build_demo
 

@@ -4,7 +4,7 @@
 #   deploy/secrets.sh [FOLDER]      (deploy/secrets)
 #
 # api_keys.txt and admin_keys.txt hold hashes; the keys themselves are printed now and never again.
-# prometheus_key.txt holds the key with which Prometheus scrapes, and api_keys.txt its hash.
+# prometheus_key.txt holds the key with which Prometheus scrapes, and metrics_keys.txt its hash.
 set -eu
 folder=${1:-$(dirname "$0")/secrets}
 mkdir -p "$folder"
@@ -26,8 +26,7 @@ make_file api_keys.txt operator
 make_file admin_keys.txt admin
 if [ ! -e "$folder/prometheus_key.txt" ]; then
   key=$(new_key)
-  # A key of the same name would be refused; that of a lost file is good for nothing any more.
-  { grep -v '^prometheus:' "$folder/api_keys.txt" || true; line prometheus "$key"; } > "$folder/api_keys.new"
-  mv "$folder/api_keys.new" "$folder/api_keys.txt"
+  # The key of a lost file is of no use any more.
+  line prometheus "$key" > "$folder/metrics_keys.txt"
   printf '%s\n' "$key" > "$folder/prometheus_key.txt"
 fi

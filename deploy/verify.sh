@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the cpu target from a clean clone of HEAD, run it as its own user on a read-only root, ask it, scrape it, end it
+# Build the demo target (cpu and the demo's bundle) from a clean clone of HEAD, run it as its own user on a read-only root, ask it, scrape it, end it
 # under load; for machines without a Docker engine. Says sizes and times.
 #
 #   deploy/verify.sh [BUNDLE]        (the demo's, which is in the image)
@@ -87,7 +87,7 @@ started=$(now)
 git clone --quiet --depth 1 "file://$source" "$work/clone"
 # The docker format holds the health check; the flags are a list of words.
 # shellcheck disable=SC2046
-"${buildah[@]}" bud --quiet --format docker --target cpu --build-arg BASE_IMAGE="$base" \
+"${buildah[@]}" bud --quiet --format docker --target demo --build-arg BASE_IMAGE="$base" \
   --build-arg REVISION="$(git -C "$work/clone" rev-parse HEAD)" $(pip_flags) -t "$image" "$work/clone" \
   > "$work/log" 2>&1 || { grep -v '^WARNING: Location' "$work/log" | tail -20; exit 1; }
 echo "built in $(since "$started"), $("${buildah[@]}" images --format '{{.Size}}' "$image")"
@@ -120,7 +120,7 @@ exec chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-
 END
 inside() { unshare --mount --pid --fork --kill-child=KILL sh "$work/inside" "$root" "$bundle" "$user" "$work/environment" "$@"; }
 
-for module in torch momok.service.http.server; do
+for module in torch momok.service.edge.server; do
   started=$(now)
   inside python3 -c "import $module"
   echo "  import $module: $(since "$started")"
@@ -148,8 +148,10 @@ pid=$(innermost "$server")
 [[ $(awk '/^Uid:/ {print $2, $3}' "/proc/$pid/status") == "10001 10001" ]]
 [[ $(awk '/^CapEff:/ {print $2}' "/proc/$pid/status") == 0000000000000000 ]]
 echo "  resident: $(awk '/^VmRSS:/ {printf "%d MB", $2 / 1000}' "/proc/$pid/status")"
-check=$(of_image '{{index .Docker.Config.Healthcheck.Test 3}}')
-inside python3 -c "${check/8000/$port}"
+[[ $(of_image '{{index .Docker.Config.Healthcheck.Test 2}}') == /opt/program/deploy/health.py ]]
+# Beside the server, whose process 1 the check looks at.
+nsenter --target "$pid" --mount --pid --root --wd env -i PATH=/opt/program/bin:/opt/momok/bin:/usr/bin \
+  PYTHONPATH=/opt/program python3 /opt/program/deploy/health.py
 query="{\"head\": \"$(first_key "$url/v1/entities")\", \"relation\": \"$(first_key "$url/v1/relations")\"}"
 body="{\"queries\": [$query]}"
 fetch "$url/v1/predict" -H 'Content-Type: application/json' -d "$body" > "$work/answer"

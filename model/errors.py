@@ -3,6 +3,7 @@
     UserError                  exit code 2 and one line on the command line
     ├── UnresolvedName         model.bundle.names            a name that leads to no id, or to several
     ├── VocabularyError        model.bundle.vocabulary       a vocabulary file that cannot be read
+    ├── SearchTooLong          model.bundle.vocabulary       a search that was given up
     ├── PictureError           model.bundle.pictures         a file that cannot be shipped as a picture
     ├── BundleError            model.bundle.bundle           a bundle that cannot be opened or written
     ├── DatasetError           training.data.files           a dataset that cannot be read or written
@@ -12,7 +13,7 @@
     ├── CheckpointError        training.fit.checkpoint       a checkpoint that cannot be read or written
     ├── TrainingError          training.fit.trainer          training cannot go on
     ├── DiscoveryError         training.discovery.output     an output that cannot be used
-    └── ServiceError           service.errors                a refused request; its own tree, by HTTP status
+    └── ServiceError           service.contract.errors       a refused request; its own tree, by HTTP status
 
 Any other exception that reaches the top is a bug and shows its traceback.
 """

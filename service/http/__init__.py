@@ -1,3 +1,4 @@
-"""HTTP: connections, access, limits, routes and problem documents. It may import `contract`, `batching`,
-`scorer`, `answering`, `deployment` and `monitoring`; no wing imports it.
+"""HTTP: access, limits, routes and problem documents. Only `edge` imports it.
+
+It may import `contract`, `batching`, `scorer`, `answering`, `deployment` and `monitoring`.
 """

@@ -18,8 +18,8 @@ from momok.service.batching.batcher import MicroBatcher
 from momok.service.deployment.deployment import Deployment
 from momok.service.deployment.opening import Open, open_here
 from momok.service.http import problems
-from momok.service.http.acceptor import Acceptor
 from momok.service.http.access import Access
+from momok.service.http.connections import Connections
 from momok.service.http.context import Context, context_of
 from momok.service.http.gate import Gate
 from momok.service.http.limiter import Limiter
@@ -62,13 +62,12 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     return app
 
 
-def unloaded_app(
-    settings: Settings, open_bundle: Open = open_here, acceptor: Acceptor | None = None
-) -> FastAPI:
+def unloaded_app(settings: Settings, open_bundle: Open = open_here) -> FastAPI:
     """An app that answers its probes, and other requests once its ``deployment`` has started.
 
-    ``acceptor`` knows the connections of a server. Raises ``UserError`` for keys that cannot be read.
+    Raises ``UserError`` for keys that cannot be read.
     """
+    connections = Connections(settings.max_connections)
     access = Access(settings)
     tracer = Tracer.from_environment() if settings.traces else None
     app = build_api()
@@ -88,11 +87,11 @@ def unloaded_app(
     metrics.queue_limit.set(settings.max_queue)
     limiter = Limiter(settings.rate_limit, settings.rate_burst)
     app.state.context = context = Context(
-        settings, metrics, deployment, scorer, access, limiter, acceptor, tracer
+        settings, metrics, deployment, scorer, access, limiter, connections, tracer
     )
     metrics.watch(
         queued=lambda: scorer.queued,
-        connections=lambda: 0 if acceptor is None else len(acceptor),
+        connections=lambda: len(connections),
         alive=lambda: context.trouble is None,
         ready=lambda: deployment.is_ready and context.trouble is None,
         gpu_memory=lambda: deployment.gpu_memory,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from fastapi import FastAPI
 
 from momok.service.answering.answerer import Answerer
 from momok.service.batching.batcher import MicroBatcher
 from momok.service.deployment.deployment import Deployment
-from momok.service.http.acceptor import Acceptor
 from momok.service.http.access import Access
+from momok.service.http.connections import Connections
 from momok.service.http.limiter import Limiter
 from momok.service.http.lookups import Lookups
 from momok.service.monitoring.metrics import Metrics
@@ -21,15 +20,13 @@ from momok.service.settings import Settings
 
 @dataclass(frozen=True)
 class Context:
-    """``acceptor`` is None for an app without a server of ours."""
-
     settings: Settings
     metrics: Metrics
     deployment: Deployment
     scorer: MicroBatcher
     access: Access
     limiter: Limiter
-    acceptor: Acceptor | None = None
+    connections: Connections
     tracer: Tracer | None = None
     lookups: Lookups = field(default_factory=Lookups)
 
@@ -37,10 +34,6 @@ class Context:
     def answerer(self) -> Answerer:
         """What answers now, to be asked for once in a request. Raises ``Starting``."""
         return self.deployment.answerer
-
-    def is_surplus(self, peer: Any) -> bool:
-        """Whether the connection of a peer is one too many."""
-        return self.acceptor is not None and self.acceptor.is_surplus(peer)
 
     @property
     def trouble(self) -> str | None:

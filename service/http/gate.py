@@ -47,7 +47,7 @@ class Gate:
 
     def _admit(self, scope: Scope, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
         """Raises ``ServiceError``."""
-        if exchange.path not in WATCHED and self._context.is_surplus(scope.get("client")):
+        if exchange.path not in WATCHED and self._context.connections.is_surplus(scope.get("client")):
             raise TooManyConnections("use fewer connections, or try again later", retry_after_s=1)
         access = self._context.access
         host = headers.get(b"host")

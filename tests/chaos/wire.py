@@ -80,19 +80,19 @@ def rss_bytes(pid: int) -> int:
 
 
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
 
 
 def post(path: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
     lines = [
-        f"POST {path} HTTP/1.1", "host: x", "content-type: application/json",
+        f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json",
         f"content-length: {len(body) if length is None else length}", *headers,
     ]  # fmt: skip
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def chunked(path: str, *chunks: bytes) -> bytes:
-    head = "\r\n".join([f"POST {path} HTTP/1.1", "host: x", "transfer-encoding: chunked", "", ""])
+    head = "\r\n".join([f"POST {path} HTTP/1.1", "host: localhost", "transfer-encoding: chunked", "", ""])
     return head.encode() + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
 
 

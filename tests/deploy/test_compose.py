@@ -73,7 +73,7 @@ def test_the_command_of_the_service_is_one() -> None:
     parsed = parse(SERVICES["momok"]["command"])
     assert parsed.bundle == Path("/bundles/current")
     assert parsed.watch is True
-    for file in (parsed.api_keys_file, parsed.admin_keys_file):
+    for file in (parsed.api_keys_file, parsed.admin_keys_file, parsed.metrics_keys_file):
         assert Path(file).parent == Path("/run/secrets")
         assert Path(file).name in SERVICES["momok"]["secrets"]
 
@@ -102,8 +102,11 @@ def test_images_and_targets_are_those_of_the_dockerfile() -> None:
     targets = set(re.findall(r"^FROM \S+ AS (\w+)", dockerfile, re.MULTILINE))
     overrides: dict[str, Any] = yaml.safe_load(GPU.read_text(encoding="utf-8"))["services"]
     assert {SERVICES["momok"]["build"]["target"], overrides["momok"]["build"]["target"]} <= targets
-    ours = {name for name, service in SERVICES.items() if service["image"].startswith("momok:")}
-    assert ours == overrides.keys()
+    images = {name: service["image"] for name, service in SERVICES.items() if "momok:" in service["image"]}
+    assert images == {"momok": "momok:cpu", "train": "momok:cpu", "bundles": "momok:demo"}
+    assert {name: service["image"] for name, service in overrides.items()} == {
+        "momok": "momok:gpu", "train": "momok:gpu",
+    }  # fmt: skip
     arguments = set(re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE))
     assert set(SERVICES["momok"]["build"]["args"]) <= arguments
 
@@ -121,6 +124,7 @@ def put_first_bundle(volume: Path) -> None:
     """The very command of the service ``bundles``, in other folders."""
     [script] = SERVICES["bundles"]["command"]
     script = script.replace("/bundles", str(volume)).replace("/bundle ", f"{volume.parent / 'bundle'} ")
+    script = script.replace("$$", "$")  # As compose reads it.
     subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=30)
 
 
@@ -132,17 +136,24 @@ def test_the_first_bundle_is_put_there_once(volume: Path) -> None:
     assert {path.name for path in volume.iterdir()} == {"current", "demo"}
 
 
-@pytest.mark.parametrize("half", [(".demo",), ("demo",), (".demo", "demo"), ("demo", "current")])
+@pytest.mark.parametrize("half", [(".demo",), ("demo",), (".demo", "demo")])
 def test_an_interrupted_first_copy_is_made_again(volume: Path, half: tuple[str, ...]) -> None:
     for name in half:
-        if name == "current":
-            (volume / name).symlink_to("nowhere")
-        else:
-            (volume / name / "index").mkdir(parents=True)
+        (volume / name / "index").mkdir(parents=True)
     put_first_bundle(volume)
     assert (volume / "current").readlink() == Path("demo")
     assert [path.name for path in (volume / "current").iterdir()] == ["manifest.json"]
     assert {path.name for path in volume.iterdir()} == {"current", "demo"}
+
+
+@pytest.mark.parametrize("target", ["nowhere", "/srv/momok/bundle-7"])
+def test_a_link_that_leads_nowhere_is_told_and_not_replaced(volume: Path, target: str) -> None:
+    (volume / "current").symlink_to(target)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        put_first_bundle(volume)
+    assert refused.value.returncode == 2
+    assert (volume / "current").readlink() == Path(target)
+    assert {path.name for path in volume.iterdir()} == {"current"}
 
 
 def test_a_bundle_that_is_served_is_left_alone(volume: Path) -> None:
@@ -152,9 +163,15 @@ def test_a_bundle_that_is_served_is_left_alone(volume: Path) -> None:
     assert {path.name for path in volume.iterdir()} == {"current", "ours"}
 
 
+def key_of_prometheus(folder: Path) -> str:
+    return (folder / "prometheus_key.txt").read_text(encoding="utf-8").strip()
+
+
 def rings_in(folder: Path) -> Rings:
-    api, admin = folder / "api_keys.txt", folder / "admin_keys.txt"
-    return load_rings(Settings(bundle=folder, api_keys_file=api, admin_keys_file=admin))
+    api, admin, metrics = (folder / f"{name}_keys.txt" for name in ("api", "admin", "metrics"))
+    return load_rings(
+        Settings(bundle=folder, api_keys_file=api, admin_keys_file=admin, metrics_keys_file=metrics)
+    )
 
 
 def test_secrets_are_made_once_and_the_server_takes_them(tmp_path: Path) -> None:
@@ -163,9 +180,11 @@ def test_secrets_are_made_once_and_the_server_takes_them(tmp_path: Path) -> None
     files = {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()}
     assert {file.name for file in folder.iterdir()} == files
     assert folder.stat().st_mode & 0o777 == 0o700
-    api, admin, _ = rings_in(folder)
-    assert api.hashes.keys() == {"operator", "prometheus"}
-    assert api.name_of((folder / "prometheus_key.txt").read_text(encoding="utf-8").strip()) == "prometheus"
+    api, admin, metrics = rings_in(folder)
+    assert api.hashes.keys() == {"operator"}
+    assert (
+        metrics.name_of((folder / "prometheus_key.txt").read_text(encoding="utf-8").strip()) == "prometheus"
+    )
     told = re.findall(r"the key of (\w+), shown only now: (\S+)", first)
     assert {name: (api.name_of(key) or admin.name_of(key)) for name, key in told} == {
         "operator": "operator", "admin": "admin",
@@ -180,9 +199,11 @@ def test_a_lost_key_of_prometheus_is_replaced(tmp_path: Path) -> None:
     make_secrets(folder)
     (folder / "prometheus_key.txt").unlink()
     make_secrets(folder)
-    api, *_ = rings_in(folder)
-    assert api.hashes.keys() == {"operator", "prometheus"}
-    assert api.name_of((folder / "prometheus_key.txt").read_text(encoding="utf-8").strip()) == "prometheus"
+    metrics = rings_in(folder).metrics
+    assert metrics.hashes.keys() == {"prometheus"}
+    assert (
+        metrics.name_of((folder / "prometheus_key.txt").read_text(encoding="utf-8").strip()) == "prometheus"
+    )
 
 
 def make_secrets(folder: Path) -> str:

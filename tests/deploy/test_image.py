@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,9 +66,39 @@ def test_the_image_is_what_a_careful_container_needs() -> None:
     runtime = DOCKERFILE.split(" AS runtime")[1].split("\nFROM ")[0]
     assert "USER 10001" in runtime
     assert "STOPSIGNAL SIGTERM" in runtime
-    assert "HEALTHCHECK" in runtime
+    assert "HEALTHCHECK" in runtime and "--allow-anonymous" not in runtime
     assert "pip" not in runtime
     assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)[-1] == "cpu"
+
+
+def test_only_the_demo_holds_a_bundle_and_is_open_to_everybody() -> None:
+    stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
+    assert {name for name, text in stages.items() if "/bundle /bundle" in text} == {"demo"}
+    assert {name for name, text in stages.items() if "--allow-anonymous" in text} == {"demo"}
+
+
+def health() -> Any:
+    spec = importlib.util.spec_from_file_location("health", ROOT / "deploy" / "health.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "url"),
+    [
+        (["--host", "0.0.0.0", "--allow-anonymous"], {}, "http://127.0.0.1:8000/livez"),
+        ([], {"MOMOK_PORT": "9000"}, "http://127.0.0.1:9000/livez"),
+        (["--port", "1", "--tls-cert", "a", "--tls-key", "b"], {}, "https://127.0.0.1:1/livez"),
+        (["--host", "::", "--api-keys-file", "k"], {}, "http://[::1]:8000/livez"),
+    ],
+)
+def test_the_health_check_asks_where_the_server_listens(
+    words: list[str], environment: dict[str, str], url: str
+) -> None:
+    command = ["docker-init", "--", "python", "/opt/program/bin/momok", "serve", "/bundle", *words]
+    assert health().url_of(command, environment) == url
 
 
 def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:

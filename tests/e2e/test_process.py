@@ -161,7 +161,7 @@ def test_nobody_waits_for_the_garbage_of_imports_or_long_for_another_thread(tmp_
     told = """
 import gc, os, signal, sys
 from pathlib import Path
-from momok.service.http.server import serve
+from momok.service.edge.server import serve
 from momok.service.settings import Settings
 
 def announce(url):

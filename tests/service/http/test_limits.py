@@ -19,7 +19,7 @@ from momok.service.contract.errors import RateLimited, TooLarge, TooSlow
 from momok.service.contract.schemas import EntitiesOut
 from momok.service.http.app import create_app, unloaded_app
 from momok.service.http.body import read_body
-from momok.service.http.context import Context
+from momok.service.http.connections import Connections
 from momok.service.http.limiter import MOST_CLIENTS, Limiter
 from momok.service.http.lookups import THREADS, WAITING
 from momok.service.settings import Settings
@@ -222,7 +222,7 @@ def test_one_connection_too_many_is_refused_but_for_probes(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = unloaded_app(Settings(bundle=made.path, device="cpu"))
-    monkeypatch.setattr(Context, "is_surplus", lambda context, peer: True)
+    monkeypatch.setattr(Connections, "is_surplus", lambda connections, peer: True)
     with LocalClient(app) as client:
         document = problem(client.post(PREDICT, json=GOOD), 503)
         assert document["type"] == "urn:momok:problem:too-many-connections"

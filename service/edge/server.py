@@ -8,6 +8,7 @@ import logging
 import resource
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from time import sleep
@@ -21,11 +22,11 @@ from momok.model.errors import UserError
 from momok.service.contract.failures import ScorerEnded
 from momok.service.deployment.deployment import Deployment
 from momok.service.deployment.opening import open_apart
-from momok.service.http.acceptor import SPARE, Acceptor
+from momok.service.edge.acceptor import Acceptor
+from momok.service.edge.protocol import guarded
+from momok.service.edge.tls import read_certificate, tls_of
 from momok.service.http.app import unloaded_app
 from momok.service.http.context import Context, context_of
-from momok.service.http.protocol import guarded
-from momok.service.http.tls import read_certificate, tls_of
 from momok.service.monitoring import logs
 from momok.service.settings import Settings
 
@@ -38,6 +39,8 @@ GRACE_S = 30
 """How long a stopping server waits for requests in flight."""
 KEEP_ALIVE_S = 75
 """How long a connection may be idle: longer than the proxies in front of us keep theirs."""
+SPARE = 32
+"""Connections beyond the limit that are accepted, to be told so and for probes."""
 OTHER_FILES = 256
 """Files that a server opens besides its connections: bundles, pictures, the lines to its scorers."""
 
@@ -63,10 +66,12 @@ def serve(
     _raise_file_limit(settings.max_connections)
     with _listen(settings.host, settings.port) as listener:
         url = f"{'http' if tls is None else 'https'}://{_authority(settings.host, listener.getsockname()[1])}"
-        acceptor = Acceptor(listener, settings.max_connections, tls, settings.receive_timeout_s)
-        app = unloaded_app(settings, open_apart, acceptor)
+        app = unloaded_app(settings, open_apart)
         context = context_of(app)
-        server = _Server(_config(app, context, acceptor), context, acceptor)
+        acceptor = Acceptor(
+            listener, context.connections, settings.max_connections + SPARE, settings.receive_timeout_s
+        )
+        server = _Server(_config(app, context, acceptor), context, acceptor, tls)
 
         def loaded() -> None:
             announce(url)
@@ -92,14 +97,16 @@ class _Server(uvicorn.Server):
     """Connections come from the acceptor. A first signal makes the server unready and, after ``linger_s``,
     ends it: load balancers still send for a while. A second one ends it at once."""
 
-    def __init__(self, config: uvicorn.Config, context: Context, acceptor: Acceptor) -> None:
+    def __init__(
+        self, config: uvicorn.Config, context: Context, acceptor: Acceptor, tls: ssl.SSLContext | None
+    ) -> None:
         super().__init__(config)
-        self._context, self._acceptor = context, acceptor
+        self._context, self._acceptor, self._tls = context, acceptor, tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
         self._loop = asyncio.get_running_loop()
-        self._accepting = self._loop.create_task(self._acceptor.run(self._protocol))
+        self._accepting = self._loop.create_task(self._acceptor.run(self._protocol, self._tls))
         self._loop.add_signal_handler(signal.SIGHUP, self._read_again)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -130,8 +137,8 @@ class _Server(uvicorn.Server):
         self._context.deployment.reload_soon()
         try:
             self._context.access.reload()
-            if (tls := self._acceptor.tls) is not None:
-                read_certificate(tls, self._context.settings)
+            if self._tls is not None:
+                read_certificate(self._tls, self._context.settings)
         except UserError as error:
             logger.error("the old keys or certificate stay in use: %s", error)
         else:

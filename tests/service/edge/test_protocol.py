@@ -11,9 +11,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from momok.service.answering.answerer import Answerer
+from momok.service.edge.protocol import guarded
+from momok.service.edge.server import _listen
 from momok.service.http.app import create_app
-from momok.service.http.protocol import guarded
-from momok.service.http.server import _listen
 from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.http.test_overload import GOOD, until
