@@ -47,7 +47,7 @@ WINGS = {
         "deployment": {"contract", "scorer", "answering"},
         "monitoring": {"scorer", "answering"},
         "http": {"contract", "batching", "scorer", "answering", "deployment", "monitoring"},
-        "edge": {"contract", "deployment", "monitoring", "http"},
+        "edge": {"contract", "answering", "deployment", "monitoring", "http"},
     },
 }
 """Wing -> the wings of its part that it may import, besides the files at its part's door."""

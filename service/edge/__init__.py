@@ -1,4 +1,4 @@
 """Edge: sockets, TLS, the protocol of a connection, signals. No wing imports it.
 
-It may import `contract`, `deployment`, `monitoring` and `http`.
+It may import `contract`, `answering`, `deployment`, `monitoring` and `http`.
 """

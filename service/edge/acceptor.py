@@ -22,8 +22,8 @@ logger = logging.getLogger("momok.service")
 
 
 class Acceptor:
-    """``ceiling`` connections are open at a time, TLS handshakes among them; others wait in the system's queue.
-    A TLS handshake has ``tls_s``."""
+    """``ceiling`` connections are open at a time, TLS handshakes included; others wait in the system's
+    queue. A TLS handshake has ``tls_s``."""
 
     def __init__(self, listener: socket.socket, connections: Connections, ceiling: int, tls_s: float) -> None:
         listener.setblocking(False)
