@@ -48,7 +48,7 @@ from momok.service.answering.answerer import Answerer
 from momok.service.contract.schemas import PredictRequest
 from momok.service.edge.server import serve
 from momok.service.scorer import process
-from momok.service.scorer.local import LocalScorer
+from momok.service.scorer.local import LocalScorer, ThreadScorer
 from momok.service.settings import Settings
 
 K = 10
@@ -84,12 +84,12 @@ def main() -> None:
 
 def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     scorer = LocalScorer(Bundle.open(bundle), "auto")
-    answerer = Answerer(read_catalogue(bundle), scorer)
+    answerer = Answerer(read_catalogue(bundle), ThreadScorer(scorer))
     answerer.warm()
     bodies = questions(answerer, num_queries)
     single = questions(answerer, 1)[:NULL_BODIES]
     first = PredictRequest.model_validate_json(single[0])
-    size = len(answerer.render(answerer.answer(answerer.resolve(first))))
+    size = len(answerer.render(scorer.write(answerer.resolve(first))))
     requests = [PredictRequest.model_validate_json(body) for body in bodies]
     result: dict[str, Any] = {"queries_a_request": num_queries, "bytes_an_answer": size}
     queries = [question.query for request in requests for question in answerer.resolve(request)]

@@ -53,11 +53,6 @@ class Settings(BaseModel):
     engine: Literal["auto", "faiss", "scan", "scan-bfloat16", "scan-int8"] = Field(
         "auto", description="What finds candidates; auto measures, batch size by batch size."
     )
-    scorer: Literal["process", "thread"] = Field(
-        "process",
-        description="Where the scorer runs: in a process of its own, or, with less memory and fewer answers "
-        "a second, in a thread of the server.",
-    )
     min_recall: float = Field(
         0.9, ge=0, le=1, description="Least recall@10 of a bundle's approximate index that is served."
     )
@@ -85,7 +80,9 @@ class Settings(BaseModel):
         0.0, ge=0, description="Queries a second that a client may ask in the long run; 0 for any number."
     )
     rate_burst: int = Field(128, ge=1, description="Queries that a client may ask at once within rate_limit.")
-    stuck_s: float = Field(60.0, gt=0, description="Time for one batch after which /livez fails.")
+    stuck_s: float = Field(
+        60.0, gt=0, description="Time for one batch after which the scorer is ended and replaced."
+    )
     max_failures: int = Field(5, ge=1, description="Batches failing in a row after which /livez fails.")
     watch: bool = Field(
         False, description="Serve the new bundle when BUNDLE, as a symbolic link, comes to lead to another."

@@ -1,12 +1,13 @@
 """Answerer: names in, ranked and explained answers out. No HTTP here; the command line uses it too.
 
-Three steps, so that a server can run them where they belong: ``resolve`` (names to ids), ``answer`` (scored
-and written, in one thread, or as ``answering`` says), ``render`` (a response of what was written).
+Three steps, so that a server can run them where they belong: ``resolve`` (names to ids) in any thread,
+``answer`` (scored and written) on the event loop, ``render`` (a response of what was written).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,8 +31,7 @@ from momok.service.contract.schemas import (
     PredictRequest,
     PredictResponse,
 )
-from momok.service.scorer.local import AnyScorer, LocalScorer
-from momok.service.scorer.process import ScorerProcess
+from momok.service.scorer.local import AnyScorer, LocalScorer, ThreadScorer
 from momok.service.scorer.question import Question, Written
 
 if TYPE_CHECKING:
@@ -39,16 +39,14 @@ if TYPE_CHECKING:
 
 
 class Answerer:
-    """Answers from one bundle. ``answer`` may run in one thread at a time, not while ``answering`` is
-    awaited; everything else in any.
+    """Answers from one bundle. ``graph`` reads what the bundle holds, ``facts`` scores whole facts.
 
-    ``graph`` reads what the bundle holds, ``facts`` scores whole facts. ``scorer`` scores with this bundle;
-    where it is a process, that is ``scorer_pid``.
+    ``scorer`` scores with this bundle, in the process ``scorer_pid``.
     """
 
     def __init__(self, bundle: Catalogue, scorer: AnyScorer) -> None:
         self.bundle = bundle
-        self.scorer_pid = scorer.pid if isinstance(scorer, ScorerProcess) else None
+        self.scorer_pid = scorer.pid
         self.modality_names = bundle.modality_names
         self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary
@@ -71,7 +69,7 @@ class Answerer:
         Raises ``BundleError``, also where its index finds less than ``min_recall`` of the best ten.
         """
         bundle = Bundle.open(path, choose_device(device))
-        answerer = cls(bundle, LocalScorer(bundle, engine, min_recall))
+        answerer = cls(bundle, ThreadScorer(LocalScorer(bundle, engine, min_recall)))
         answerer.verify()
         return answerer
 
@@ -79,22 +77,22 @@ class Answerer:
     def gpu_memory(self) -> GpuMemory:
         return self._scorer.gpu_memory
 
-    @property
-    def answering(self) -> Callable[[Sequence[Question]], list[Written] | Awaitable[list[Written]]]:
-        """``answer``, or a coroutine function in its place where no thread is needed."""
-        return self._scorer.write_soon if isinstance(self._scorer, ScorerProcess) else self.answer
-
     def warm(self) -> None:
         """Make ready for many queries; a single one would not earn the seconds that this takes."""
         self._scorer.warm()
 
     def verify(self) -> None:
-        """Ask the golden queries. Raises ``UserError``."""
+        """Ask the golden queries, from a thread and before the first answer. Raises ``UserError``."""
         self._scorer.verify()
 
+    async def check(self) -> None:
+        """As ``verify``, between answers."""
+        await self._scorer.check()
+
     def predict(self, request: PredictRequest) -> PredictResponse:
-        """All three steps. Raises ``InvalidRequest``."""
-        return PredictResponse.model_validate_json(self.render(self.answer(self.resolve(request))))
+        """All three steps, for callers without an event loop. Raises ``InvalidRequest``."""
+        written = asyncio.run(self.answer(self.resolve(request)))
+        return PredictResponse.model_validate_json(self.render(written))
 
     def resolve(self, request: PredictRequest) -> list[Question]:
         """The queries in ids. Raises ``InvalidRequest`` that lists every name which leads nowhere."""
@@ -123,9 +121,9 @@ class Answerer:
             questions.append(Question(sought, request.explain, request.min_score))
         return questions
 
-    def answer(self, questions: Sequence[Question]) -> list[Written]:
+    async def answer(self, questions: Sequence[Question]) -> list[Written]:
         """Answers with names, split marks and explanations."""
-        return self._scorer.write(questions)
+        return await self._scorer.write(questions)
 
     def render(self, answers: Iterable[Written]) -> bytes:
         """The JSON of a ``PredictResponse``."""

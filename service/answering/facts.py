@@ -1,6 +1,6 @@
 """Facts: how whole facts score, and which relations fit two entities best.
 
-In the same three steps as the Answerer: ``resolve`` and ``render`` in any thread, ``score`` in the scorer's.
+In the same three steps as the Answerer: ``resolve``, ``score`` on the event loop, ``render``.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class Facts:
         lookup.finish()
         return np.array(ids, dtype=np.int64)
 
-    def score(self, fact_F3: Int64) -> list[tuple[RankedFact, RankedFact]]:
+    async def score(self, fact_F3: Int64) -> list[tuple[RankedFact, RankedFact]]:
         """Each fact as an answer to the query for its tail, and to that for its head."""
-        placed = self._scorer.rank(*self._both_ways(fact_F3))
+        placed = await self._scorer.rank(*self._both_ways(fact_F3))
         return list(zip(placed[: len(fact_F3)], placed[len(fact_F3) :], strict=True))
 
     def render(
@@ -106,9 +106,9 @@ class Facts:
         starts = range(0, self._num_relations, RELATIONS_AT_ONCE)
         return [range(s, min(s + RELATIONS_AT_ONCE, self._num_relations)) for s in starts]
 
-    def score_relations(self, head: int, tail: int, relations: range) -> RelationScores:
+    async def score_relations(self, head: int, tail: int, relations: range) -> RelationScores:
         facts = np.array([(head, relation, tail) for relation in relations], dtype=np.int64)
-        score_Q, value_QS = self._scorer.score(*self._both_ways(facts))
+        score_Q, value_QS = await self._scorer.score(*self._both_ways(facts))
         halves = value_QS.reshape(2, len(facts), -1)
         return RelationScores(score_Q.reshape(2, -1).T, halves.mean(axis=0))
 

@@ -10,23 +10,20 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from functools import partial
-from inspect import iscoroutinefunction
 from itertools import islice
 from time import monotonic
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from momok.service.batching.batch import Batch
 from momok.service.batching.health import Health
 from momok.service.batching.job import Job, Scored
-from momok.service.batching.one_thread import OneThread
 from momok.service.batching.trial import Trial
 
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")
 
-Score = Callable[[Sequence[QueryT]], Sequence[AnswerT] | Awaitable[Sequence[AnswerT]]]
-"""Answers queries: a coroutine function, or one that is called in a thread."""
+Score = Callable[[Sequence[QueryT]], Awaitable[Sequence[AnswerT]]]
+"""Answers queries, each with one answer."""
 
 SMOOTHING = 0.2
 """Weight of the last batch in the mean time of a query."""
@@ -66,7 +63,7 @@ class MicroBatcher:
 
     ``max_queue`` counts the queries that wait. ``on_batch(num_queries, waits_s)`` is called for each batch.
     After ``max_failures`` batches in a row without one answer it is not ``alive`` until one succeeds, unless
-    ``check`` (a question whose answer is known, asked in a thread) finds that the queries are to blame; nor
+    ``check`` (a question whose answer is known) finds that the queries are to blame; nor
     is it while a batch takes longer than ``stuck_s``.
     """
 
@@ -77,7 +74,7 @@ class MicroBatcher:
         max_queue: int = 1024,
         stuck_s: float = 60,
         max_failures: int = 5,
-        check: Callable[[], object] | None = None,
+        check: Callable[[], Awaitable[object]] | None = None,
         on_batch: Callable[[int, list[float]], object] | None = None,
     ) -> None:
         self._max_batch, self._max_queue = max_batch, max_queue
@@ -86,8 +83,7 @@ class MicroBatcher:
         self._sent: deque[Batch] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._gathering = self._closed = False
-        self._thread = OneThread("scorer")
-        self._health = Health(max_failures, check, self._thread)
+        self._health = Health(max_failures, check)
         self._admitted = 0
         self._query_s = 0.0
         self.queued = 0
@@ -143,7 +139,6 @@ class MicroBatcher:
             async with asyncio.timeout(timeout_s):
                 while self._tasks or self._gathering:
                     await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
-        self._thread.close()
         return not self._tasks
 
     @property
@@ -210,7 +205,7 @@ class MicroBatcher:
 
     async def _score_batch(self, batch: Batch) -> None:
         try:
-            outcomes = await Trial(self._awaited(batch.score)).outcomes(batch.queries)
+            outcomes = await Trial(batch.score).outcomes(batch.queries)
             if self._health.doubts(outcomes):
                 await self._health.examine(self._others_done)
         except BaseException:
@@ -243,13 +238,6 @@ class MicroBatcher:
 
     def _fits(self, job: Job, jobs: list[Job], size: int) -> bool:
         return not jobs or (size + job.size <= self._max_batch and job.score == jobs[0].score)
-
-    def _awaited(self, score: Score[Any, Any]) -> Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]:
-        """What is no coroutine function is called in the thread."""
-        if iscoroutinefunction(score):
-            return score
-        call = cast(Callable[[Sequence[Any]], Sequence[Any]], score)
-        return lambda queries: asyncio.wrap_future(self._thread.submit(partial(call, queries)))
 
     async def _others_done(self) -> None:
         """The jobs under way, without their callers."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from momok.model.errors import UserError
-from momok.service.batching.one_thread import OneThread
 from momok.service.contract.failures import ScorerEnded
 
 logger = logging.getLogger("momok.scorer")
@@ -17,11 +15,11 @@ logger = logging.getLogger("momok.scorer")
 class Health:
     """In doubt after ``max_failures`` batches in a row without one answer, until one has an answer.
 
-    ``check``, a question whose answer is known, is asked in ``thread``.
+    ``check`` asks a question whose answer is known.
     """
 
-    def __init__(self, max_failures: int, check: Callable[[], object] | None, thread: OneThread) -> None:
-        self._max_failures, self._check, self._thread = max_failures, check, thread
+    def __init__(self, max_failures: int, check: Callable[[], Awaitable[object]] | None) -> None:
+        self._max_failures, self._check = max_failures, check
         self._failures = 0
         self.examining = False
 
@@ -46,7 +44,7 @@ class Health:
         self.examining = True
         try:
             await alone()
-            await asyncio.wrap_future(self._thread.submit(self._check))
+            await self._check()
         except Exception:
             logger.exception("the scorer does not answer what it should know either")
         else:

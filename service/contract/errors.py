@@ -5,6 +5,7 @@ ServiceError
 ├── Unauthorized         401   no key, or an unknown one
 ├── Forbidden            403   a known key without this permission
 ├── UnknownResource      404   an unknown name in the path
+├── MethodNotAllowed     405   a method that the route does not have
 ├── TooSlow              408   the body did not arrive in time
 ├── ClientDeadline       408   not answered within the time that the client set
 ├── ReloadBusy           409   another bundle is being loaded
@@ -140,6 +141,10 @@ class UnknownResource(ServiceError):
 
 class TooLarge(ServiceError):
     status, slug, title, closes = 413, "too-large", "Request body too large", True
+
+
+class MethodNotAllowed(ServiceError):
+    status, slug, title = 405, "method-not-allowed", "Method Not Allowed"
 
 
 class TooSlow(ServiceError):

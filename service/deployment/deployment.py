@@ -9,7 +9,6 @@ scores ends unasked, the same bundle is loaded again; meanwhile there are no ans
 from __future__ import annotations
 
 import logging
-import os
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -90,10 +89,8 @@ class Deployment:
 
     @property
     def scorer_pid(self) -> int:
-        """The process that scores, this one where a thread does; 0, which is none, at first."""
-        if self._answerer is None:
-            return 0
-        return self._answerer.scorer_pid or os.getpid()
+        """The process that scores; 0, which is none, at first."""
+        return 0 if self._answerer is None else self._answerer.scorer_pid
 
     @property
     def _has_ended(self) -> bool:

@@ -20,7 +20,8 @@ def open_here(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
 
 def open_apart(settings: Settings, path: Path, on_end: OnEnd) -> Answerer:
     """The process verifies and loads; here is only what names and describes."""
-    scorer = ScorerProcess(ScorerSpec(path, settings.device, settings.engine, settings.min_recall), on_end)
+    spec = ScorerSpec(path, settings.device, settings.engine, settings.min_recall, settings.stuck_s)
+    scorer = ScorerProcess(spec, on_end)
     answerer = Answerer(read_catalogue(path), scorer)
     answerer.verify()
     return answerer

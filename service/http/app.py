@@ -50,6 +50,8 @@ PREDICTIONS = {
 """Plain routes: FastAPI's way to an endpoint costs several times as much as the endpoint does."""
 CLOSE_S = 5.0
 """How long a scorer that is done by rights may take to end."""
+GIVEN_UP = 2
+"""A scorer is ended after ``stuck_s``; if that does not help for as long again, the server is not alive."""
 LAG_EVERY_S = 0.25
 
 DESCRIPTION = "Link prediction on multi-modal knowledge graphs: ranked, explained answers."
@@ -79,9 +81,9 @@ def unloaded_app(settings: Settings, open_bundle: Open = open_here) -> FastAPI:
     scorer = MicroBatcher(
         max_batch=settings.max_batch,
         max_queue=settings.max_queue,
-        stuck_s=settings.stuck_s,
+        stuck_s=GIVEN_UP * settings.stuck_s,
         max_failures=settings.max_failures,
-        check=lambda: deployment.answerer.verify(),
+        check=lambda: deployment.answerer.check(),
         on_batch=metrics.batch,
     )
     metrics.queue_limit.set(settings.max_queue)

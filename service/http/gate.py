@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from momok.service.contract.errors import ServiceError, TooManyConnections, Unauthorized
+from momok.service.contract.errors import MethodNotAllowed, ServiceError, TooManyConnections, Unauthorized
 from momok.service.http.body import check_headers, is_announced, read_body, refuse_body
 from momok.service.http.context import Context
 from momok.service.http.exchange import Exchange, exchange_of
@@ -53,6 +53,9 @@ class Gate:
         host = headers.get(b"host")
         access.check_host(None if host is None else host.decode("latin-1"))
         exchange.key = access.admit(exchange.path, scope["headers"])
+        methods = self._paths.methods(exchange.route)
+        if methods and exchange.method not in methods:
+            raise MethodNotAllowed(f"this route has {', '.join(methods)}; /docs lists the routes")
         if exchange.path.startswith(RATED):
             self._context.limiter.admit(exchange.caller, 1)
 
@@ -71,6 +74,8 @@ class Gate:
         response = answer(exchange_of(scope), error)
         if isinstance(error, Unauthorized):
             response.headers["WWW-Authenticate"] = "Bearer"
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(self._paths.methods(exchange_of(scope).route))
         if not has_body:
             await response(scope, receive, send)
             return

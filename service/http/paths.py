@@ -41,6 +41,11 @@ class Paths:
             return exact
         return next((route for pattern, route in self._patterns if pattern.fullmatch(path)), UNMATCHED)
 
+    def methods(self, route: str) -> list[str]:
+        """Of a documented route, HEAD wherever GET; empty for others."""
+        documented = [method for method, path in self.operations if path == route]
+        return [*documented, "HEAD"] if "GET" in documented else documented
+
     def takes_body(self, method: str, route: str) -> bool:
         return method == "POST" and route in self._posts
 

@@ -5,102 +5,88 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, TypeVar
 
 from momok.service.scorer.messages import SIZES_BYTES, Message, Words, framed, size_of, taken_apart
-
-ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger("momok.service")
 
 RECEIVED_BYTES = 1 << 18
 """At a time: most answers come in one piece. Room for them is made once, as making it takes longer."""
-UNASKED = 0
-"""The number of what the other side says first."""
 
 
 class LineLost(Exception):
-    """The other side does not speak any more."""
+    """The other side has ended, or sends no messages."""
 
 
 class Line:
-    """Of one event loop at a time, which the reader stays with from the first question on: to begin and end
-    listening for each would cost more than the question.
+    """Of the running event loop, which listens from now on. ``on_stuck`` is called where questions wait and
+    no answer has come for ``stuck_s``.
 
     An answer whose caller has stopped waiting is dropped when it comes.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        stuck_s: float = float("inf"),
+        on_stuck: Callable[[], object] = lambda: None,
+    ) -> None:
         connection.setblocking(False)
         self._socket = connection
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._numbers = count(UNASKED + 1)
+        self._stuck_s, self._on_stuck = stuck_s, on_stuck
+        self._timer: asyncio.TimerHandle | None = None
+        self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._unsent, self._received = bytearray(), bytearray()
         self._room = memoryview(bytearray(RECEIVED_BYTES))
         self._lost = False
-
-    def wait(self, asking: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """What asks here, run from a thread that has no event loop: in the one that listens, if any does.
-
-        From one thread at a time.
-        """
-        assert asyncio._get_running_loop() is None, "it would wait for itself"
-        if self._loop is not None and self._loop.is_running():
-            return asyncio.run_coroutine_threadsafe(asking, self._loop).result()
-        return asyncio.run(asking)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(connection, self._readable)
 
     async def ask(self, words: Words, body: bytes) -> Message:
         """Raises ``LineLost``."""
-        number = next(self._numbers)
-        return await self._answer(number, framed(words | {"number": number}, body))
-
-    async def listen(self) -> Message:
-        """What the other side says first, before it is asked. Raises ``LineLost``."""
-        return await self._answer(UNASKED, b"")
-
-    def close(self) -> None:
-        """From any thread."""
-        with suppress(RuntimeError):  # The event loop has ended meanwhile, and let go of everything.
-            if self._loop is not None and self._loop.is_running():
-                self._loop.call_soon_threadsafe(self._lose)
-            else:
-                self._lose()
-
-    async def _answer(self, number: int, message: bytes) -> Message:
         if self._lost:
             raise LineLost
-        loop = self._attached()
-        future: asyncio.Future[Message] = loop.create_future()
+        number = next(self._numbers)
+        future: asyncio.Future[Message] = self._loop.create_future()
         self._asked[number] = future
+        if self._timer is None:
+            self._watch()
         try:
-            self._send(loop, message)
+            self._send(framed(words | {"number": number}, body))
             return await future
         finally:
             del self._asked[number]
+            if not self._asked:
+                self._watch()
 
-    def _attached(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop = loop
-            loop.add_reader(self._socket, self._readable)
-            if self._unsent:
-                loop.add_writer(self._socket, self._writable)
-        return loop
+    def close(self) -> None:
+        """From any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._lose)
+        except RuntimeError:  # The event loop has ended meanwhile.
+            self._socket.close()
 
-    def _send(self, loop: asyncio.AbstractEventLoop, message: bytes) -> None:
+    def _watch(self) -> None:
+        """From now on, as long as a question waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._asked and self._stuck_s < float("inf"):
+            self._timer = self._loop.call_later(self._stuck_s, self._on_stuck)
+
+    def _send(self, message: bytes) -> None:
         if self._unsent:
             self._unsent += message
         elif rest := message[self._taken(message) :]:
             self._unsent += rest
-            loop.add_writer(self._socket, self._writable)
+            self._loop.add_writer(self._socket, self._writable)
 
     def _writable(self) -> None:
         del self._unsent[: self._taken(self._unsent)]
-        if not self._unsent and self._loop is not None:
+        if not self._unsent:
             self._loop.remove_writer(self._socket)
 
     def _taken(self, message: bytes | bytearray) -> int:
@@ -125,10 +111,12 @@ class Line:
                 asked = self._asked.get(message[0]["number"])
                 if asked is not None and not asked.done():
                     asked.set_result(message)
-        except Exception:  # Of what is no message; the next would be none either.
+        except Exception:  # Of bytes that are no message; the next would be none either.
             logger.exception("the line to another process is given up")
             size = 0
-        if not size:
+        if size:
+            self._watch()
+        else:
             self._lose()
 
     def _messages(self) -> Iterator[Message]:
@@ -143,9 +131,10 @@ class Line:
         if self._lost:
             return
         self._lost = True
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.remove_reader(self._socket)
-            self._loop.remove_writer(self._socket)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
         self._socket.close()
         for asked in self._asked.values():
             if not asked.done():

@@ -1,11 +1,14 @@
-"""Scorers: what an Answerer asks, whether it scores in this process or in another."""
+"""Scorers in this process: as the command line and the scoring process use one, and as a server's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from momok.model.answer import Answers, Query
 from momok.model.arrays import Float64, Int64
@@ -18,9 +21,16 @@ from momok.service.scorer.golden import check_golden
 from momok.service.scorer.question import Counted, Question, Stages, Written
 from momok.service.scorer.rendering import Renderer
 
+ResultT = TypeVar("ResultT")
+
 
 class AnyScorer(Protocol):
-    """As ``momok.model.scorer.Scorer``, and writes what it answers; one thread at a time may use one."""
+    """Asked from one event loop; ``warm`` and ``verify`` before that, from a thread. Each raises what the
+    scorer raises, and ``ScorerEnded``."""
+
+    @property
+    def pid(self) -> int:
+        """The process that scores."""
 
     @property
     def device(self) -> str: ...
@@ -36,11 +46,14 @@ class AnyScorer(Protocol):
     def verify(self) -> None:
         """Raises ``UserError`` where the bundle does not answer as it did when exported."""
 
-    def write(self, questions: Sequence[Question]) -> list[Written]: ...
+    async def check(self) -> None:
+        """As ``verify``."""
 
-    def rank(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]: ...
+    async def write(self, questions: Sequence[Question]) -> list[Written]: ...
 
-    def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]: ...
+    async def rank(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]: ...
+
+    async def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]: ...
 
 
 class LocalScorer(Scorer):
@@ -71,6 +84,42 @@ class LocalScorer(Scorer):
         texts = self._renderer.write(questions, answers)
         stages = Stages({**answers.seconds, "serialise": perf_counter() - answered})
         return [Written(text, told, stages) for text, told in zip(texts, _counted(answers), strict=True)]
+
+
+class ThreadScorer:
+    """A ``LocalScorer`` as an ``AnyScorer``, in one thread: those that multiply have helpers of their own."""
+
+    def __init__(self, scorer: LocalScorer) -> None:
+        self.pid, self._scorer = os.getpid(), scorer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        self.warm, self.verify = scorer.warm, scorer.verify
+
+    @property
+    def device(self) -> str:
+        return self._scorer.device
+
+    @property
+    def engine_choices(self) -> Mapping[int, str]:
+        return self._scorer.engine_choices
+
+    @property
+    def gpu_memory(self) -> GpuMemory:
+        return self._scorer.gpu_memory
+
+    async def check(self) -> None:
+        await self._run(self._scorer.verify)
+
+    async def write(self, questions: Sequence[Question]) -> list[Written]:
+        return await self._run(self._scorer.write, questions)
+
+    async def rank(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> list[RankedFact]:
+        return await self._run(self._scorer.rank, entity_B, relation_B, answer_B)
+
+    async def score(self, entity_B: Int64, relation_B: Int64, answer_B: Int64) -> tuple[Float64, Float64]:
+        return await self._run(self._scorer.score, entity_B, relation_B, answer_B)
+
+    async def _run(self, call: Callable[..., ResultT], *arguments: object) -> ResultT:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
 
 
 def _counted(answers: Answers) -> Iterator[Counted]:

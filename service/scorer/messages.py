@@ -7,6 +7,7 @@ data.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from socket import socket
 from struct import Struct
 from typing import Any
 
@@ -26,6 +27,7 @@ Words = dict[str, Any]
 Message = tuple[Words, bytes]
 Arrays = dict[str, npt.NDArray[Any]]
 
+PIECE_BYTES = 1 << 20
 _SIZES = Struct("<QQ")
 SIZES_BYTES = _SIZES.size
 """What a message begins with."""
@@ -43,6 +45,19 @@ def framed(words: Words, body: bytes = b"") -> bytes:
 def size_of(beginning: bytes | bytearray) -> int:
     """How many bytes come after these first ``SIZES_BYTES``."""
     return sum(_SIZES.unpack_from(beginning))
+
+
+def received(connection: socket) -> bytes:
+    """The next message of a blocking connection, empty where no whole one comes any more."""
+    message = bytearray()
+    end = SIZES_BYTES
+    while len(message) < end:
+        if not (piece := connection.recv(min(end - len(message), PIECE_BYTES))):
+            return b""
+        message += piece
+        if len(message) == SIZES_BYTES:
+            end += size_of(message)
+    return bytes(message)
 
 
 def taken_apart(message: bytes | bytearray) -> Message:

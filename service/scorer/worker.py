@@ -15,24 +15,22 @@ from contextlib import suppress
 from pathlib import Path
 from socket import socket
 from time import sleep
-from typing import Any, BinaryIO
+from typing import Any
 
 from momok.model.bundle.bundle import Bundle
 from momok.model.errors import UserError
 from momok.model.retrieval.engine import EngineName
 from momok.model.runtime.device import DeviceName, choose_device
 from momok.service.contract.failures import OUT_OF_MEMORY
-from momok.service.scorer.line import UNASKED
 from momok.service.scorer.local import LocalScorer
 from momok.service.scorer.messages import (
-    SIZES_BYTES,
     Message,
     Words,
     framed,
     packed,
     placed_as_message,
     questions_of,
-    size_of,
+    received,
     taken_apart,
     unpacked,
     written_as_message,
@@ -40,7 +38,7 @@ from momok.service.scorer.messages import (
 
 YIELDS = 5
 """Other processes get a processor before this one: an event loop without one answers no request."""
-FIRST: Words = {"number": UNASKED}
+FIRST: Words = {"number": 0}
 GARBAGE = 20_000
 """New objects before a look for garbage: a batch makes thousands, and hardly a cycle."""
 LOOK_S = 1.0
@@ -61,22 +59,12 @@ def main(fd: str, server: str, bundle: str, device: Any, engine: Any, min_recall
         # What there is now stays: to look through it for garbage would only take time.
         gc.freeze()
         gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
-        with connection.makefile("rb") as stream:
-            while message := _read(stream):
-                connection.sendall(_reply(scorer, message))
+        while message := received(connection):
+            connection.sendall(_reply(scorer, message))
 
 
 def _scorer(path: Path, device: DeviceName, engine: EngineName, min_recall: float) -> LocalScorer:
     return LocalScorer(Bundle.open(path, choose_device(device)), engine, min_recall)
-
-
-def _read(stream: BinaryIO) -> bytes:
-    """The next message, empty where no whole one comes any more."""
-    sizes = stream.read(SIZES_BYTES)
-    if len(sizes) < SIZES_BYTES:
-        return b""
-    rest = stream.read(size_of(sizes))
-    return sizes + rest if len(rest) == size_of(sizes) else b""
 
 
 def _leave_with(server: int) -> None:

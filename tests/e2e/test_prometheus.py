@@ -47,7 +47,8 @@ def test_an_alert_fires_when_the_service_dies_and_resolves_when_it_is_back(
     secrets = tmp_path / "secrets"
     subprocess.run(["/bin/sh", ROOT / "deploy" / "secrets.sh", secrets], check=True, capture_output=True)
     port = free_port()
-    flags = ("--port", port, "--api-keys-file", secrets / "api_keys.txt")
+    keys = ("--api-keys-file", secrets / "api_keys.txt", "--metrics-keys-file", secrets / "metrics_keys.txt")
+    flags = ("--port", port, *keys)
     configuration = hurried(tmp_path, f"127.0.0.1:{port}", secrets / "prometheus_key.txt")
     firing = 'count(ALERTS{alertname="MomokDown",alertstate="firing"}) or vector(0)'
     with watching(configuration) as address:

@@ -31,7 +31,6 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "public_metrics": ("true", True),
     "device": ("cpu", "cpu"),
     "engine": ("scan", "scan"),
-    "scorer": ("thread", "thread"),
     "watch": ("true", True),
     "traces": ("true", True),
     "linger_s": ("1.5", 1.5),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -55,9 +55,13 @@ async def rank_relations(request: Request) -> Response:
     return await _rendered(work, lambda: facts.render_relations(body, head, tail, scores))
 
 
-async def _turn(work: Work, call: Callable[[], ResultT], size: int) -> ResultT:
+async def _turn(work: Work, call: Callable[[], Awaitable[ResultT]], size: int) -> ResultT:
     """One turn of the scorer, of the length of ``size`` queries."""
-    return (await work.score(lambda _: [call()], [None], size)).answers[0]
+
+    async def answers(_: Sequence[None]) -> list[ResultT]:
+        return [await call()]
+
+    return (await work.score(answers, [None], size)).answers[0]
 
 
 async def _rendered(work: Work, render: Callable[[], BaseModel]) -> Response:

@@ -32,7 +32,7 @@ async def predict(request: Request) -> Response:
     questions = await _resolve(body, work, answerer)
     resolved = perf_counter()
     resolve_s = resolved - began
-    scored = await work.score(answerer.answering, questions)
+    scored = await work.score(answerer.answer, questions)
     stages = scored.answers[0].stages
     work.exchange.stages = _stages(resolved, scored.wait_s, stages.seconds)
     counted = [written.counted for written in scored.answers]

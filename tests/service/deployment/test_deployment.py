@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -31,6 +32,7 @@ from tests.service.builders import ADMIN, admin_settings, make_bundle
 from tests.service.http.test_api import PREDICT, problem
 from tests.service.http.test_overload import broken, until
 from tests.service.local_client import LocalClient
+from tests.service.threads import in_thread
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 
@@ -208,14 +210,15 @@ def test_requests_in_work_end_with_the_bundle_they_began_with(
     one, two = versions(bundles)
     app: Any = client.app
     old = context_of(app).answerer
-    begun, go, score = threading.Event(), threading.Event(), old.answer
+    scorer: Any = old._scorer
+    begun, go, score = threading.Event(), threading.Event(), scorer._scorer.write
 
     def slowly(questions: Any) -> Any:
         begun.set()
         assert go.wait(20)
         return score(questions)
 
-    old.answer = slowly  # type: ignore
+    old.answer = in_thread(slowly)  # type: ignore
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(client.post(PREDICT, json=GOOD)))
     thread.start()
@@ -228,7 +231,7 @@ def test_requests_in_work_end_with_the_bundle_they_began_with(
     assert served(client) == two
     expected = Answerer.open(bundles[0], "cpu")
     queries = expected.resolve(request())
-    assert answers[0].content == expected.render(expected.answer(queries))
+    assert answers[0].content == expected.render(asyncio.run(expected.answer(queries)))
 
 
 def with_memory_of_it(client: TestClient, answerer: Answerer, before: str) -> None:
@@ -237,9 +240,10 @@ def with_memory_of_it(client: TestClient, answerer: Answerer, before: str) -> No
     if before == "answered":
         assert served(client)
         return
-    score = answerer.answer
+    scorer: Any = answerer._scorer
+    score = scorer._scorer.write
     if before == "failed":
-        answerer.answer = broken  # type: ignore[method-assign]
+        answerer.answer = in_thread(broken)  # type: ignore[method-assign,assignment]
         assert client.post(PREDICT, json=GOOD).status_code == 500
     else:
         go = threading.Event()
@@ -248,7 +252,7 @@ def with_memory_of_it(client: TestClient, answerer: Answerer, before: str) -> No
             assert go.wait(20)
             return score(questions)
 
-        answerer.answer = slowly  # type: ignore
+        answerer.answer = in_thread(slowly)  # type: ignore
         assert client.post(PREDICT, json=GOOD, headers={"X-Request-Timeout-Ms": "50"}).status_code == 408
         go.set()
     del answerer.answer
@@ -268,10 +272,11 @@ def test_nothing_of_the_old_bundle_is_left(
     app: Any = client.app
     answerer = context_of(app).answerer
     with_memory_of_it(client, answerer, before)
-    scorer: Any = answerer._scorer
+    thread: Any = answerer._scorer
+    scorer = thread._scorer
     parts: list[Any] = [answerer, scorer._model, answerer.bundle.vocabulary, scorer._table.joined_NX]
     left = [weakref.ref(part) for part in (*parts, scorer)]
-    del scorer, parts
+    del thread, scorer, parts
     del answerer
     turn(link, bundles[1])
     try:  # Its memory is free, and can be handed back, as soon as it serves no more.

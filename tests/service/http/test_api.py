@@ -333,8 +333,8 @@ def test_long_work_stays_off_the_event_loop(made: Made, monkeypatch: pytest.Monk
     answerer = Answerer.open(made.path, "cpu")
     threads: dict[str, list[str]] = {}
 
-    def noted(step: str) -> None:
-        original = getattr(answerer, step)
+    def noted(owner: Any, step: str) -> None:
+        original = getattr(owner, step)
 
         def noting(*arguments: Any, **options: Any) -> Any:
             threads.setdefault(step, []).append(threading.current_thread().name)
@@ -342,16 +342,17 @@ def test_long_work_stays_off_the_event_loop(made: Made, monkeypatch: pytest.Monk
                 asyncio.get_running_loop()
             return original(*arguments, **options)
 
-        monkeypatch.setattr(answerer, step, noting)
+        monkeypatch.setattr(owner, step, noting)
 
-    for step in ("resolve", "answer"):
-        noted(step)
+    scorer: Any = answerer._scorer
+    noted(answerer, "resolve")
+    noted(scorer._scorer, "write")
     long = {"queries": [GOOD] * 20, "k": 20, "candidates": [f"e{index % 60}" for index in range(300)]}
     with LocalClient(create_app(_settings(made), answerer)) as client:
         for _ in range(3):
             assert client.post(PREDICT, json=long).status_code == 200
-    assert {step: len(names) for step, names in threads.items()} == {"resolve": 3, "answer": 3}
-    assert set(threads["answer"]) == {"scorer"}
+    assert {step: len(names) for step, names in threads.items()} == {"resolve": 3, "write": 3}
+    assert set(threads["write"]) == {"scorer_0"}
 
 
 def test_only_the_first_unknown_names_cost_a_search(client: TestClient) -> None:

@@ -24,6 +24,7 @@ from momok.service.settings import Settings
 from tests.service.builders import Made
 from tests.service.http.test_api import PREDICT, pointers, problem
 from tests.service.local_client import LocalClient
+from tests.service.threads import in_thread
 
 GOOD = {"queries": [{"head": "e1", "relation": "r0"}]}
 POISON = {"queries": [{"head": "e13", "relation": "r0"}]}
@@ -33,7 +34,8 @@ class Faulty:
     """In the place of ``Answerer.answer``: waits for a gate, and fails for entity 13."""
 
     def __init__(self, answerer: Answerer, error: Exception) -> None:
-        self.score: Callable[[Sequence[Question]], list[Written]] = answerer.answer
+        scorer: Any = answerer._scorer
+        self.score: Callable[[Sequence[Question]], list[Written]] = scorer._scorer.write
         self.error = error
         self.open = threading.Event()
         self.open.set()
@@ -58,8 +60,8 @@ def faulty(
 ) -> Iterator[tuple[TestClient, Faulty, FastAPI]]:
     answerer = Answerer.open(made.path, "cpu")
     score = Faulty(answerer, error or RuntimeError("poison"))
-    monkeypatch.setattr(answerer, "answer", score)
-    monkeypatch.setattr(answerer, "verify", lambda: score.score([Question(Query(1, 0, 1))]))
+    monkeypatch.setattr(answerer, "answer", in_thread(score))
+    monkeypatch.setattr(answerer, "check", in_thread(lambda: score.score([Question(Query(1, 0, 1))])))
     app = create_app(Settings(bundle=made.path, device="cpu", **limits), answerer)
     with LocalClient(app, raise_server_exceptions=False) as client:
         try:

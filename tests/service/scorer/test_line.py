@@ -8,7 +8,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -17,6 +17,8 @@ import uvloop
 from momok.service.scorer import line as module
 from momok.service.scorer.line import Line, LineLost
 from momok.service.scorer.messages import SIZES_BYTES, framed, size_of, taken_apart
+
+Run = Callable[[Any], Any]
 
 
 class Other:
@@ -46,178 +48,142 @@ class Other:
                 self.connection.sendall(self.answer(words, body))
 
 
-def connected() -> tuple[Line, Other]:
+@contextmanager
+def connected(**options: Any) -> Iterator[tuple[Line, Other]]:
+    """Within an event loop."""
     here, there = socket.socketpair()
-    return Line(here), Other(there)
-
-
-@pytest.fixture
-def ends() -> Iterator[tuple[Line, Other]]:
-    line, other = connected()
-    yield line, other
-    line.close()
-    other.end()
+    line, other = Line(here, **options), Other(there)
+    try:
+        yield line, other
+    finally:
+        line._lose()
+        other.end()
 
 
 @pytest.fixture(params=[asyncio.run, uvloop.run])
-def run(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    found: Callable[[Any], Any] = request.param
+def run(request: pytest.FixtureRequest) -> Run:
+    found: Run = request.param
     return found
 
 
 @pytest.mark.parametrize("piece", [module.RECEIVED_BYTES, 1, 1000])
-def test_many_ask_at_once(monkeypatch: pytest.MonkeyPatch, run: Callable[[Any], Any], piece: int) -> None:
+def test_many_ask_at_once(monkeypatch: pytest.MonkeyPatch, run: Run, piece: int) -> None:
     """Answers come in pieces, several in one, and out of order."""
     monkeypatch.setattr(module, "RECEIVED_BYTES", piece)
-    line, other = connected()
     held: list[bytes] = []
 
     def backwards(words: dict[str, Any], body: bytes) -> bytes:
         held.append(framed(words, body[::-1]))
         return b"".join(reversed(held)) if len(held) == 20 else b""
 
-    other.answer = backwards
-    other.begin()
-
     async def ask() -> list[tuple[dict[str, Any], bytes]]:
-        return await asyncio.gather(*(line.ask({"call": n}, bytes([n, 0]) * n) for n in range(20)))
+        with connected() as (line, other):
+            other.answer = backwards
+            other.begin()
+            return await asyncio.gather(*(line.ask({"call": n}, bytes([n, 0]) * n) for n in range(20)))
 
     for n, (words, body) in enumerate(run(ask())):
         assert words["call"] == n
         assert body == (bytes([n, 0]) * n)[::-1]
-    line.close()
-    other.end()
 
 
-def test_more_than_the_socket_takes(ends: tuple[Line, Other], run: Callable[[Any], Any]) -> None:
-    line, other = ends
+def test_more_than_the_socket_takes(run: Run) -> None:
     large = bytes(range(256)) * 40_000
 
     async def ask() -> list[tuple[dict[str, Any], bytes]]:
-        work = [asyncio.ensure_future(line.ask({}, body)) for body in (large, b"small", large)]
-        await asyncio.sleep(0.05)
-        assert other.asked == [], "nobody has read it, and the event loop goes on"
-        other.begin()
-        return await asyncio.gather(*work)
+        with connected() as (line, other):
+            work = [asyncio.ensure_future(line.ask({}, body)) for body in (large, b"small", large)]
+            await asyncio.sleep(0.05)
+            assert other.asked == [], "it is not read yet, and the event loop goes on"
+            other.begin()
+            return await asyncio.gather(*work)
 
     assert [body for _, body in run(ask())] == [large, b"small", large]
 
 
-def test_an_answer_that_nobody_waits_for_is_nobody_elses(ends: tuple[Line, Other]) -> None:
-    line, other = ends
-    other.begin()
+def test_an_answer_without_a_caller_goes_to_no_other(run: Run) -> None:
+    async def ask() -> tuple[bytes, list[bytes]]:
+        with connected() as (line, other):
+            other.begin()
+            given_up = asyncio.ensure_future(line.ask({}, b"given up"))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            return (await line.ask({}, b"mine"))[1], other.asked
 
-    async def ask() -> bytes:
-        given_up = asyncio.ensure_future(line.ask({}, b"given up"))
-        await asyncio.sleep(0)
-        given_up.cancel()
-        return (await line.ask({}, b"mine"))[1]
-
-    assert asyncio.run(ask()) == b"mine"
-    assert other.asked == [b"given up", b"mine"]
+    assert run(ask()) == (b"mine", [b"given up", b"mine"])
 
 
-def test_each_event_loop_in_its_turn_and_threads_through_the_one_that_runs(ends: tuple[Line, Other]) -> None:
-    line, other = ends
-    other.begin()
-    assert line.wait(line.ask({}, b"without any"))[1] == b"without any"
-
-    async def serve() -> list[bytes]:
-        first = (await line.ask({}, b"here"))[1]
-        beside = await asyncio.to_thread(lambda: line.wait(line.ask({}, b"from a thread")))
-        return [first, beside[1]]
-
-    assert asyncio.run(serve()) == [b"here", b"from a thread"]
-    assert line.wait(line.ask({}, b"after it"))[1] == b"after it"
-
-
-def test_who_asks_anew_goes_on_with_what_was_half_sent(ends: tuple[Line, Other]) -> None:
-    line, other = ends
-
-    async def begin() -> None:
-        asked = asyncio.ensure_future(line.ask({}, bytes(10_000_000)))
-        await asyncio.sleep(0)
-        asked.cancel()
-
-    asyncio.run(begin())
-    other.begin()
-    assert line.wait(line.ask({}, b"next"))[1] == b"next"
-    assert [len(body) for body in other.asked] == [10_000_000, 4]
-
-
-def test_it_is_closed_while_an_event_loop_listens(
-    ends: tuple[Line, Other], run: Callable[[Any], Any]
-) -> None:
-    line, other = ends
-    other.answer = lambda words, body: framed(words) if body == b"first" else b""
-    other.begin()
+def test_it_is_closed_while_an_event_loop_listens(run: Run) -> None:
     said: list[dict[str, Any]] = []
 
-    async def serve() -> None:
+    async def serve() -> list[bytes]:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
-        await line.ask({}, b"first")
-        asked = asyncio.ensure_future(line.ask({}, b"second"))
-        await asyncio.sleep(0.05)
-        line.close()
-        with pytest.raises(LineLost):
-            await asked
-        line.close()
-        await asyncio.sleep(0.05)
+        with connected() as (line, other):
+            other.answer = lambda words, body: framed(words) if body == b"first" else b""
+            other.begin()
+            await line.ask({}, b"first")
+            asked = asyncio.ensure_future(line.ask({}, b"second"))
+            await asyncio.sleep(0.05)
+            line.close()
+            with pytest.raises(LineLost):
+                await asked
+            line.close()
+            await asyncio.sleep(0.05)
+            return other.asked
 
-    run(serve())
+    assert run(serve()) == [b"first", b"second"]
     assert said == []
-    other.end()
-    assert other.asked == [b"first", b"second"], "and the other side has seen the end"
-
-
-def test_it_does_not_wait_for_its_own_event_loop(ends: tuple[Line, Other]) -> None:
-    line, other = ends
-    other.begin()
-
-    async def serve() -> None:
-        await line.ask({}, b"")
-        asking = line.ask({}, b"")
-        with pytest.raises(AssertionError, match="wait for itself"):
-            line.wait(asking)
-        asking.close()
-
-    asyncio.run(serve())
 
 
 @pytest.mark.parametrize("how", ["closed", "nonsense", "no number"])
-def test_a_line_that_is_lost(ends: tuple[Line, Other], run: Callable[[Any], Any], how: str) -> None:
-    line, other = ends
-
-    def answer(words: dict[str, Any], body: bytes) -> bytes:
-        if how == "closed":
-            other.connection.shutdown(socket.SHUT_RDWR)
-        return {"nonsense": b"\x02" + bytes(15) + b"no JSON", "no number": framed({})}.get(how, b"")
-
-    other.answer = answer
-    other.begin()
-
+def test_a_line_that_is_lost(run: Run, how: str) -> None:
     async def ask() -> list[Any]:
-        return [*await asyncio.gather(line.ask({}, b"1"), line.ask({}, b"2"), return_exceptions=True)]
+        with connected() as (line, other):
 
-    for _ in range(2):  # Also who asks later, in another event loop.
-        assert [type(outcome) for outcome in run(ask())] == [LineLost, LineLost]
+            def answer(words: dict[str, Any], body: bytes) -> bytes:
+                if how == "closed":
+                    other.connection.shutdown(socket.SHUT_RDWR)
+                return {"nonsense": b"\x02" + bytes(15) + b"no JSON", "no number": framed({})}.get(how, b"")
+
+            other.answer = answer
+            other.begin()
+            both = await asyncio.gather(line.ask({}, b"1"), line.ask({}, b"2"), return_exceptions=True)
+            return [*both, *await asyncio.gather(line.ask({}, b"later"), return_exceptions=True)]
+
+    assert [type(outcome) for outcome in run(ask())] == [LineLost] * 3
+
+
+def test_silence_is_told_only_while_a_question_waits(run: Run) -> None:
+    async def ask() -> list[int]:
+        stuck: list[int] = []
+        with connected(stuck_s=0.1, on_stuck=lambda: stuck.append(1)) as (line, other):
+            other.answer = lambda words, body: b"" if body == b"unanswered" else framed(words)
+            other.begin()
+            for _ in range(6):
+                await line.ask({}, b"answered")
+                await asyncio.sleep(0.04)
+            assert stuck == []
+            waiting = asyncio.ensure_future(line.ask({}, b"unanswered"))
+            while not stuck:
+                await asyncio.sleep(0.01)
+            waiting.cancel()
+        return stuck
+
+    assert run(ask()) == [1]
 
 
 def test_an_event_loop_lets_go_of_a_line_that_is_lost() -> None:
-    line, other = connected()
-    other.begin()
-    left = weakref.ref(line)
-
-    async def serve(line: Line | None) -> None:
-        assert line is not None
+    async def serve() -> None:
+        here, there = socket.socketpair()
+        line, other = Line(here), Other(there)
+        other.begin()
+        left = weakref.ref(line)
         await line.ask({}, b"")
-        line = None
+        del line
         other.connection.shutdown(socket.SHUT_RDWR)
         while left() is not None:
             await asyncio.sleep(0.01)
             gc.collect()
+        other.end()
 
-    work = serve(line)
-    del line
-    asyncio.run(asyncio.wait_for(work, 20))
-    other.end()
+    asyncio.run(asyncio.wait_for(serve(), 20))

@@ -9,6 +9,8 @@ import os
 import shutil
 import signal
 import socket
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from time import sleep
@@ -43,6 +45,14 @@ ASKED = PredictRequest.model_validate(
 )
 
 ONE = [Question(Query(1, 0, 5))]
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """A line stays with the event loop that asked first, so there is one."""
+    with asyncio.Runner() as runner:
+        yield runner.run
 
 
 @pytest.fixture(scope="module")
@@ -64,24 +74,24 @@ def apart(made: Made) -> Answerer:
     return answerer
 
 
-def test_it_answers_as_one_here_does(apart: Answerer, here: Answerer) -> None:
-    assert apart.scorer_pid not in (None, os.getpid())
-    expected = here.predict(ASKED)
-    assert apart.predict(ASKED) == expected
-    named = ASKED.model_copy(update={"candidates": ["e7", "e9", "e1"]})
-    assert apart.predict(named) == here.predict(named)
-    observed = ASKED.model_copy(update={"candidates": "observed"})
-    assert apart.predict(observed) == here.predict(observed)
+def test_it_answers_as_one_here_does(apart: Answerer, here: Answerer, run: Run) -> None:
+    assert (apart.scorer_pid != os.getpid()) and (here.scorer_pid == os.getpid())
+    for candidates in (None, ["e7", "e9", "e1"], "observed"):
+        asked = ASKED.model_copy(update={"candidates": candidates})
+        found, expected = (
+            json.loads(one.render(run(one.answer(one.resolve(asked))))) for one in (apart, here)
+        )
+        assert found == expected
 
 
-def test_it_scores_facts_as_one_here_does(apart: Answerer, here: Answerer) -> None:
+def test_it_scores_facts_as_one_here_does(apart: Answerer, here: Answerer, run: Run) -> None:
     asked = ScoreRequest.model_validate({"facts": [{"head": "e1", "relation": "r0", "tail": "e3"}]})
     ids = here.facts.resolve(asked)
-    first, second = (one.facts.render(asked, ids, one.facts.score(ids)) for one in (apart, here))
+    first, second = (one.facts.render(asked, ids, run(one.facts.score(ids))) for one in (apart, here))
     assert first == second
     pair = RankRelationsRequest.model_validate({"head": "e1", "tail": "e6"})
     ranked = [
-        one.facts.render_relations(pair, 1, 6, one.facts.score_relations(1, 6, range(3)))
+        one.facts.render_relations(pair, 1, 6, run(one.facts.score_relations(1, 6, range(3))))
         for one in (apart, here)
     ]
     assert ranked[0] == ranked[1]
@@ -104,12 +114,12 @@ def test_questions_may_be_sent_ahead(spec: ScorerSpec, here: Answerer) -> None:
     work = [*asked[:3], [Question(Query(10**6, 0, 5))], *asked[3:]]
 
     async def together() -> list[Any]:
-        return await asyncio.gather(*map(scorer.write_soon, work), return_exceptions=True)
+        return await asyncio.gather(*map(scorer.write, work), return_exceptions=True)
 
     found = asyncio.run(together())
     assert isinstance(found.pop(3), ScorerFailed)
     for answers, questions in zip(found, asked, strict=True):
-        expected = [answered(answer) for answer in here.answer(questions)]
+        expected = [answered(answer) for answer in asyncio.run(here.answer(questions))]
         assert [answered(answer) for answer in answers] == expected
 
 
@@ -121,12 +131,12 @@ def test_a_question_given_up_leaves_it_well(spec: ScorerSpec) -> None:
     scorer = ScorerProcess(spec)
 
     async def give_up() -> list[Written]:
-        asked = asyncio.create_task(scorer.write_soon(ONE))
+        asked = asyncio.create_task(scorer.write(ONE))
         await asyncio.sleep(0)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        return await scorer.write_soon([Question(Query(2, 0, 5))])
+        return await scorer.write([Question(Query(2, 0, 5))])
 
     (found,) = asyncio.run(give_up())
     assert json.loads(found.json)["query"]["head"]["key"] == "e2"
@@ -139,15 +149,15 @@ def test_a_bundle_that_does_not_answer_as_it_did(made: Made, tmp_path: Path) -> 
     scorer = ScorerProcess(ScorerSpec(bad, "cpu"))
     with pytest.raises(UserError, match="a golden query scores"):
         scorer.verify()
-    assert len(scorer.write(ONE)) == 1, "it is for others to decide what becomes of it"
+    assert len(asyncio.run(scorer.write(ONE))) == 1, "it is for others to decide what becomes of it"
 
 
-def test_what_it_cannot_answer_leaves_it_well(spec: ScorerSpec) -> None:
+def test_what_it_cannot_answer_leaves_it_well(spec: ScorerSpec, run: Run) -> None:
     scorer = ScorerProcess(spec)
     with pytest.raises(ScorerFailed, match="index") as failed:
-        scorer.write([Question(Query(10**6, 0, 5))])
+        run(scorer.write([Question(Query(10**6, 0, 5))]))
     assert "Traceback" in failed.value.__notes__[0], "of where it happened"
-    assert len(scorer.write(ONE)) == 1
+    assert len(run(scorer.write(ONE))) == 1
 
 
 def test_errors_arrive_as_what_they_are() -> None:
@@ -185,15 +195,15 @@ def test_it_ends_with_its_last_reference(spec: ScorerSpec) -> None:
     assert not told.wait(0.1), "it did not end unasked"
 
 
-def test_one_that_is_killed_is_missed(spec: ScorerSpec) -> None:
+def test_one_that_is_killed_is_missed(spec: ScorerSpec, run: Run) -> None:
     ended: list[tuple[int, str]] = []
     scorer = ScorerProcess(spec, lambda *told: ended.append(told))
     os.kill(scorer.pid, signal.SIGKILL)
     with pytest.raises(ScorerEnded, match=r"by signal 9; was there enough memory\?"):
-        scorer.write(ONE)
+        run(scorer.write(ONE))
     until(lambda: ended == [(scorer.pid, "by signal 9; was there enough memory?")])
     with pytest.raises(ScorerEnded):
-        scorer.score(*(np.array([1]) for _ in range(3)))
+        run(scorer.score(*(np.array([1]) for _ in range(3))))
 
 
 def test_signals_for_all_processes_leave_it_to_the_server(
@@ -213,18 +223,64 @@ def test_signals_for_all_processes_leave_it_to_the_server(
     scorer = ScorerProcess(spec)
     for number in module.OURS:
         os.kill(scorer.pid, number)
-    assert len(scorer.write(ONE)) == 1
+    assert len(asyncio.run(scorer.write(ONE))) == 1
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set(), "we still hear them"
 
 
-def test_one_that_only_stops_speaking_is_ended(spec: ScorerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_only_stops_speaking_is_ended(
+    spec: ScorerSpec, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
     monkeypatch.setattr(module, "LEAVE_S", 0.1)
     told = Event()
     scorer = ScorerProcess(spec, lambda *_: told.set())
-    scorer._line._socket.shutdown(socket.SHUT_RDWR)
+    scorer._connection.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ScorerEnded):
-        scorer.write(ONE)
+        run(scorer.write(ONE))
     assert told.wait(20), "so that it is replaced"
+
+
+def stopped(scorer: ScorerProcess) -> None:
+    """Hangs from now on, whatever it is asked."""
+    os.kill(scorer.pid, signal.SIGSTOP)
+
+
+def test_one_that_hangs_is_ended(spec: ScorerSpec, run: Run) -> None:
+    told = Event()
+    scorer = ScorerProcess(replace(spec, stuck_s=0.2), lambda *_: told.set())
+    assert len(run(scorer.write(ONE))) == 1
+    run(asyncio.sleep(0.3))
+    assert len(run(scorer.write(ONE))) == 1, "an idle one does not hang"
+    stopped(scorer)
+    with pytest.raises(ScorerEnded, match="by signal 9"):
+        run(scorer.write(ONE))
+    assert told.wait(20), "so that it is replaced"
+
+
+def test_one_that_sleeps_for_ever_is_ended(
+    spec: ScorerSpec, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setattr(module, "WORKER", "tests.service.scorer.sleepy_worker")
+    told = Event()
+    scorer = ScorerProcess(replace(spec, stuck_s=0.2), lambda *_: told.set())
+    assert len(run(scorer.write(ONE))) == 1
+    with pytest.raises(ScorerEnded, match="by signal 9"):
+        run(scorer.write([Question(Query(13, 0, 5))]))
+    assert told.wait(20), "so that it is replaced"
+
+
+def test_one_that_hangs_while_it_loads_is_ended(spec: ScorerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = ScorerProcess(spec)
+    scorer._connection.settimeout(0.2)
+    stopped(scorer)
+    with pytest.raises(ScorerEnded, match="was not ready"):
+        scorer.warm()
+    until(lambda: has_ended(scorer.pid))
+
+
+def test_it_inherits_no_settings_of_the_server(spec: ScorerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOMOK_API_KEYS", "a-key-of-someone-else")
+    scorer = ScorerProcess(spec)
+    assert b"MOMOK_" not in Path(f"/proc/{scorer.pid}/environ").read_bytes()
 
 
 def test_it_runs_the_same_code_as_the_server(
@@ -234,4 +290,4 @@ def test_it_runs_the_same_code_as_the_server(
     (tmp_path / "service" / "__init__.py").write_text("raise SystemExit(77)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert len(ScorerProcess(spec).write(ONE)) == 1
+    assert len(asyncio.run(ScorerProcess(spec).write(ONE))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from momok.model.bundle.bundle import Bundle
 from momok.service.answering.answerer import Answerer
 from momok.service.contract.schemas import PredictRequest, PredictResponse
 from momok.service.scorer import rendering
-from momok.service.scorer.local import LocalScorer
+from momok.service.scorer.local import LocalScorer, ThreadScorer
 from momok.service.scorer.question import Question
 from momok.service.scorer.rendering import Renderer
 from tests.service.builders import Made, make_bundle
@@ -34,7 +35,7 @@ def test_what_is_written_is_what_the_model_says(made: Made, explain: bool) -> No
     )
     asked = answerer.resolve(request)
     scored = scorer.answer([question.query for question in asked])
-    body = answerer.render(answerer.answer(asked))
+    body = answerer.render(asyncio.run(answerer.answer(asked)))
     written = PredictResponse.model_validate_json(body)
     assert json.loads(body) == json.loads(written.model_dump_json()), "no field is missing, none too many"
     candidates = Bundle.open(made.path).candidates
@@ -97,7 +98,7 @@ def test_names_of_any_kind_are_written_safely(tmp_path: Path) -> None:
     made = make_bundle(tmp_path / "bundle", decision="sum", renamed={7: NASTY})
     answerer = Answerer.open(made.path, "cpu")
     request = PredictRequest.model_validate({"queries": [{"head": NASTY, "relation": "r0"}], "k": 60})
-    body = json.loads(answerer.render(answerer.answer(answerer.resolve(request))))
+    body = json.loads(answerer.render(asyncio.run(answerer.answer(answerer.resolve(request)))))
     (answer,) = body["answers"]
     assert answer["query"]["head"] == {"key": NASTY, "label": "Entity 7"}
 
@@ -116,4 +117,4 @@ def test_what_is_kept_of_entities_is_bounded(made: Made, monkeypatch: pytest.Mon
 def opened(path: Path) -> tuple[LocalScorer, Answerer]:
     bundle = Bundle.open(path)
     scorer = LocalScorer(bundle)
-    return scorer, Answerer(bundle, scorer)
+    return scorer, Answerer(bundle, ThreadScorer(scorer))
