@@ -49,7 +49,7 @@ async def dribble(to: Server, start: bytes, drop: bytes) -> tuple[int, bytes]:
         (b"", b"\r\n", 0),
         (b"GET /", b"a", 0),
         (post("/v1/predict", b"", length=10_000), b" ", 408),
-        (post("/livez", b"", length=10_000), b" ", 413),
+        (post("/livez", b"", length=10_000), b" ", 405),
     ],
     ids=["silence", "header", "empty lines", "path", "body", "a body that no route reads"],
 )

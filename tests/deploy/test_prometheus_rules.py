@@ -37,6 +37,11 @@ def test_the_configuration_and_its_rules_are_valid(tmp_path: Path) -> None:
     assert f"{len(ALERTS)} rules found" in checked.stdout, "alerts.yml is loaded"
 
 
+def test_links_to_runbooks_are_absolute() -> None:
+    configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
+    assert re.match(r"https://\S+/operations$", configuration["global"]["external_labels"]["runbooks"])
+
+
 def test_every_alert_fires_and_does_not_fire_as_expected() -> None:
     tested = promtool("test", "rules", "rules_test.yml")
     assert tested.returncode == 0, tested.stderr + tested.stdout
@@ -61,9 +66,9 @@ def test_an_alert_says_how_bad_it_is_and_where_its_runbook_stands(name: str) -> 
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
-    file, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    assert anchor == name.lower()
-    text = (ROOT / file).read_text(encoding="utf-8")
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert (page, anchor) == ("{{ $externalLabels.runbooks }}", name.lower())
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 

@@ -70,7 +70,7 @@ def hurried(tmp_path: Path, target: str, key: Path) -> Path:
     """The real configuration and rules, with seconds where they have minutes, for another address and key."""
     folder = shutil.copytree(ROOT / "deploy" / "prometheus", tmp_path / "prometheus")
     configuration: dict[str, Any] = read(folder / "prometheus.yml")
-    configuration["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
+    configuration["global"] |= {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     jobs = [job for job in configuration["scrape_configs"] if job["job_name"] == "momok"]
     jobs[0]["static_configs"] = [{"targets": [target]}]
     jobs[0]["authorization"]["credentials_file"] = str(key)
