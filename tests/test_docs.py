@@ -113,7 +113,7 @@ def curls() -> list[str]:
 @pytest.mark.parametrize("command", curls())
 def test_a_documented_request_is_one_that_the_api_takes(command: str) -> None:
     words = shlex.split(command)
-    path = next(word for word in words if word.startswith("http://")).split(":8000")[1].split("?")[0]
+    path = next(word for word in words if re.match("https?://", word)).split(":8000")[1].split("?")[0]
     method = "post" if "-d" in words else "get"
     routes = build_api().openapi()["paths"]
     taking = [route for route in routes if re.fullmatch(re.sub("{.*?}", "[^/]+", route), path)]
