@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from momok.model.arrays import Int64, UInt8
+from momok.model.kinds import Split
 
-Split = Literal["train", "valid", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
 """Split names; split ``i`` is bit ``1 << i`` of a split code, as a fact may stand in several."""
 

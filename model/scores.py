@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from momok.model.arrays import Bool, Float64, Int64
+from momok.model.kinds import ScoreKind
 from momok.model.rotation import distance, moduli, paired_distance
 
 Geometry = Literal["dot", "rotate"]
 Decision = Literal["sum", "mean_sigmoid", "single"]
 """Which fusion a model uses: ``sum`` adds branch scores (MoMoK's paper), ``mean_sigmoid`` averages their
 sigmoids (MoMoK's released code), ``single`` takes the score of the only branch."""
-
-ScoreKind = Literal["logit_sum", "mean_probability", "margin_minus_distance"]
 
 UNIT = 1.01 * 2.0**-24
 """Relative error of one float32 operation, with room for the float64 arithmetic of the bounds."""

@@ -86,7 +86,7 @@ ONLY_IN = {
     "aiohttp": (),
     "ftplib": (),
     "http.client": (),
-    "httpx": (),
+    "httpx": ("momok/client/",),
     "huggingface_hub": (),
     "requests": (),
     "urllib.request": ("commands/server.py",),  # `momok demo` asks the server that it has started.
@@ -99,7 +99,7 @@ FORBIDDEN_CALLS = {"eval", "exec"}
 
 
 def sources() -> list[Path]:
-    files = sorted((ROOT / "momok").glob("*.py"))
+    files = sorted([*(ROOT / "momok").glob("*.py"), *(ROOT / "momok" / "client").glob("*.py")])
     for part in PARTS:
         files += sorted((ROOT / part).rglob("*.py"))
     return files
@@ -125,7 +125,9 @@ def module_file(dotted: str) -> Path | None:
     top, *parts = dotted.split(".")
     if top != "momok":
         return None
-    if not parts or parts[0] not in PARTS:
+    if parts and parts[0] == "client":
+        parts = ["momok", *parts]
+    elif not parts or parts[0] not in PARTS:
         file = ROOT / "momok" / f"{parts[0] if parts else '__init__'}.py"
         return file if file.exists() else ROOT / "momok" / "__init__.py"
     for length in (len(parts), len(parts) - 1):
@@ -177,6 +179,14 @@ def test_wings_keep_to_their_side(path: Path) -> None:
         if file.relative_to(ROOT).parts[0] == part:
             assert wing_of(file) in allowed, f"{name_of(path)} imports {name_of(file)}"
             assert file.stem not in ABOVE_THE_WINGS[part], f"{name_of(path)} imports {name_of(file)}"
+
+
+def test_the_client_knows_the_contract_alone() -> None:
+    """So that it loads neither torch nor the server."""
+    for path in (ROOT / "momok" / "client").glob("*.py"):
+        for file in ours(path):
+            assert name_of(file).startswith(("momok/client/", "service/contract/")), name_of(file)
+            assert file.name != "failures.py", "it loads torch"
 
 
 def test_every_wing_says_what_it_is_for() -> None:

@@ -58,7 +58,8 @@ def wheel(tree: Path) -> Path:
 def test_the_wheel_holds_one_name_and_every_file_of_its_parts(wheel: Path) -> None:
     names = {name for name in contents(wheel) if ".dist-info/" not in name}
     assert {name.partition("/")[0] for name in names} == {"momok"}
-    expected = {"py.typed"} | {path.name for path in (REPOSITORY / "momok").glob("*.py")}
+    own = [*(REPOSITORY / "momok").glob("*.py"), *(REPOSITORY / "momok" / "client").glob("*.py")]
+    expected = {"py.typed"} | {str(path.relative_to(REPOSITORY / "momok")) for path in own}
     for part in PARTS:
         files = (path for path in (REPOSITORY / part).rglob("*") if path.is_file())
         expected |= {str(path.relative_to(REPOSITORY)) for path in files if "__pycache__" not in path.parts}

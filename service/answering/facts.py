@@ -14,7 +14,8 @@ import numpy as np
 from momok.model.arrays import Float64, Int64
 from momok.model.bundle.catalogue import Catalogue
 from momok.model.explanation import explanation_out
-from momok.model.filter_index import Split, first_split
+from momok.model.filter_index import first_split
+from momok.model.kinds import Split
 from momok.model.scorer import RankedFact
 from momok.model.scores import FUSIONS
 from momok.service.answering.lookup import Lookup

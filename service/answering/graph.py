@@ -11,7 +11,8 @@ from momok.model.arrays import Int64
 from momok.model.bundle.catalogue import Catalogue
 from momok.model.bundle.names import UnresolvedName, shorten
 from momok.model.bundle.pictures import Picture
-from momok.model.filter_index import Split, first_split
+from momok.model.filter_index import first_split
+from momok.model.kinds import Split
 from momok.service.answering.lookup import Lookup
 from momok.service.contract.errors import ProblemItem, UnknownResource
 from momok.service.contract.schemas import (

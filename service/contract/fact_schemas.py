@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from momok.model.filter_index import Split
-from momok.model.scores import ScoreKind
+from momok.model.kinds import ScoreKind, Split
 from momok.service.contract.schemas import (
     EntityOut,
     ExpertGates,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from momok.model.bundle.names import Names
-from momok.model.filter_index import Split
-from momok.model.scores import ScoreKind
+from momok.model.kinds import ScoreKind, Split
+
+if TYPE_CHECKING:
+    from momok.model.bundle.names import Names
 
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 End = Literal["head", "tail"]

@@ -114,6 +114,7 @@ def build_api() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # A redirect would echo the whole address.
         lifespan=_lifespan,
+        generate_unique_id_function=lambda route: route.name,
         # /metrics is what watches this app; otherwise looked up anew at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
