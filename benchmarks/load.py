@@ -66,7 +66,7 @@ def one_client(url: str, bodies: Sequence[bytes], seconds: float) -> list[Reply]
 
 
 def _requests(bodies: Sequence[bytes] | None) -> list[bytes]:
-    head = "host: x\r\ncontent-type: application/json\r\n"
+    head = "host: localhost\r\ncontent-type: application/json\r\n"
     if bodies is None:
         return [f"GET /livez HTTP/1.1\r\n{head}\r\n".encode()]
     return [

@@ -6,14 +6,14 @@ Needs wrk, which saturates; latencies are of an open loop: requests leave at a f
 answered, and are timed from when they should have left. Everything shares this machine's cores, the clients
 too. ``online_over_offline``: saturated queries a second over those of the scorer alone, in the largest
 batches that the server makes, with an ``Answer`` for each; ``offline_columns_queries_s``: without.
-``null_over_raw``: requests a second, of one query each, with a scorer that takes no time
-(``null_worker.py``), over those of a bare reply of as many bytes by the same event loop and parser.
 ``p50_ms``: of a lone client that asks for one query, and for the next when it is answered;
 ``offline_single_ms``: the scorer's alone for that, with as many threads as the server gives it, and
 ``offline_single_all_ms`` with all; both without a pause. ``p50_seldom_ms``, ``offline_seldom_ms``: the same,
 20 times a second, when all caches are cold. ``p99_over_unloaded`` at 70 % of saturation. At twice the
 saturation: ``goodput_at_2x`` (answered in time, over saturation), ``reject_p99_ms``, and ``late_at_2x``
-(neither answered in time nor told to come back). ``livez_p99_ms`` while saturated. ``goodput_impatient``: of
+(neither answered in time nor told to come back). ``livez_p99_ms`` while saturated;
+``livez_hostile_p99_ms`` while two clients send bodies of the full byte limit, one after the other, that are
+refused. ``goodput_impatient``: of
 250 clients that ask again at once when refused, over saturation. ``pykeen_single_ms``: one query by PyKEEN's
 ``predict_target`` (``peer.py``; with the extra ``bench``).
 """
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import statistics
@@ -39,15 +38,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import uvicorn
 from load import lua, one_client, open_loop, percentile, wrk, wrk_command
 
 from momok.model.bundle.bundle import Bundle, is_bundle, read_catalogue, read_manifest
 from momok.model.runtime.cpus import threads_beside_another
 from momok.service.answering.answerer import Answerer
 from momok.service.contract.schemas import PredictRequest
-from momok.service.edge.server import serve
-from momok.service.scorer import process
 from momok.service.scorer.local import LocalScorer, ThreadScorer
 from momok.service.settings import Settings
 
@@ -58,6 +54,8 @@ DEADLINE_S = 2.0
 UNLOADED_RATE = 20.0
 SETTLE_S = 1.0
 """A pause after saturation: the queue still holds requests whose clients have left."""
+HOSTILE = b'{"queries":[%b{}]}' % (b"{}," * ((Settings.model_fields["max_body_bytes"].default - 100) // 3))
+"""As large as a server takes by default, and wrong in each of its million parts."""
 REFUSED = (429, 503)
 """The queue is full, or there are too many connections."""
 
@@ -68,14 +66,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=8, help="queries in a request")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--role", choices=("null", "raw"), help=argparse.SUPPRESS)
-    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.role == "null":
-        serve_null(arguments.bundle)
-    elif arguments.role == "raw":
-        serve_raw(arguments.size)
-    elif shutil.which("wrk") is None or not is_bundle(arguments.bundle):
+    if shutil.which("wrk") is None or not is_bundle(arguments.bundle):
         sys.exit(f"needs wrk, and a bundle at {arguments.bundle}; `make demo` makes the one of the demo")
     else:
         result = measure(arguments.bundle, arguments.queries, arguments.seconds)
@@ -109,13 +101,6 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
             result |= of_server(url, script, bodies, num_queries, seconds)
             result |= of_lone_client(url, single, seconds)
         result["online_over_offline"] = result["online_queries_s"] / offline
-        script.write_text(lua(single), encoding="utf-8")
-        with started(__file__, bundle, "--role", "null") as url:
-            wrk(f"{url}/v1/predict", script, 1)  # Has all answers ready.
-            null = wrk(f"{url}/v1/predict", script, seconds)
-        with started(__file__, bundle, "--role", "raw", "--size", size) as url:
-            raw = wrk(f"{url}/v1/predict", script, seconds)
-    result |= {"null_requests_s": null, "raw_requests_s": raw, "null_over_raw": null / raw}
     return result | of_peer(bundle, seconds)
 
 
@@ -149,6 +134,11 @@ def of_server(
     with subprocess.Popen(wrk_command(f"{url}/v1/predict", script, seconds + 1), stdout=subprocess.PIPE):
         alive = open_loop(url, None, 20, seconds)
     sleep(SETTLE_S)
+    hostile = script.with_name("hostile.lua")
+    hostile.write_text(lua([HOSTILE]), encoding="utf-8")
+    with subprocess.Popen(wrk_command(f"{url}/v1/predict", hostile, seconds + 1, 2), stdout=subprocess.PIPE):
+        attacked = open_loop(url, None, 20, seconds)
+    sleep(SETTLE_S)
     impatient = wrk(f"{url}/v1/predict", script, seconds, IMPATIENT)
     answered = [reply.seconds for reply in flood if reply.status == 200]
     refused = [reply.seconds for reply in flood if reply.status in REFUSED]
@@ -164,6 +154,7 @@ def of_server(
         "statuses_at_2x": dict(Counter(reply.status for reply in flood)),
         "late_at_2x": len(late) + len(answered) - in_time,
         "livez_p99_ms": percentile(alive, 99),
+        "livez_hostile_p99_ms": percentile(attacked, 99),
         "goodput_impatient": impatient / saturated,
     }
 
@@ -231,31 +222,6 @@ def started(*command: object) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
-
-
-def serve_null(bundle: Path) -> None:
-    """The server, whose scoring process has its answers ready."""
-    process.WORKER = "null_worker"
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    settings = Settings(bundle=bundle, port=0, device="cpu", log_level="warning")
-    serve(settings, lambda url: print(url, flush=True))
-
-
-def serve_raw(size: int) -> None:
-    body = b"x" * size
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        while (await receive()).get("more_body"):
-            pass
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off")
-    listener = config.bind_socket()
-    listener.listen(128)  # A client may connect as soon as it reads the address.
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ class Settings(BaseModel):
     engine: Literal["auto", "faiss", "scan", "scan-bfloat16", "scan-int8"] = Field(
         "auto", description="What finds candidates; auto measures, batch size by batch size."
     )
+    scorers: int = Field(
+        1,
+        ge=1,
+        description="Scoring processes; they share the processors, and each has a GPU where several are.",
+    )
     min_recall: float = Field(
         0.9, ge=0, le=1, description="Least recall@10 of a bundle's approximate index that is served."
     )

@@ -253,3 +253,31 @@ def test_every_dependency_has_a_reason() -> None:
         if name == project["name"]:  # One extra in another.
             continue
         assert f"`{name}`" in architecture, f"{name} is not in docs/architecture.md"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_only_public_names_of_libraries_are_used(path: Path) -> None:
+    """A leading underscore on another object than our own is a part that may change without notice."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            if names[0] not in ("momok", "__future__"):
+                assert not [name for name in names if is_private(name)], ast.unparse(node)
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner = ast.unparse(node.value)
+            assert owner in ("self", "cls") or (name_of(path), ast.unparse(node)) in PRIVATE, ast.unparse(
+                node
+            )
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+PRIVATE = {
+    ("model/bundle/bundle.py", "bundle._check_agreement"),  # Of our own class.
+    ("model/retrieval/int8.py", "torch._int_mm"),  # The only product of int8 that torch has on a CPU.
+    ("service/http/keys.py", "rings._asdict"),  # Public, as are the other methods of a named tuple.
+    ("service/scorer/worker.py", "os._exit"),  # Public, as the documentation of os says.
+}
+"""Exceptions, each with its reason."""

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 class Answerer:
     """Answers from one bundle. ``graph`` reads what the bundle holds, ``facts`` scores whole facts.
 
-    ``scorer`` scores with this bundle, in the process ``scorer_pid``.
+    ``scorer`` scores with this bundle, in the processes ``scorer_pids``.
     """
 
     def __init__(self, bundle: Catalogue, scorer: AnyScorer) -> None:
         self.bundle = bundle
-        self.scorer_pid = scorer.pid
+        self.scorer_pids = scorer.pids
         self.modality_names = bundle.modality_names
         self._reference = ModelRef(name=bundle.manifest.name, version=bundle.manifest.version)
         self._vocabulary = bundle.vocabulary

@@ -59,7 +59,7 @@ class ClosedError(BatcherError):
 
 class MicroBatcher:
     """Of one event loop. ``max_batch`` queries are scored together at the most, except where one request has
-    more; batches are scored one after the other.
+    more; ``lanes`` batches are scored at a time.
 
     ``max_queue`` counts the queries that wait. ``on_batch(num_queries, waits_s)`` is called for each batch.
     After ``max_failures`` batches in a row without one answer it is not ``alive`` until one succeeds, unless
@@ -70,6 +70,7 @@ class MicroBatcher:
     def __init__(
         self,
         *,
+        lanes: int = 1,
         max_batch: int = 128,
         max_queue: int = 1024,
         stuck_s: float = 60,
@@ -77,7 +78,7 @@ class MicroBatcher:
         check: Callable[[], Awaitable[object]] | None = None,
         on_batch: Callable[[int, list[float]], object] | None = None,
     ) -> None:
-        self._max_batch, self._max_queue = max_batch, max_queue
+        self._lanes, self._max_batch, self._max_queue = lanes, max_batch, max_queue
         self._stuck_s, self._on_batch = stuck_s, on_batch
         self._jobs: deque[Job] = deque()
         self._sent: deque[Batch] = deque()
@@ -156,8 +157,8 @@ class MicroBatcher:
     @property
     def delay_s(self) -> float:
         """When what is asked now should have its turn, by the recent pace."""
-        ahead = sum(batch.size for batch in islice(self._sent, 1, None))
-        return (self.queued + ahead) * self._query_s
+        ahead = sum(batch.size for batch in islice(self._sent, self._lanes, None))
+        return (self.queued + ahead) * self._query_s / self._lanes
 
     def check_room(self, size: int, timeout_s: float) -> None:
         """Raises ``QueueFullError`` for what would find no room now.
@@ -192,16 +193,24 @@ class MicroBatcher:
 
     def _send(self) -> None:
         """The next batch where none is under way, and those that go ahead."""
-        while self._jobs and (not self._sent or self._goes_ahead(self._jobs[0])):
+        while self._jobs and (self._is_free or self._goes_ahead(self._jobs[0])):
             if jobs := self._take():
                 self._sent.append(Batch(jobs))
                 self._begin(self._score_batch(self._sent[-1]))
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether a batch would be scored at once; the golden queries are asked alone."""
+        return not self._sent or (len(self._sent) < self._lanes and not self._health.examining)
 
     def _goes_ahead(self, job: Job) -> bool:
         """Whether a batch that begins with it is sent while others are under way: one that would be full."""
         if self._health.examining or self.queued < self._max_batch or job.score != self._sent[-1].score:
             return False
-        return len(self._sent) == 1 or 0 < self._query_s * sum(batch.size for batch in self._sent) < AHEAD_S
+        pace_s = self._query_s / self._lanes
+        return (
+            len(self._sent) == self._lanes or 0 < pace_s * sum(batch.size for batch in self._sent) < AHEAD_S
+        )
 
     async def _score_batch(self, batch: Batch) -> None:
         try:
@@ -213,10 +222,10 @@ class MicroBatcher:
             raise
         finally:
             ended = monotonic()
-            was_first = self._sent[0] is batch
+            was_scored = batch in list(islice(self._sent, self._lanes))
             self._sent.remove(batch)
-            if self._sent and was_first:  # One that is halved may end after the one behind it.
-                self._sent[0].began = ended
+            if was_scored and len(self._sent) >= self._lanes:  # A halved one may end after the one behind it.
+                self._sent[self._lanes - 1].began = ended
         batch.deliver(outcomes)
         self._send()
         query_s = (ended - batch.began) / max(batch.size, 1)

@@ -59,7 +59,7 @@ class Deployment:
         self.draining = False
         self.trouble: str | None = None
         self.on_trouble: Callable[[str], object] = lambda trouble: None
-        self._ended_pid: int | None = None
+        self._ended: set[int] = set()
         self._revivals = _Revivals()
         self._settings, self._open = settings, open_bundle
         self._on_swap, self._on_reload = on_swap, on_reload
@@ -88,13 +88,13 @@ class Deployment:
         return GpuMemory() if self._answerer is None else self._answerer.gpu_memory
 
     @property
-    def scorer_pid(self) -> int:
-        """The process that scores; 0, which is none, at first."""
-        return 0 if self._answerer is None else self._answerer.scorer_pid
+    def scorer_pids(self) -> tuple[int, ...]:
+        """The processes that score; none at first."""
+        return () if self._answerer is None else self._answerer.scorer_pids
 
     @property
     def _has_ended(self) -> bool:
-        return self._ended_pid is not None and self._ended_pid == self.scorer_pid
+        return self._ended.issuperset(self.scorer_pids)
 
     def check_ready(self, trouble: str | None) -> None:
         """Raises ``Draining``, ``Starting``, or ``NotAlive`` for the scorer's ``trouble``."""
@@ -184,12 +184,10 @@ class Deployment:
 
     def _revive(self, pid: int, how: str) -> None:
         """Serve again what this process, which has ended, has scored for."""
-        if pid == self.scorer_pid:
-            self._ended_pid = pid
+        self._ended.add(pid)
         with self._loading:  # It may be of a bundle that is about to be served.
-            if pid != self.scorer_pid or self._closed.is_set():
+            if pid not in self.scorer_pids or self._closed.is_set():
                 return
-            self._ended_pid = pid
             logger.error("the scoring process %d has ended %s; starting another", pid, how)
             if self._revivals.too_many():
                 self._give_up(f"the scoring process has ended again, {how}")
@@ -215,7 +213,8 @@ class Deployment:
 
     def _serve(self, answerer: Answerer, path: Path) -> ModelRef:
         self._on_swap(answerer)
-        self._answerer, self._ended_pid, self.trouble = answerer, None, None
+        self._answerer, self.trouble = answerer, None
+        self._ended.clear()
         if path != self._path:
             self._path, self._previous = path, self._path
         reference = answerer.reference()

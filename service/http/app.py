@@ -79,6 +79,7 @@ def unloaded_app(settings: Settings, open_bundle: Open = open_here) -> FastAPI:
         settings, open_bundle, metrics.serve, lambda result: metrics.reloads[result].inc()
     )
     scorer = MicroBatcher(
+        lanes=settings.scorers,
         max_batch=settings.max_batch,
         max_queue=settings.max_queue,
         stuck_s=GIVEN_UP * settings.stuck_s,
@@ -97,7 +98,7 @@ def unloaded_app(settings: Settings, open_bundle: Open = open_here) -> FastAPI:
         alive=lambda: context.trouble is None,
         ready=lambda: deployment.is_ready and context.trouble is None,
         gpu_memory=lambda: deployment.gpu_memory,
-        scorer_pid=lambda: deployment.scorer_pid,
+        scorer_pid=lambda: next(iter(deployment.scorer_pids), 0),
     )
     app.add_middleware(Gate, context, paths)
     app.add_middleware(Observation, context, paths)  # The outermost, as it is added last.

@@ -126,7 +126,7 @@ class Metrics:
         gpu_memory: Callable[[], GpuMemory],
         scorer_pid: Callable[[], int],
     ) -> None:
-        """What is asked at each scrape; once only. ``scorer_pid``: of the process that scores."""
+        """What is asked at each scrape; once only. ``scorer_pid``: of the first process that scores."""
         ProcessCollector("momok_scorer", scorer_pid, registry=self.registry)
         self.gpu_memory.set_function(lambda: gpu_memory().held_bytes)
         self.gpu_memory_limit.set_function(lambda: gpu_memory().total_bytes)

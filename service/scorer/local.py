@@ -29,8 +29,8 @@ class AnyScorer(Protocol):
     scorer raises, and ``ScorerEnded``."""
 
     @property
-    def pid(self) -> int:
-        """The process that scores."""
+    def pids(self) -> tuple[int, ...]:
+        """The processes that score."""
 
     @property
     def device(self) -> str: ...
@@ -90,7 +90,7 @@ class ThreadScorer:
     """A ``LocalScorer`` as an ``AnyScorer``, in one thread: those that multiply have helpers of their own."""
 
     def __init__(self, scorer: LocalScorer) -> None:
-        self.pid, self._scorer = os.getpid(), scorer
+        self.pids, self._scorer = (os.getpid(),), scorer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
         self.warm, self.verify = scorer.warm, scorer.verify
 

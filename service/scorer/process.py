@@ -22,6 +22,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import torch
+
 import momok
 from momok.model.arrays import Float64, Int64
 from momok.model.errors import UserError
@@ -56,6 +58,7 @@ SENT_BYTES = 1 << 20
 batches, until the event loop has read them."""
 OPENS_S = 900.0
 """How long a process may take to open and verify a bundle, to warm, or for its golden queries."""
+DEVICES = "CUDA_VISIBLE_DEVICES"
 LEAVE_S = 5.0
 """How long a process that sends no more may take to end."""
 
@@ -71,13 +74,19 @@ class ScorerFailed(Exception):
 
 @dataclass(frozen=True)
 class ScorerSpec:
-    """What to serve, and how; a process that takes longer than ``stuck_s`` for an answer is ended."""
+    """What to serve, and how; a process that takes longer than ``stuck_s`` for an answer is ended.
+
+    ``place`` of ``among`` processes: they share the processors, and each has a device of its own where there
+    are several.
+    """
 
     bundle: Path
     device: DeviceName = "auto"
     engine: EngineName = "auto"
     min_recall: float = 0.0
     stuck_s: float = float("inf")
+    place: int = 0
+    among: int = 1
 
 
 class ScorerProcess:
@@ -96,6 +105,7 @@ class ScorerProcess:
         with there:
             self._process = _start(spec, there)
         self.pid = self._process.pid
+        self.pids = (self.pid,)
         self._stuck_s = spec.stuck_s
         self._line: Line | None = None
         self._ends: list[Callable[[], object]] = [self._connection.close]
@@ -189,7 +199,8 @@ def _start(spec: ScorerSpec, connection: socket.socket) -> subprocess.Popen[byte
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     # It needs no keys of ours.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MOMOK_")}
-    environment = inherited | {THREADS: str(threads_beside_another()), "PYTHONPATH": path}
+    threads = max(1, threads_beside_another() // spec.among)
+    environment = inherited | {THREADS: str(threads), "PYTHONPATH": path} | _device(spec)
     # It has the mask of the thread that starts it, from its first instruction on.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
     try:
@@ -202,6 +213,15 @@ def _start(spec: ScorerSpec, connection: socket.socket) -> subprocess.Popen[byte
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _device(spec: ScorerSpec) -> dict[str, str]:
+    """The variable by which CUDA shows a process one device, the next one for each."""
+    if spec.among == 1 or spec.device == "cpu" or not torch.cuda.is_available():
+        return {}
+    given = os.environ.get(DEVICES)
+    visible = list(map(str, range(torch.cuda.device_count()))) if given is None else given.split(",")
+    return {DEVICES: visible[spec.place % len(visible)]}
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

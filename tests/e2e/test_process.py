@@ -225,6 +225,21 @@ def test_a_server_whose_scorer_cannot_be_replaced_ends_and_says_why(tmp_path: Pa
         assert "no such directory" in last
 
 
+def test_one_of_two_scorers_ends_and_no_request_fails_for_long(tmp_path: Path) -> None:
+    with server(made(tmp_path / "bundle").path, tmp_path, "--scorers", 2) as to:
+        first = children_of(to.process.pid)
+        assert len(first) == 2
+        os.kill(first[0], signal.SIGKILL)
+        statuses = [asyncio.run(to.predict())[0] for _ in range(20)]
+        assert statuses.count(503) <= 1 and set(statuses) <= {200, 503}, "the other one answers"
+        deadline = monotonic() + 60
+        while first[1] in children_of(to.process.pid) or len(children_of(to.process.pid)) != 2:
+            assert asyncio.run(to.predict())[0] == 200
+            assert monotonic() < deadline
+            sleep(0.05)
+        assert asyncio.run(to.metric('momok_reloads_total{result="revived"}')) == 1
+
+
 def test_a_scorer_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None:
     with server(made(tmp_path / "bundle").path, tmp_path, "--stuck-s", "0.5") as to:
         assert asyncio.run(to.predict())[0] == 200

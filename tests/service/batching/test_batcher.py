@@ -693,3 +693,27 @@ def test_long_turns_count_for_what_they_take(make: Callable[..., MicroBatcher]) 
     run(work())
     assert batcher.queued == 0
     assert batcher._query_s < 0.06
+
+
+def test_lanes_score_batches_side_by_side(make: Callable[..., MicroBatcher]) -> None:
+    batcher = make(lanes=2, max_batch=2)
+    at_work: list[int] = []
+    most: list[int] = []
+    go = asyncio.Event()
+
+    async def score(queries: Sequence[int]) -> list[int]:
+        at_work.append(len(queries))
+        most.append(len(at_work))
+        await go.wait()
+        at_work.pop()
+        return [2 * query for query in queries]
+
+    async def ask() -> list[list[int]]:
+        tasks = [asyncio.create_task(submit(batcher, score, [query, query])) for query in range(2)]
+        await asyncio.sleep(0.05)
+        assert len(at_work) == 2, "one in each lane"
+        go.set()
+        return [scored.answers for scored in await asyncio.gather(*tasks)]
+
+    assert run(ask()) == [[0, 0], [2, 2]]
+    assert max(most) == 2

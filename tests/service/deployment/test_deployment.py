@@ -363,7 +363,7 @@ class Apart:
     def __call__(self, settings: Settings, path: Path, on_end: Any) -> Answerer:
         self.pid += 1
         answerer = Answerer.open(path, settings.device)
-        answerer.scorer_pid = self.pid
+        answerer.scorer_pids = (self.pid,)
         return answerer
 
 
@@ -371,22 +371,22 @@ def test_another_process_scores_where_one_has_ended(link: Path) -> None:
     results: list[str] = []
     deployment = Deployment(admin_settings(link), Apart(), on_reload=results.append)
     deployment.start()
-    assert deployment.scorer_pid == 101
+    assert deployment.scorer_pids == (101,)
     deployment._revive(7, "by signal 9")
-    assert (deployment.scorer_pid, results) == (101, []), "of a bundle that was exchanged"
+    assert (deployment.scorer_pids[0], results) == (101, []), "of a bundle that was exchanged"
     deployment._revive(101, "by signal 9")
-    assert (deployment.scorer_pid, results) == (102, ["revived"])
+    assert (deployment.scorer_pids[0], results) == (102, ["revived"])
     assert deployment.trouble is None
     deployment.close()
     deployment._revive(102, "by signal 9")
-    assert deployment.scorer_pid == 102, "nothing begins while the server ends"
+    assert deployment.scorer_pids == (102,), "nothing begins while the server ends"
 
 
 def test_a_process_that_ends_before_its_bundle_is_served_is_replaced_too(link: Path) -> None:
     ended: list[threading.Thread] = []
 
     def end(answerer: Answerer) -> None:
-        pid = answerer.scorer_pid
+        (pid,) = answerer.scorer_pids
         ended.append(threading.Thread(target=deployment._revive, args=(pid, "by signal 11")))
         if pid == 101:
             ended[0].start()
@@ -394,7 +394,7 @@ def test_a_process_that_ends_before_its_bundle_is_served_is_replaced_too(link: P
     deployment = Deployment(admin_settings(link), Apart(), on_swap=end)
     deployment.start()
     ended[0].join(20)
-    assert deployment.scorer_pid == 102
+    assert deployment.scorer_pids == (102,)
     assert deployment.is_ready
 
 
@@ -414,7 +414,7 @@ def test_nobody_is_sent_to_a_process_that_has_ended(link: Path, monkeypatch: pyt
     for thread in (reload, revive):
         thread.join(20)
     assert deployment.is_ready
-    assert deployment.scorer_pid == 102, "that of the reload; none is started in vain"
+    assert deployment.scorer_pids == (102,), "that of the reload; none is started in vain"
 
 
 def test_processes_that_end_again_and_again_are_not_replaced_for_ever(link: Path) -> None:
@@ -423,9 +423,9 @@ def test_processes_that_end_again_and_again_are_not_replaced_for_ever(link: Path
     deployment.on_trouble = troubles.append
     deployment.start()
     for _ in range(module.MOST_REVIVALS):
-        deployment._revive(deployment.scorer_pid, "by signal 11")
+        deployment._revive(deployment.scorer_pids[0], "by signal 11")
     assert troubles == []
-    deployment._revive(deployment.scorer_pid, "by signal 11")
+    deployment._revive(deployment.scorer_pids[0], "by signal 11")
     assert troubles == ["the scoring process has ended again, by signal 11"] == [deployment.trouble]
 
 
@@ -440,7 +440,7 @@ def test_a_server_whose_scorer_cannot_be_replaced_should_be_given_up(
     with LocalClient(app) as client:
         assert client.get("/livez").status_code == 200
         damage(path)
-        deployment._revive(deployment.scorer_pid, "by signal 9")
+        deployment._revive(deployment.scorer_pids[0], "by signal 9")
         assert "no scorer can be started" in problem(client.get("/livez"), 503)["detail"]
         assert problem(client.get("/readyz"), 503)["type"] == "urn:momok:problem:starting"
         assert problem(client.post(PREDICT, json=GOOD), 503)["type"] == "urn:momok:problem:starting"
