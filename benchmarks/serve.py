@@ -41,6 +41,7 @@ import torch
 from load import lua, one_client, open_loop, percentile, wrk, wrk_command
 
 from momok.model.bundle.bundle import Bundle, is_bundle, read_catalogue, read_manifest
+from momok.model.bundle.catalogue import Catalogue
 from momok.model.runtime.cpus import threads_beside_another
 from momok.service.answering.answerer import Answerer
 from momok.service.contract.schemas import PredictRequest
@@ -78,8 +79,8 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     scorer = LocalScorer(Bundle.open(bundle), "auto")
     answerer = Answerer(read_catalogue(bundle), ThreadScorer(scorer))
     answerer.warm()
-    bodies = questions(answerer, num_queries)
-    single = questions(answerer, 1)[:NULL_BODIES]
+    bodies = questions(answerer.bundle, num_queries)
+    single = questions(answerer.bundle, 1)[:NULL_BODIES]
     first = PredictRequest.model_validate_json(single[0])
     size = len(answerer.render(scorer.write(answerer.resolve(first))))
     requests = [PredictRequest.model_validate_json(body) for body in bodies]
@@ -97,7 +98,7 @@ def measure(bundle: Path, num_queries: int, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
         script.write_text(lua(bodies), encoding="utf-8")
-        with started("-m", "momok", "serve", bundle, "--port", 0, "--device", "cpu", *QUIET) as url:
+        with started("-m", "momok", "serve", bundle, "--port", 0, "--device", "cpu", *QUIET) as (url, _):
             result |= of_server(url, script, bodies, num_queries, seconds)
             result |= of_lone_client(url, single, seconds)
         result["online_over_offline"] = result["online_queries_s"] / offline
@@ -167,9 +168,9 @@ def of_lone_client(url: str, bodies: Sequence[bytes], seconds: float) -> dict[st
     }
 
 
-def questions(answerer: Answerer, num_queries: int) -> list[bytes]:
+def questions(catalogue: Catalogue, num_queries: int) -> list[bytes]:
     """Bodies that ask what the graph knows of, drawn at random."""
-    known, vocabulary = answerer.bundle.known, answerer.bundle.vocabulary
+    known, vocabulary = catalogue.known, catalogue.vocabulary
     keys, relations = vocabulary.entities.keys, vocabulary.relations.keys
     random = np.random.default_rng(0)
     bodies = []
@@ -210,15 +211,16 @@ def offline_rate(
 
 
 @contextmanager
-def started(*command: object) -> Iterator[str]:
-    """A server process, by the address that it prints."""
-    process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True)
+def started(*command: object, within: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
+    """A server process: the address that it prints, and its number. ``within``: words before the command."""
+    words = [*within, sys.executable, *map(str, command)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
         found = re.search(r"http://[^\s;]+", line)
         assert found, f"{command} did not start: {line!r}"
-        yield found[0]
+        yield found[0], process.pid
     finally:
         process.terminate()
         process.wait(60)
