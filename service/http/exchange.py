@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv6Network
 from time import perf_counter
 
 from starlette.types import Scope
@@ -33,7 +34,17 @@ class Exchange:
     @property
     def caller(self) -> str:
         """The owner of a rate: a key, else an address."""
-        return f"key {self.key}" if self.key is not None else f"address {self.client}"
+        return f"key {self.key}" if self.key is not None else f"address {network_of(self.client)}"
+
+
+def network_of(address: str) -> str:
+    """An IPv6 client has a whole network of 64 bits to choose addresses from."""
+    if ":" not in address:
+        return address
+    try:
+        return str(IPv6Network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 def place(scope: Scope, exchange: Exchange) -> None:

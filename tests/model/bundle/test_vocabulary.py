@@ -13,8 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from momok.model.bundle import vocabulary as module
 from momok.model.bundle.names import AmbiguousName, Names, UnknownName
-from momok.model.bundle.vocabulary import EntityDetails, Vocabulary, VocabularyError, write_vocabulary
+from momok.model.bundle.vocabulary import (
+    EntityDetails,
+    SearchTooLong,
+    Vocabulary,
+    VocabularyError,
+    write_vocabulary,
+)
 
 LABELS = [
     ("Q1", "Paris", 9),
@@ -333,3 +340,30 @@ def test_labels_are_suggested_once_in_the_best_spelling(tmp_path: Path) -> None:
         vocabulary.resolve_entity("Berlinn")
     choices = caught.value.choices
     assert not any(one.casefold() == other.casefold() for one, other in itertools.combinations(choices, 2))
+
+
+def test_a_search_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = 3000
+    labels = [f"Entity {index}" for index in range(number)]
+    write_vocabulary(
+        tmp_path / "v.sqlite",
+        entities=Names("entity", [f"e{index}" for index in range(number)], labels),
+        relations=Names("relation", ["r"], ["r"]),
+        descriptions=[""] * number,
+        degrees=[1] * number,
+        relation_counts=[1],
+    )
+    vocabulary = Vocabulary.open(tmp_path / "v.sqlite")
+    assert len(vocabulary.search("tit", limit=5)) == 5
+    monkeypatch.setattr(module, "_STEPS", 100)
+    monkeypatch.setattr(module, "_SEARCH_S", -1.0)
+    for text in ("tit", "e"):
+        with pytest.raises(SearchTooLong, match="give more characters"):
+            vocabulary.search(text, limit=5)
+    monkeypatch.setattr(module, "_SIMILAR_S", -1.0)
+    with pytest.raises(UnknownName) as unknown:
+        vocabulary.resolve_entity("Entitty 5")
+    assert unknown.value.choices == (), "a help that would cost too much"
+    monkeypatch.undo()
+    with pytest.raises(UnknownName, match="nearest"):
+        vocabulary.resolve_entity("Entitty 5")

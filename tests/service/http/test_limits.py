@@ -20,6 +20,7 @@ from momok.service.contract.schemas import EntitiesOut
 from momok.service.http.app import create_app, unloaded_app
 from momok.service.http.body import read_body
 from momok.service.http.connections import Connections
+from momok.service.http.exchange import network_of
 from momok.service.http.limiter import MOST_CLIENTS, Limiter
 from momok.service.http.lookups import THREADS, WAITING
 from momok.service.settings import Settings
@@ -153,6 +154,20 @@ def test_clients_without_end_do_not_fill_the_memory() -> None:
     for index in range(MOST_CLIENTS + 50):
         limiter.admit(str(index), 1)
     assert len(limiter._buckets) == MOST_CLIENTS
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("a:b", "a:b"),
+    ],
+)
+def test_an_address_counts_as_the_network_that_its_owner_has(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 def test_nobody_is_limited_by_default() -> None:

@@ -100,6 +100,11 @@ def test_a_wrong_key_is_no_key(guarded: TestClient, given: str) -> None:
     problem(guarded.get("/v1/model", headers=headers), 401)
 
 
+def test_a_body_without_a_key_is_refused_and_its_connection_ends(guarded: TestClient) -> None:
+    response = guarded.post("/v1/predict", content=b"x" * 10_000)
+    assert problem(response, 401) and response.headers["connection"] == "close"
+
+
 def test_two_authorizations_are_none(guarded: TestClient) -> None:
     headers = [("authorization", f"Bearer {ALICE}"), ("authorization", f"Bearer {BOB}")]
     problem(guarded.get("/v1/model", headers=headers), 401)
