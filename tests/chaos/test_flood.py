@@ -104,12 +104,12 @@ KINDS: dict[Kind, tuple[int, set[int]]] = {
     facts: (5, {200, 429}),
     relations: (5, {200, 429}),
     search: (5, {200}),
-    bad: (20, {422}),
+    bad: (20, {422, 429}),
     lost: (10, {404, 405, 422}),
     oversized: (8, {413}),
     leaving: (10, {0}),
     slow: (4, {200, 429}),
-    hurried: (5, {200, 429, 504}),
+    hurried: (5, {200, 408, 429}),
     garbage: (3, {400}),
 }
 """How many in a hundred, and what may be answered."""
