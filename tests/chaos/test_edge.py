@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -17,6 +18,13 @@ from tests.e2e.test_keys_and_tls import openssl
 
 MOST, SPARE = 5, 32
 BODY = json.dumps(GOOD).encode()
+
+
+async def end(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, and see it closed."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def closed(reader: asyncio.StreamReader, within_s: float = 20) -> bool:
@@ -44,7 +52,7 @@ def test_connections_beyond_the_limit_are_told_and_probes_are_answered(
         idle[0][1].write(post("/v1/predict", BODY))
         assert (await answer(idle[0][0]))[0] == 200, "those that came before are served"
         for _, writer in idle:
-            writer.close()
+            await end(writer)
         deadline = monotonic() + 20
         while (await to.predict())[0] != 200:
             assert monotonic() < deadline
@@ -62,9 +70,9 @@ def test_no_more_connections_are_accepted_than_there_is_room_for(bundles: list[P
         writer.write(get("/livez"))
         assert not await closed(reader, 0.5), "it waits for its turn"
         for _, other in held:
-            other.close()
+            await end(other)
         assert (await asyncio.wait_for(answer(reader), 20))[0] == 200
-        writer.close()
+        await end(writer)
 
     with server(bundles[0], tmp_path, "--max-connections", MOST, "--receive-timeout-s", 30) as to:
         asyncio.run(flood(to))
@@ -104,14 +112,14 @@ def test_tls_handshakes_without_end_are_counted_and_ended(
         reader, writer = await asyncio.open_connection(to.host, to.port, ssl=unverified())
         writer.write(get("/v1/model"))
         assert (await answer(reader))[0] == 503, "handshakes take the room of connections"
-        writer.close()
+        await end(writer)
         assert all(await asyncio.gather(*(closed(reader) for reader, _ in silent)))
         for _, other in silent:
-            other.close()
+            await end(other)
         reader, writer = await asyncio.open_connection(to.host, to.port, ssl=unverified())
         writer.write(get("/v1/model"))
         assert (await answer(reader))[0] == 200
-        writer.close()
+        await end(writer)
 
     with running(*command, output=output) as process:
         url = wait_for(r"serving at (https://\S+)", output, process)
@@ -135,7 +143,7 @@ def test_a_hangup_reads_keys_and_certificate_again(
             get("/v1/model").replace(b"\r\n\r\n", f"\r\nauthorization: Bearer {key}\r\n\r\n".encode())
         )
         found = (await answer(reader))[0]
-        writer.close()
+        await end(writer)
         return found
 
     async def rotate(to: Server) -> None:
@@ -152,7 +160,7 @@ def test_a_hangup_reads_keys_and_certificate_again(
         assert await status(to, "the-second-key-of-all", "two") == 200
         writer.write(get("/livez"))
         assert (await answer(reader))[0] == 200, "an old connection lives on"
-        writer.close()
+        await end(writer)
 
     put(certificates[0], "the-first-key-of-all")
     output = tmp_path / "log"
@@ -184,7 +192,7 @@ def test_pipelined_headers_without_end_are_cut(bundles: list[Path], tmp_path: Pa
 
 
 def test_a_signal_makes_it_unready_at_once_and_lingers(bundles: list[Path], tmp_path: Path) -> None:
-    async def end(to: Server) -> None:
+    async def leave(to: Server) -> None:
         to.process.send_signal(signal.SIGTERM)
         deadline = monotonic() + 20
         while (await to.ask(get("/readyz")))[0] == 200:
@@ -193,11 +201,11 @@ def test_a_signal_makes_it_unready_at_once_and_lingers(bundles: list[Path], tmp_
         writer.write(post("/v1/predict", BODY))
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200") and b"connection: close" in head.lower()
-        writer.close()
+        await end(writer)
         to.process.send_signal(signal.SIGTERM)  # Somebody is in a hurry.
         assert await asyncio.to_thread(to.process.wait, 20) == 0
         with pytest.raises(ConnectionRefusedError):
             await to.connect()
 
     with server(bundles[0], tmp_path, "--linger-s", 60) as to:
-        asyncio.run(end(to))
+        asyncio.run(leave(to))

@@ -196,14 +196,14 @@ def test_a_client_generated_from_the_document_works(
     def module(name: str) -> Any:
         return importlib.import_module(f"generated.{name}")
 
-    client = module("client").AuthenticatedClient(base_url=url, token=KEY)
     query = module("models.query_in").QueryIn(head="e1", relation="r0")
     body = module("models.predict_request").PredictRequest(queries=[query], k=3)
-    response = module("api.prediction.predict").sync(client=client, body=body)
-    assert [offer.rank for offer in response.answers[0].candidates] == [1, 2, 3]
-    found = module("api.graph.search_entities").sync(client=client, search="Entity 7")
-    assert [entity.key for entity in found.entities] == ["e7"]
-    assert module("api.graph.model").sync(client=client).name == "handmade"
-    stranger = module("client").Client(base_url=url)
-    refused = module("api.graph.model").sync_detailed(client=stranger)
+    with module("client").AuthenticatedClient(base_url=url, token=KEY) as client:
+        response = module("api.prediction.predict").sync(client=client, body=body)
+        assert [offer.rank for offer in response.answers[0].candidates] == [1, 2, 3]
+        found = module("api.graph.search_entities").sync(client=client, search="Entity 7")
+        assert [entity.key for entity in found.entities] == ["e7"]
+        assert module("api.graph.model").sync(client=client).name == "handmade"
+    with module("client").Client(base_url=url) as stranger:
+        refused = module("api.graph.model").sync_detailed(client=stranger)
     assert refused.status_code == 401 and refused.parsed.type_ == "urn:momok:problem:unauthorized"
