@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
@@ -17,6 +17,8 @@ from momok.service.http.context import context_of
 from momok.service.http.exchange import exchange_of
 from momok.service.http.parsing import check_no_query, parsed, timeout_of
 
+ParametersT = ParamSpec("ParametersT")
+ResultT = TypeVar("ResultT")
 AskedT = TypeVar("AskedT", bound=Asked)
 QueryT = TypeVar("QueryT")
 AnswerT = TypeVar("AnswerT")
@@ -56,10 +58,12 @@ class Work:
         room = num_queries if turn is None else turn
         scoring.check_room(self.served.scorer, room, self.left_s)
 
-    async def looked_up(self, call: Any, *arguments: Any) -> Any:
+    async def looked_up(
+        self, call: Callable[ParametersT, ResultT], *args: ParametersT.args, **kwargs: ParametersT.kwargs
+    ) -> ResultT:
         """The result of a call with names, beside the event loop; unknown names are counted."""
         try:
-            return await self.served.lookups.run(self.left_s, call, *arguments)
+            return await self.served.lookups.run(self.left_s, call, *args, **kwargs)
         except InvalidRequest as error:
             self.served.metrics.unknown_names.inc(error.count)
             raise

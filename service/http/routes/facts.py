@@ -65,6 +65,6 @@ async def _turn(work: Work, call: Callable[[], Awaitable[ResultT]], size: int) -
 
 
 async def _rendered(work: Work, render: Callable[[], BaseModel]) -> Response:
-    body: str = await work.looked_up(lambda: render().model_dump_json())
+    body = await work.looked_up(lambda: render().model_dump_json())
     work.served.metrics.queries.inc(work.exchange.queries)
     return Response(body, media_type="application/json")

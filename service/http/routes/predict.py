@@ -60,8 +60,7 @@ async def _resolve(body: PredictRequest, work: Work, answerer: Answerer) -> list
     known = answerer.resolve_known(body) if num_names <= INLINE_NAMES else None
     if known is not None:
         return known
-    questions: list[Question] = await work.looked_up(answerer.resolve, body)
-    return questions
+    return await work.looked_up(answerer.resolve, body)
 
 
 def _check_limits(body: PredictRequest, settings: Settings) -> None:
