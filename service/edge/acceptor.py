@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from momok.service.http.connections import Connections
@@ -19,6 +20,9 @@ PAUSE_S = 0.1
 """After the system had no file for another connection."""
 
 logger = logging.getLogger("momok.service")
+
+Make = Callable[[Callable[[], object]], asyncio.Protocol]
+"""A protocol that calls what it is given when its connection has ended."""
 
 
 class Acceptor:
@@ -32,7 +36,7 @@ class Acceptor:
         self._room = asyncio.Event()
         self._handshakes: set[asyncio.Task[None]] = set()
 
-    async def run(self, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None) -> None:
+    async def run(self, protocol: Make, tls: ssl.SSLContext | None) -> None:
         """Until cancelled; then the socket is closed."""
         loop = asyncio.get_running_loop()
         with self._listener:
@@ -47,29 +51,29 @@ class Acceptor:
                     logger.warning("no connection could be accepted: %s", error)
                     await asyncio.sleep(PAUSE_S)
                     continue
-                self._connections.opened(address[:2])
-                handshake = loop.create_task(self._serve(connection, address[:2], protocol, tls))
+                number = self._connections.opened(address[:2])
+                handshake = loop.create_task(self._serve(connection, number, protocol, tls))
                 self._handshakes.add(handshake)
                 handshake.add_done_callback(self._handshakes.discard)
 
-    def closed(self, peer: Any) -> None:
-        """The connection of a peer has ended."""
-        self._connections.closed(peer)
+    def _closed(self, number: int) -> None:
+        self._connections.closed(number)
         self._room.set()
 
     async def _serve(
         self,
         connection: socket.socket,
-        peer: Any,
-        protocol: Callable[[], asyncio.Protocol],
+        number: int,
+        protocol: Make,
         tls: ssl.SSLContext | None,
     ) -> None:
+        ended = partial(self._closed, number)
         handshake: dict[str, Any] = {} if tls is None else {"ssl_handshake_timeout": self._tls_s}
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                protocol, connection, ssl=tls, **handshake
+                lambda: protocol(ended), connection, ssl=tls, **handshake
             )
         except (OSError, asyncio.CancelledError):  # ssl.SSLError and ConnectionError among them.
-            self.closed(peer)
+            ended()
             with suppress(OSError):
                 connection.close()

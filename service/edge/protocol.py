@@ -21,24 +21,23 @@ READ_S = 30.0
 MAX_HEADER_BYTES = 65_536
 
 
-def guarded(
-    header_s: float, on_slow: Callable[[], object], on_lost: Callable[[Any], object]
-) -> type[HttpToolsProtocol]:
-    """A protocol class with this deadline; ``on_slow`` is called for each connection that was too slow,
-    ``on_lost`` with the peer of each that has ended."""
-    fixed = {"header_s": header_s, "on_slow": staticmethod(on_slow), "on_lost": staticmethod(on_lost)}
-    return type("Guarded", (GuardedProtocol,), fixed)
+def guarded(header_s: float, on_slow: Callable[[], object]) -> type[HttpToolsProtocol]:
+    """A protocol class with this deadline; ``on_slow`` is called for each connection that was too slow."""
+    return type("Guarded", (GuardedProtocol,), {"header_s": header_s, "on_slow": staticmethod(on_slow)})
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """``header_s`` is the time for a whole header, from the connection or from its first piece."""
+    """``header_s`` is the time for a whole header, from the connection or from its first piece.
+
+    ``on_lost`` is called when the connection has ended.
+    """
 
     header_s: float
     on_slow: Callable[[], object]
-    on_lost: Callable[[Any], object]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.on_lost: Callable[[], object] = lambda: None
         self._header_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
         self._in_header, self._header_bytes = True, 0
@@ -51,7 +50,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_timer = _cancelled(self._header_timer)
         self._read_timer = _cancelled(self._read_timer)
         super().connection_lost(exc)
-        self.on_lost(self.client)
+        self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         # Before the parser sees them: it takes empty lines before a request for nothing.

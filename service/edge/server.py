@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import sleep
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from momok.service.contract.failures import ScorerEnded
 from momok.service.deployment.deployment import Deployment
 from momok.service.deployment.opening import open_apart
 from momok.service.edge.acceptor import Acceptor
-from momok.service.edge.protocol import guarded
+from momok.service.edge.protocol import GuardedProtocol, guarded
 from momok.service.edge.tls import read_certificate, tls_of
 from momok.service.http.app import unloaded_app
 from momok.service.http.context import Context, context_of
@@ -71,7 +72,7 @@ def serve(
         acceptor = Acceptor(
             listener, context.connections, settings.max_connections + SPARE, settings.receive_timeout_s
         )
-        server = _Server(_config(app, context, acceptor), context, acceptor, tls)
+        server = _Server(_config(app, context), context, acceptor, tls)
 
         def loaded() -> None:
             announce(url)
@@ -125,24 +126,29 @@ class _Server(uvicorn.Server):
     def _end(self) -> None:
         self.should_exit = True
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, on_lost: Callable[[], object]) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(
+        protocol: GuardedProtocol = make(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
+        protocol.on_lost = on_lost
         return protocol
 
     def _read_again(self) -> None:
         """The bundle, the keys and the certificate; what is wrong with one leaves its old state in use."""
         self._context.deployment.reload_soon()
-        try:
-            self._context.access.reload()
-            if self._tls is not None:
-                read_certificate(self._tls, self._context.settings)
-        except UserError as error:
-            logger.error("the old keys or certificate stay in use: %s", error)
-        else:
-            logger.info("keys and certificate are read again")
+        _try("keys", self._context.access.reload)
+        if self._tls is not None:
+            _try("certificate", partial(read_certificate, self._tls, self._context.settings))
+
+
+def _try(what: str, read: Callable[[], object]) -> None:
+    try:
+        read()
+    except UserError as error:
+        logger.error("%s: the old ones stay in use: %s", what, error)
+    else:
+        logger.info("%s: read again", what)
 
 
 class _Start:
@@ -177,11 +183,11 @@ class _Start:
             self._loaded()
 
 
-def _config(app: object, context: Context, acceptor: Acceptor) -> uvicorn.Config:
+def _config(app: object, context: Context) -> uvicorn.Config:
     settings, slow = context.settings, context.metrics.rejected["slow-header"]
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=guarded(settings.receive_timeout_s, slow.inc, acceptor.closed),
+        http=guarded(settings.receive_timeout_s, slow.inc),
         ws="none",
         log_config=None,
         access_log=False,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import ssl
+import struct
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -151,12 +153,13 @@ def test_a_hangup_reads_keys_and_certificate_again(
         assert await status(to, "the-first-key-of-all", "one") == 200
         put(certificates[1], "the-second-key-of-all")
         to.process.send_signal(signal.SIGHUP)
-        wait_for("keys and certificate are read again", output, to.process)
+        wait_for("certificate: read again", output, to.process)
         assert await status(to, "the-second-key-of-all", "two") == 200
         assert await status(to, "the-first-key-of-all", "two") == 401
         put((certificates[0][0], certificates[1][1]), "short")  # Of two pairs, and no key.
         to.process.send_signal(signal.SIGHUP)
-        wait_for("the old keys or certificate stay in use", output, to.process)
+        wait_for("keys: the old ones stay in use", output, to.process)
+        wait_for("certificate: the old ones stay in use", output, to.process)
         assert await status(to, "the-second-key-of-all", "two") == 200
         writer.write(get("/livez"))
         assert (await answer(reader))[0] == 200, "an old connection lives on"
@@ -209,3 +212,20 @@ def test_a_signal_makes_it_unready_at_once_and_lingers(bundles: list[Path], tmp_
 
     with server(bundles[0], tmp_path, "--linger-s", 60) as to:
         asyncio.run(leave(to))
+
+
+def test_connections_that_were_reset_before_they_were_accepted_take_no_room(
+    bundles: list[Path], tmp_path: Path
+) -> None:
+    with server(bundles[0], tmp_path, "--max-connections", MOST, "--receive-timeout-s", 2) as to:
+        to.process.send_signal(signal.SIGSTOP)
+        for _ in range(MOST + SPARE + 20):
+            with socket.create_connection((to.host, to.port)) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        to.process.send_signal(signal.SIGCONT)
+        assert asyncio.run(asyncio.wait_for(to.ask(get("/livez")), 20))[0] == 200
+        deadline = monotonic() + 20
+        while asyncio.run(to.metric("momok_connections")) > 1:
+            assert monotonic() < deadline
+            sleep(0.05)
+        assert asyncio.run(to.predict())[0] == 200
