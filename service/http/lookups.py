@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -41,7 +42,7 @@ class Lookups:
         future = self._threads.submit(partial(call, *args, **kwargs))
         self._pending += 1
         loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended))
+        future.add_done_callback(lambda _: self._tell(loop))
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.wrap_future(future)
@@ -52,6 +53,11 @@ class Lookups:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From the thread of a read, which may outlast the server."""
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._ended)
 
     def _ended(self) -> None:
         self._pending -= 1

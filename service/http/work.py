@@ -38,7 +38,8 @@ class Work:
         allowed_s, most_s = timeout_of(self._headers), self.served.settings.timeout_s
         self._is_client_s = allowed_s is not None and allowed_s < most_s
         self._timeout_s = allowed_s if allowed_s is not None and self._is_client_s else most_s
-        self._deadline = self.exchange.began + self._timeout_s
+        # From now on: the time in which its body came was limited by itself.
+        self._deadline = perf_counter() + self._timeout_s
 
     @property
     def left_s(self) -> float:
